@@ -1,0 +1,49 @@
+# Every target does its own set-up: it needs python3 (3.11 or newer) and make, nothing else.
+#   make test      run the tests              make compare   train and compare three softmaxes, write a report
+#   make check     lint, format, types        make lock      renew constraints.txt from pyproject.toml
+PYTHON ?= python3
+VENV ?= .venv
+UV_VERSION := 0.13.9
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# Wheels that pip is told to look for beside the index are offered to uv too; empty is fine.
+FIND_LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
+
+.PHONY: install test check format compare lock clean
+.DEFAULT_GOAL := test
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml pins.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "softmaxes: expected Python 3.11 or newer, got " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode \
+		-c pins.txt -c constraints.txt -e '.[lab,dev]'
+	@touch $@
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# `make compare ARGS="--data cifar100 --data-dir cifar-100-python.tar.gz"` hands options on.
+compare: $(INSTALLED)
+	$(BIN)/softmaxes compare $(ARGS)
+
+# Universal and hashed, without torch, so that one lock serves every platform and every build of torch.
+lock: $(INSTALLED)
+	env -u UV_FIND_LINKS $(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --no-emit-package torch --extra lab --extra dev -c pins.txt --upgrade \
+		--custom-compile-command 'make lock' -o constraints.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

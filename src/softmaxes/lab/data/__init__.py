@@ -1,0 +1,106 @@
+"""Data sets for the lab: each source gives uint8 images, checked labels, names, counts, and groups if it knows them."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from softmaxes.lab import InputError
+
+
+@dataclass(frozen=True)
+class Data:
+    """A classification data set in memory, checked when it is made.
+
+    Attributes:
+        name: what tables call it, e.g. ``glyphs`` or ``standin-100``.
+        description: one sentence for the report.
+        source: where it came from: a path, an address, or ``rendered``.
+        train_images: uint8, (N, channels, height, width).
+        train_labels: int64, (N,), in ``0..num_classes - 1``.
+        test_images: as `train_images`.
+        test_labels: as `train_labels`.
+        class_names: one a class.
+        group_names: super-classes, if the data knows them.
+        group_of_class: for each class the index of its super-class, derived from the data's own labels.
+    """
+
+    name: str
+    description: str
+    source: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    class_names: Sequence[str]
+    group_names: Sequence[str] | None = None
+    group_of_class: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        for part in ("train", "test"):
+            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
+            if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != 3:
+                raise InputError(
+                    f"{self.source}: expected {part} images as uint8 (N, 3, height, width), "
+                    f"got {images.dtype} {tuple(images.shape)}."
+                )
+            if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+                raise InputError(
+                    f"{self.source}: expected {len(images)} int64 {part} labels, got {labels.dtype} {tuple(labels.shape)}."
+                )
+            if len(images) == 0:
+                raise InputError(f"{self.source}: expected at least one {part} image, got none.")
+            low, high = int(labels.min()), int(labels.max())
+            if low < 0 or high >= self.num_classes:
+                raise InputError(
+                    f"{self.source}: expected {part} labels in 0..{self.num_classes - 1}, got {low if low < 0 else high}."
+                )
+        if self.num_classes < 2:
+            raise InputError(f"{self.source}: expected at least 2 classes, got {self.num_classes}.")
+        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+            raise InputError(
+                f"{self.source}: expected test images of the training images' shape "
+                f"{tuple(self.train_images.shape[1:])}, got {tuple(self.test_images.shape[1:])}."
+            )
+        if (self.group_names is None) != (self.group_of_class is None):
+            raise InputError(f"{self.source}: expected group names and groups of classes together, got one of them.")
+        if self.group_names is not None and self.group_of_class is not None:
+            if len(self.group_of_class) != self.num_classes:
+                raise InputError(
+                    f"{self.source}: expected a group for each of {self.num_classes} classes, "
+                    f"got {len(self.group_of_class)}."
+                )
+            if set(self.group_of_class) != set(range(len(self.group_names))):
+                raise InputError(f"{self.source}: expected every group 0..{len(self.group_names) - 1} to have a class.")
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are, named or not seen."""
+        return len(self.class_names)
+
+    def counts(self, labels: Tensor) -> Tensor:
+        """Images of each class among `labels`, (C,) int64."""
+        return torch.bincount(labels, minlength=self.num_classes)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits over every image, label and class name: data sets that differ have other ones."""
+        digest = hashlib.sha256("\n".join(self.class_names).encode())
+        for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(repr(tuple(tensor.shape)).encode())
+            digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()[:16]
+
+
+def cache_dir() -> Path:
+    """Where rendered and downloaded data is kept: ``$SOFTMAXES_CACHE``, or ``softmaxes`` in the user's cache folder."""
+    if chosen := os.environ.get("SOFTMAXES_CACHE"):
+        return Path(chosen)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("softmaxes")

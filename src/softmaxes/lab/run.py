@@ -1,0 +1,176 @@
+"""What a run is and what it gives: frozen records, stored as JSON, that every part of the lab reads.
+
+This module imports no torch, so that ``softmaxes --help`` answers at once.
+"""
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+
+
+class Record(BaseModel):
+    """A frozen record that refuses fields it does not know and keeps infinities through JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", protected_namespaces=())
+
+
+class Training(Record):
+    """How a classifier is trained: what every run of a comparison shares. Each field is an option of the command line."""
+
+    epochs: Annotated[
+        PositiveInt, Field(description="Passes over the training set; the test set is scored after each.")
+    ] = 10
+    batch_size: Annotated[PositiveInt, Field(description="Training images a step.")] = 32
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="Learning rate of SGD.")] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1, description="Momentum of SGD.")] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False, description="Weight decay (L2) of SGD.")] = 0.0
+    channels: Annotated[PositiveInt, Field(description="Channels of TinyVGG's convolutions.")] = 10
+    padding: Annotated[NonNegativeInt, Field(description="Zero padding of TinyVGG's 3x3 convolutions.")] = 0
+    hidden_units: Annotated[
+        int | None, Field(gt=0, description="Width of a linear layer between TinyVGG and the head; none by default.")
+    ] = None
+    precision: Annotated[
+        Literal["32-true", "bf16-mixed"],
+        Field(description="Arithmetic of the training step, in Lightning Fabric's words."),
+    ] = "32-true"
+
+
+class Run(Training):
+    """One training: a head, a seed, a data set and a setting. Its JSON is its configuration file."""
+
+    head: str
+    seed: NonNegativeInt = 0
+    data: str
+    fingerprint: str  # of every image and label: the same name with other images is another run
+
+    @cached_property
+    def key(self) -> str:
+        """Sixteen hexadecimal digits that name this run: a hash of every field."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    @cached_property
+    def setting(self) -> "Run":
+        """This run at seed 0: runs of one setting differ in their seed alone."""
+        return self.model_copy(update={"seed": 0})
+
+
+class Scores(Record):
+    """What the referee says of one epoch on the test set, from ``log_prob`` alone. Shares are in 0..1, NLL in nats."""
+
+    accuracy: float
+    top5: float
+    precision: float  # macro average over all classes; a class never predicted counts as 0
+    recall: float
+    f1: float
+    nll: float  # inf when a head gave some target probability zero
+    calibration_error: float  # expected calibration error, 15 bins of equal width
+
+
+class Epoch(Record):
+    """One pass over the training set and the test after it."""
+
+    epoch: PositiveInt
+    train_loss: float  # mean of the head's own training loss, in nats: not comparable between heads
+    scores: Scores | None  # none where training diverged
+    train_seconds: float  # the test is outside this timer
+    test_seconds: float
+
+
+class LossPoint(Record):
+    """Mean training loss of the batches since the point before: one every 500 batches, counted over all epochs."""
+
+    step: PositiveInt
+    loss: float
+
+
+class Guess(Record):
+    """A head's five most probable classes for one of the data card's sample images, most probable first."""
+
+    classes: tuple[int, ...]
+    probabilities: tuple[float, ...]
+
+
+class Machine(Record):
+    """Where a run was timed."""
+
+    device: str
+    processor: str
+    cores: int
+    jobs: int  # how many runs shared the machine
+    python: str
+    torch: str
+    softmaxes: str
+
+
+class Result(Record):
+    """All that is kept of a finished run, beside its weights."""
+
+    run: Run
+    epochs: tuple[Epoch, ...]
+    losses: tuple[LossPoint, ...]
+    confusion: tuple[
+        tuple[int, int, int], ...
+    ]  # (target, predicted, count) of the last epoch's test, counts above zero
+    guesses: tuple[Guess, ...]  # one for each sample of the data card, in its order
+    parameters: int
+    head_parameters: int
+    peak_memory_mib: float  # of the process on a CPU, of the allocator on a GPU
+    machine: Machine
+
+    @property
+    def diverged(self) -> int | None:
+        """The epoch in which the training loss stopped being finite, or none."""
+        last = self.epochs[-1]
+        return last.epoch if last.scores is None else None
+
+
+class Sample(Record):
+    """A test image that the report shows."""
+
+    target: int
+    png: str  # base64
+
+
+class DataCard(Record):
+    """What the report says of a data set, so that it needs no images."""
+
+    name: str
+    description: str  # one sentence
+    source: str  # where it came from: a path, an address, or "rendered"
+    fingerprint: str
+    class_names: tuple[str, ...]
+    group_names: tuple[str, ...] | None = None
+    group_of_class: tuple[int, ...] | None = None
+    image_shape: tuple[int, int, int]  # channels, height, width
+    train_counts: tuple[int, ...]  # images a class
+    test_counts: tuple[int, ...]
+    samples: tuple[Sample, ...] = ()
+
+
+class Published(Record):
+    """A line of a published table, set beside ours."""
+
+    head: str
+    accuracy: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+    epoch_seconds: float | None = None
+
+
+class Study(Record):
+    """A list of runs under a title: what `compare` executes and `report` shows. Stored as ``study.json``."""
+
+    name: str
+    title: str
+    description: str  # a paragraph
+    runs: tuple[Run, ...]
+    published: tuple[Published, ...] = ()
+    published_source: str = ""
