@@ -1,0 +1,198 @@
+"""The contract that every softmax keeps: features in, a training loss and a distribution out."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+
+class Head(nn.Module, ABC):
+    r"""An output layer that owns its weights, its training loss and the distribution it is judged by.
+
+    A head maps features :math:`x \in \mathbb{R}^D` to a distribution :math:`p(\cdot \mid x)` over :math:`C` classes.
+    Its training loss may be anything; what it is judged by is `log_prob`.
+
+    The public methods check their arguments and take any leading dimensions. A subclass writes `_loss` and `_log_prob`
+    on a flat batch, and `_target_log_prob` or `_topk` only where it has a cheaper way than all classes.
+
+    Args:
+        in_features: size of a feature vector, D.
+        num_classes: number of classes, C, at least 2.
+
+    Shape:
+        - input: :math:`(*, D)`, of the parameters' dtype; under autocast of any floating-point dtype.
+        - target: :math:`(*)`, int64, in :math:`[0, C)`.
+        - log-probabilities are float32 at least, also where the features are bfloat16: in half precision a distribution
+          does not sum to one.
+
+    Attributes:
+        in_features: D.
+        num_classes: C.
+        loss_is_nll: whether ``head(input, target)`` is exactly ``-head.target_log_prob(input, target)``.
+    """
+
+    in_features: int
+    num_classes: int
+    loss_is_nll: ClassVar[bool]
+
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.in_features = self._at_least("in_features", in_features, 1)
+        self.num_classes = self._at_least("num_classes", num_classes, 2)
+
+    @abstractmethod
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        """Training loss of each row: (N, D), (N,) -> (N,)."""
+
+    @abstractmethod
+    def _log_prob(self, input: Tensor) -> Tensor:
+        """Log-probability of every class: (N, D) -> (N, C)."""
+
+    def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
+        """Log-probability of the target of each row: (N, D), (N,) -> (N,)."""
+        return self._log_prob(input).gather(1, target.unsqueeze(1)).squeeze(1)
+
+    def _topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The k most probable classes of each row: (N, D) -> (N, k), (N, k)."""
+        values, classes = self._log_prob(input).topk(k, dim=1)
+        return values, classes
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Training loss of each example, in nats, never reduced.
+
+        Class weights and ignored labels are a line outside: ``(weight[target] * head(input, target)).mean()``,
+        ``head(input[keep], target[keep])``.
+
+        Args:
+            input: features, (*, D).
+            target: classes, (*), int64.
+
+        Returns:
+            The loss, (*).
+
+        Raises:
+            TypeError: a dtype is not the one expected.
+            ValueError: a shape, a device or (on the CPU) a class is not one expected.
+        """
+        self._check_input(input)
+        self._check_target(input, target)
+        return self._loss(input.reshape(-1, self.in_features), target.reshape(-1)).reshape(target.shape)
+
+    def log_prob(self, input: Tensor) -> Tensor:
+        """Log-probability of every class, in nats, normalised; the same in training and evaluation.
+
+        Args:
+            input: features, (*, D).
+
+        Returns:
+            Log-probabilities, (*, C). A class that cannot be has -inf.
+
+        Raises:
+            TypeError: the dtype is not the one expected.
+            ValueError: the shape or device is not one expected.
+        """
+        self._check_input(input)
+        return self._log_prob(input.reshape(-1, self.in_features)).reshape(*input.shape[:-1], self.num_classes)
+
+    def target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
+        """Log-probability of the target alone, in nats; without the other classes where the mathematics allows.
+
+        Args:
+            input: features, (*, D).
+            target: classes, (*), int64.
+
+        Returns:
+            Log-probabilities, (*).
+
+        Raises:
+            TypeError: a dtype is not the one expected.
+            ValueError: a shape, a device or (on the CPU) a class is not one expected.
+        """
+        self._check_input(input)
+        self._check_target(input, target)
+        return self._target_log_prob(input.reshape(-1, self.in_features), target.reshape(-1)).reshape(target.shape)
+
+    def predict(self, input: Tensor) -> Tensor:
+        """The most probable class, the argmax of `log_prob`.
+
+        Args:
+            input: features, (*, D).
+
+        Returns:
+            Classes, (*), int64.
+
+        Raises:
+            TypeError: the dtype is not the one expected.
+            ValueError: the shape or device is not one expected.
+        """
+        return self.log_prob(input).argmax(-1)
+
+    def topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The k most probable classes, exact, most probable first, as `torch.topk` of `log_prob`.
+
+        Args:
+            input: features, (*, D).
+            k: how many, 1 to C.
+
+        Returns:
+            Their log-probabilities, (*, k), and the classes, (*, k), int64.
+
+        Raises:
+            TypeError: the dtype is not the one expected.
+            ValueError: the shape or device is not one expected, or k is out of range.
+        """
+        self._check_input(input)
+        if not 1 <= k <= self.num_classes:
+            raise ValueError(f"{type(self).__name__}: expected k in 1..{self.num_classes}, got {k}.")
+        values, classes = self._topk(input.reshape(-1, self.in_features), k)
+        return values.reshape(*input.shape[:-1], k), classes.reshape(*input.shape[:-1], k)
+
+    def reset_parameters(self) -> None:
+        """Draw every parameter from U(-1/sqrt(D), 1/sqrt(D)), as `torch.nn.Linear` does."""
+        bound = self.in_features**-0.5
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def _at_least(self, what: str, value: int, least: int) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{type(self).__name__}: expected {what} to be an int, got {value!r}.")
+        if value < least:
+            raise ValueError(f"{type(self).__name__}: expected {what} to be at least {least}, got {value}.")
+        return value
+
+    def _check_input(self, input: Tensor) -> None:
+        name = type(self).__name__
+        if not input.is_floating_point():
+            raise TypeError(f"{name}: expected input of a floating-point dtype, got {input.dtype}.")
+        if input.dim() == 0 or input.shape[-1] != self.in_features:
+            raise ValueError(f"{name}: expected input of shape (*, {self.in_features}), got {tuple(input.shape)}.")
+        own = next(self.parameters())
+        if input.device != own.device:
+            raise ValueError(f"{name}: expected input on {own.device}, where the parameters are, got {input.device}.")
+        if input.dtype != own.dtype and not torch.is_autocast_enabled(input.device.type):
+            raise TypeError(f"{name}: expected input of dtype {own.dtype}, the parameters', got {input.dtype}.")
+
+    def _check_target(self, input: Tensor, target: Tensor) -> None:
+        name = type(self).__name__
+        if target.dtype != torch.int64:
+            raise TypeError(f"{name}: expected target of dtype torch.int64, got {target.dtype}.")
+        if target.shape != input.shape[:-1]:
+            raise ValueError(
+                f"{name}: expected target of shape {tuple(input.shape[:-1])}, input's without its last dimension, "
+                f"got {tuple(target.shape)}."
+            )
+        if target.device != input.device:
+            raise ValueError(f"{name}: expected target on {input.device}, where input is, got {target.device}.")
+        # On an accelerator the value would have to be waited for; a compiled graph would break.
+        if target.device.type == "cpu" and target.numel() > 0 and not torch.compiler.is_compiling():
+            low, high = (int(bound) for bound in target.aminmax())
+            if low < 0 or high >= self.num_classes:
+                raise ValueError(
+                    f"{name}: expected target in 0..{self.num_classes - 1}, got {low if low < 0 else high}."
+                )
+
+
+def widen(logits: Tensor) -> Tensor:
+    """The same numbers in float32 if they came in half precision: what is normalised must be able to sum to one."""
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits

@@ -1,0 +1,161 @@
+"""The softmax of noisy logits: Gumbel-softmax, or with normal noise."""
+
+import math
+from typing import ClassVar, Literal, final, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from softmaxes.head import Head, widen
+
+Noise = Literal["gumbel", "normal"]
+
+
+@final
+class GumbelSoftmax(Head):
+    r"""A softmax whose logits are perturbed by noise while training, at a temperature.
+
+    .. math:: \ell(x, y) = -\log \frac{\exp((z_y + s g_y) / \tau)}{\sum_j \exp((z_j + s g_j) / \tau)}, \qquad
+        z = W x + b, \qquad p(c \mid x) = \frac{\exp z_c}{\sum_j \exp z_j}
+
+    The noise :math:`g` is drawn anew for every logit of every training step. It is judged without noise: by the
+    Gumbel-max theorem the largest of :math:`z_j + g_j` is class c with just the probability :math:`p(c \mid x)`, at any
+    temperature. In evaluation the loss is the negative log-likelihood under :math:`p`.
+
+    With ``straight_through`` the forward value is that of the hard sample :math:`h = \mathrm{onehot}(\arg\max_j z_j + s
+    g_j)` and the gradient that of the soft one. A hard sample gives its target probability 0 or 1, so the likelihood is
+    mixed with a uniform guess of weight :math:`1/C`: the loss is 0 where the sample hits the target and
+    :math:`\log C` where it misses,
+
+    .. math:: \ell(x, y) = -\log \tfrac{1}{C} \left(1 + (C - 1) h_y\right).
+
+    Args:
+        in_features: size of a feature vector, D.
+        num_classes: number of classes, C, at least 2.
+        noise: ``"gumbel"``, standard Gumbel, or ``"normal"``, standard normal.
+        scale: :math:`s`, what the noise is multiplied by, 0 or more.
+        temperature: :math:`\tau`, above 0; where the schedule starts, if there is one.
+        final_temperature: where the schedule ends; give it together with `anneal_steps`.
+        anneal_steps: the temperature falls (or rises) exponentially over so many training steps, then stays. A step is
+            one call of the loss in training mode.
+        straight_through: whether the forward value is that of a hard sample.
+        bias: whether the linear layer has a bias.
+        device: where the parameters are made.
+        dtype: dtype of the parameters.
+
+    Shape:
+        - input: :math:`(*, D)`
+        - target: :math:`(*)`, int64
+        - loss: :math:`(*)`; log_prob: :math:`(*, C)`
+
+    Attributes:
+        weight: :math:`W`, (C, D), drawn as in `torch.nn.Linear`.
+        bias: :math:`b`, (C,), or none.
+        num_steps: training steps taken, a buffer, so that a schedule goes on from a checkpoint.
+
+    Cost:
+        Parameters CD + C. Loss O(NCD) time and NC draws, O(NC) memory. log_prob and top-k O(NCD) time, O(NC) memory.
+
+    Example:
+        >>> import torch
+        >>> from softmaxes import GumbelSoftmax
+        >>> head = GumbelSoftmax(8, 10, temperature=1.0, final_temperature=0.5, anneal_steps=1000)
+        >>> features, target = torch.randn(4, 8), torch.tensor([0, 3, 9, 3])
+        >>> bool((head(features, target) == head(features, target)).all())  # noise
+        False
+        >>> bool((head.log_prob(features) == head.log_prob(features)).all())  # none
+        True
+
+    Reference:
+        E. Jang, S. Gu, B. Poole. Categorical reparameterization with Gumbel-softmax. 2017.
+        C. J. Maddison, A. Mnih, Y. W. Teh. The concrete distribution. 2017.
+    """
+
+    loss_is_nll: ClassVar[bool] = False
+    num_steps: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        noise: Noise = "gumbel",
+        scale: float = 1.0,
+        temperature: float = 1.0,
+        final_temperature: float | None = None,
+        anneal_steps: int | None = None,
+        straight_through: bool = False,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_features, num_classes)
+        if noise not in get_args(Noise):
+            raise ValueError(f"GumbelSoftmax: expected noise to be 'gumbel' or 'normal', got {noise!r}.")
+        if not 0 <= scale < math.inf:
+            raise ValueError(f"GumbelSoftmax: expected scale to be finite and at least 0, got {scale}.")
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"GumbelSoftmax: expected temperature to be finite and above 0, got {temperature}.")
+        if (final_temperature is None) != (anneal_steps is None):
+            raise ValueError(
+                "GumbelSoftmax: expected final_temperature and anneal_steps together or neither, "
+                f"got {final_temperature} and {anneal_steps}."
+            )
+        if final_temperature is not None and not 0 < final_temperature < math.inf:
+            raise ValueError(
+                f"GumbelSoftmax: expected final_temperature to be finite and above 0, got {final_temperature}."
+            )
+        self.noise = noise
+        self.scale = scale
+        self.temperature = temperature
+        self.final_temperature = final_temperature
+        self.anneal_steps = None if anneal_steps is None else self._at_least("anneal_steps", anneal_steps, 1)
+        self.straight_through = straight_through
+        self.weight = nn.Parameter(torch.empty(num_classes, in_features, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(num_classes, device=device, dtype=dtype)) if bias else None
+        self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64, device=device))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the linear layer as `torch.nn.Linear` does, and start the schedule anew."""
+        super().reset_parameters()
+        self.num_steps.zero_()
+
+    def current_temperature(self) -> Tensor:
+        """The temperature of the next training step, a scalar on the head's device."""
+        start = torch.tensor(self.temperature, dtype=torch.float32, device=self.num_steps.device)
+        if self.final_temperature is None or self.anneal_steps is None:
+            return start
+        share = (self.num_steps / self.anneal_steps).clamp(max=1)
+        return start * (self.final_temperature / self.temperature) ** share
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        if not self.training:
+            return -self._target_log_prob(input, target)
+        logits = widen(F.linear(input, self.weight, self.bias))
+        if self.noise == "gumbel":
+            smallest = torch.finfo(logits.dtype).tiny
+            noise = -torch.empty_like(logits).exponential_().clamp(min=smallest).log()
+        else:
+            noise = torch.randn_like(logits)
+        perturbed = logits + self.scale * noise  # (N, C)
+        soft = torch.log_softmax(perturbed / self.current_temperature(), dim=1)
+        soft = soft.gather(1, target.unsqueeze(1)).squeeze(1)  # (N,)
+        # A new tensor: if the old one is changed in place, a compiled backward pass reads the next step's temperature.
+        self.num_steps = self.num_steps + 1
+        if not self.straight_through:
+            return -soft
+        hard = (perturbed.argmax(1) == target).to(soft.dtype)
+        sample = hard + soft.exp() - soft.exp().detach()
+        return math.log(self.num_classes) - torch.log1p((self.num_classes - 1) * sample)
+
+    def _log_prob(self, input: Tensor) -> Tensor:
+        return torch.log_softmax(widen(F.linear(input, self.weight, self.bias)), dim=1)
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return (
+            f"in_features={self.in_features}, num_classes={self.num_classes}, noise={self.noise!r}, "
+            f"scale={self.scale}, temperature={self.temperature}, final_temperature={self.final_temperature}, "
+            f"anneal_steps={self.anneal_steps}, straight_through={self.straight_through}, bias={self.bias is not None}"
+        )

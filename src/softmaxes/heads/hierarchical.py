@@ -1,0 +1,173 @@
+"""The softmax over a tree of classes: a decision at every inner node on the way from the root to a class."""
+
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from softmaxes.head import Head, widen
+from softmaxes.trees.tree import Tree
+
+
+@final
+class HierarchicalSoftmax(Head):
+    r"""A decision at every inner node of a tree; a class has the product of the decisions on its path.
+
+    .. math:: p(c \mid x) = \prod_{v \in \mathrm{path}(c)} p(v \mid \mathrm{parent}(v), x), \qquad
+        \ell(x, y) = -\log p(y \mid x)
+
+    A node with two children decides by one logit, :math:`\sigma(-z)` for the first and :math:`\sigma(z)` for the
+    second; a node with three or more by the softmax of a logit for each; a node with one child takes no decision, so
+    the classes always sum to one. All in log space.
+
+    Args:
+        in_features: size of a feature vector, D.
+        tree: the classes' hierarchy, e.g. ``Tree.balanced(num_classes)``.
+        bias: whether the decisions have a bias.
+        device: where the parameters are made.
+        dtype: dtype of the parameters.
+
+    Shape:
+        - input: :math:`(*, D)`
+        - target: :math:`(*)`, int64
+        - loss: :math:`(*)`; log_prob: :math:`(*, C)`
+
+    Attributes:
+        weight: a row for each logit, (R, D), in the order of the tree's inner nodes; C - 1 rows for a binary tree.
+            Drawn as in `torch.nn.Linear`.
+        bias: (R,), or none.
+
+    Cost:
+        Parameters RD + R with R < 2C. Loss O(N D L K) for a tree of depth L whose nodes have up to K logits (1 in a
+        binary tree): O(ND log C) in a balanced one. log_prob and top-k O(NCD) time, O(NC) memory.
+
+    Example:
+        >>> import torch
+        >>> from softmaxes import HierarchicalSoftmax, Tree
+        >>> head = HierarchicalSoftmax(8, Tree.balanced(10))
+        >>> features, target = torch.randn(4, 8), torch.tensor([0, 3, 9, 3])
+        >>> head(features, target).shape
+        torch.Size([4])
+        >>> head.log_prob(features).exp().sum(-1).allclose(torch.ones(4))
+        True
+
+    Reference:
+        F. Morin, Y. Bengio. Hierarchical probabilistic neural network language model. 2005.
+    """
+
+    loss_is_nll: ClassVar[bool] = True
+
+    # What the tree says, in the form that the sums need. The tree itself is the record; these are made from it.
+    parent: Tensor  # (M,) of every node; the root is its own
+    first_row: Tensor  # (M,) where the rows of an inner node begin in `weight`
+    num_rows: Tensor  # (M,) 0, 1, or as many as it has children
+    slot: Tensor  # (M,) which of its parent's logits a node has; `width` is the fixed logit, zero
+    row_owner: Tensor  # (R,) the inner node of a row
+    level_order: Tensor  # (M,) all nodes, from the root down
+    place: Tensor  # (M,) of a node in `level_order`
+
+    def __init__(
+        self,
+        in_features: int,
+        tree: Tree,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if not isinstance(tree, Tree):
+            raise TypeError(f"HierarchicalSoftmax: expected tree to be a Tree, got {type(tree).__name__}.")
+        super().__init__(in_features, tree.num_classes)
+        self.tree = tree
+        arrays = _arrays(tree)
+        rows = len(arrays["row_owner"])
+        self.width = int(arrays["num_rows"].max())  # logits of the widest node, K
+        self.level_sizes = torch.bincount(tree.node_depth).tolist()
+        self.weight = nn.Parameter(torch.empty(rows, in_features, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(rows, device=device, dtype=dtype)) if bias else None
+        for name, array in arrays.items():
+            self.register_buffer(name, torch.empty_like(array, device=device), persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the decisions as `torch.nn.Linear` does, and read the tree anew."""
+        super().reset_parameters()
+        for name, array in _arrays(self.tree).items():
+            self.get_buffer(name).copy_(array)
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        return -self._target_log_prob(input, target)
+
+    def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
+        path = [target]  # leaf c is class c
+        for _ in range(self.tree.depth - 1):
+            path.append(self.parent[path[-1]])
+        nodes = torch.stack(path, dim=1)  # (N, L); a shorter path ends in repeats of the root
+        owner = self.parent[nodes]
+        offset = torch.arange(self.width, device=input.device)  # (K,)
+        own = offset < self.num_rows[owner].unsqueeze(2)  # (N, L, K)
+        rows = (self.first_row[owner].unsqueeze(2) + offset).where(own, 0)
+        logits = widen(self._logits_of(input, rows)).masked_fill(~own, -torch.inf)
+        # The last column is the logit fixed at zero, of nodes with fewer than three children.
+        fixed = torch.zeros_like(logits[..., 0]).masked_fill(self.num_rows[owner] > 1, -torch.inf)
+        decisions = torch.log_softmax(torch.cat([logits, fixed.unsqueeze(2)], dim=2), dim=2)
+        taken = decisions.gather(2, self.slot[nodes].unsqueeze(2)).squeeze(2)  # (N, L)
+        return taken.masked_fill(nodes == owner, 0.0).sum(1)  # only the root is its own parent
+
+    def _logits_of(self, input: Tensor, rows: Tensor) -> Tensor:
+        """The logits of chosen rows: (N, D), (N, L, K) -> (N, L, K)."""
+        if rows.shape[1] * rows.shape[2] >= len(self.weight):  # a path has as many logits as the tree
+            return F.linear(input, self.weight, self.bias).gather(1, rows.flatten(1)).view_as(rows)
+        weight = F.embedding(rows.flatten(1), self.weight)  # (N, L K, D)
+        logits = torch.bmm(weight, input.unsqueeze(2)).view_as(rows)
+        return logits if self.bias is None else logits + self.bias[rows]
+
+    def _log_prob(self, input: Tensor) -> Tensor:
+        logits = widen(F.linear(input, self.weight, self.bias))  # (N, R)
+        decides = self.num_rows < 2  # (M,) the nodes with a logit fixed at zero
+        owner = self.row_owner.expand_as(logits)
+        zero = logits.new_zeros(len(logits), self.tree.num_nodes)
+        highest = zero.masked_fill(~decides, -torch.inf).scatter_reduce(1, owner, logits.detach(), "amax")  # (N, M)
+        total = (-highest).exp().masked_fill(~decides, 0.0)
+        total = total.scatter_add(1, owner, (logits - highest.gather(1, owner)).exp())
+        log_total = highest + total.log()  # (N, M) of the children's logits of every node
+        # Then from the root down: a node has its parent's log-probability and its own decision.
+        own_row = (self.first_row[self.parent] + self.slot).where(self.slot < self.width, len(self.weight))
+        logits = torch.cat([logits, logits.new_zeros(len(logits), 1)], dim=1)
+        decision = logits[:, own_row[self.level_order]] - log_total[:, self.parent[self.level_order]]  # (N, M)
+        above = self.place[self.parent[self.level_order]]
+        levels = [decision.new_zeros(len(logits), 1)]
+        start = end = 0
+        for size in self.level_sizes[1:]:
+            before, start = start, start + levels[-1].shape[1]
+            end = start + size
+            levels.append(levels[-1][:, above[start:end] - before] + decision[:, start:end])
+        return torch.cat(levels, dim=1)[:, self.place[: self.num_classes]]
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return f"in_features={self.in_features}, tree={self.tree}, bias={self.bias is not None}"
+
+
+def _arrays(tree: Tree) -> dict[str, Tensor]:
+    """The head's buffers for a tree, by name."""
+    nodes = torch.arange(tree.num_nodes)
+    parent = tree.parent.where(nodes != tree.root, nodes)
+    children = tree.num_children
+    num_rows = torch.where(children > 2, children, (children - 1).clamp(min=0))
+    width = int(num_rows.max())
+    siblings = children[parent]
+    # Of two children the first has the fixed logit and the second the row; an only child has the fixed one.
+    slot = torch.where(siblings > 2, tree.child_index, torch.where(tree.child_index == 1, 0, width))
+    level_order = tree.node_depth.argsort(stable=True)
+    place = torch.empty_like(level_order)
+    place[level_order] = nodes
+    return {
+        "parent": parent,
+        "first_row": num_rows.cumsum(0) - num_rows,
+        "num_rows": num_rows,
+        "slot": slot,
+        "row_owner": nodes.repeat_interleave(num_rows),
+        "level_order": level_order,
+        "place": place,
+    }

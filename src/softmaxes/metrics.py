@@ -1,0 +1,131 @@
+"""The referee: what a head is judged by, computed from its log-probabilities alone.
+
+`judge` reduces the log-probabilities of a batch, (N, C), to five numbers an example; every score is a function of
+these, so batches are joined by concatenation and a large test set needs no (N, C) array.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Judged(NamedTuple):
+    """What the scores need to know of each example.
+
+    Attributes:
+        target: the true class, (N,).
+        prediction: the most probable class, (N,).
+        confidence: its probability, (N,).
+        nll: negative log-likelihood of the target in nats, (N,); inf where its probability is zero.
+        rank: how many classes come before the target, (N,); 0 where the prediction is right.
+    """
+
+    target: Tensor
+    prediction: Tensor
+    confidence: Tensor
+    nll: Tensor
+    rank: Tensor
+
+
+def judge(log_prob: Tensor, target: Tensor) -> Judged:
+    """Reduce log-probabilities to what the scores need.
+
+    Classes of equal probability are ordered by their number, so a head that says the same of every class is not given
+    credit for all of them.
+
+    Args:
+        log_prob: (N, C), normalised, in nats.
+        target: (N,), int64.
+
+    Returns:
+        Five tensors, (N,).
+
+    Raises:
+        ValueError: shapes do not fit, or a log-probability is NaN.
+
+    Example:
+        >>> import torch
+        >>> from softmaxes import metrics
+        >>> log_prob = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.3, 0.4]]).log()
+        >>> judged = metrics.judge(log_prob, torch.tensor([0, 1]))
+        >>> judged.prediction, judged.rank
+        (tensor([0, 2]), tensor([0, 2]))
+        >>> metrics.accuracy(judged)
+        0.5
+    """
+    if log_prob.dim() != 2 or target.shape != log_prob.shape[:1]:
+        raise ValueError(
+            f"judge: expected log_prob of shape (N, C) and target of shape (N,), "
+            f"got {tuple(log_prob.shape)} and {tuple(target.shape)}."
+        )
+    if bool(log_prob.isnan().any()):
+        raise ValueError(
+            f"judge: expected log-probabilities, got NaN in {int(log_prob.isnan().any(1).sum())} of {len(target)} rows."
+        )
+    own = log_prob.gather(1, target.unsqueeze(1))
+    classes = torch.arange(log_prob.shape[1], device=log_prob.device)
+    before = (log_prob > own) | ((log_prob == own) & (classes < target.unsqueeze(1)))
+    rank = before.sum(1)
+    prediction = log_prob.argmax(1)
+    confidence = log_prob.gather(1, prediction.unsqueeze(1)).squeeze(1).exp()
+    return Judged(target, prediction.where(rank > 0, target), confidence, -own.squeeze(1), rank)
+
+
+def join(parts: list[Judged]) -> Judged:
+    """The batches of a test set as one."""
+    return Judged(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def accuracy(judged: Judged) -> float:
+    """Share of examples whose most probable class is the target."""
+    return topk_accuracy(judged, 1)
+
+
+def topk_accuracy(judged: Judged, k: int) -> float:
+    """Share of examples whose target is among the k most probable classes."""
+    return (judged.rank < k).double().mean().item()
+
+
+def nll(judged: Judged) -> float:
+    """Mean negative log-likelihood of the targets in nats; inf if one had probability zero."""
+    return judged.nll.double().mean().item()
+
+
+def calibration_error(judged: Judged, bins: int = 15) -> float:
+    """Expected calibration error: the gap between confidence and accuracy, averaged over bins of equal width.
+
+    Reference:
+        C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger. On calibration of modern neural networks. 2017.
+    """
+    confidence = judged.confidence.double()
+    index = (confidence * bins).ceil().long().clamp(1, bins) - 1  # bins are open below and closed above
+    gap = (judged.rank == 0).double() - confidence
+    return torch.zeros(bins, dtype=gap.dtype, device=gap.device).index_add(0, index, gap).abs().sum().item() / len(gap)
+
+
+def confusion(judged: Judged, num_classes: int) -> Tensor:
+    """The confusion matrix in sparse form: rows of (target, prediction, count), counts above zero, (P, 3) int64."""
+    pair, count = torch.unique(judged.target * num_classes + judged.prediction, return_counts=True)
+    return torch.stack([pair // num_classes, pair % num_classes, count], dim=1)
+
+
+def macro_scores(judged: Judged, num_classes: int) -> tuple[float, float, float]:
+    """Precision, recall and F1, each the mean over all C classes.
+
+    A class that is never predicted has precision 0, one that is not in the test set recall 0; F1 is 0 where both are.
+
+    Args:
+        judged: the test set.
+        num_classes: C; the mean is over all of them, seen or not.
+
+    Returns:
+        Precision, recall, F1.
+    """
+    hits = torch.bincount(judged.target[judged.rank == 0], minlength=num_classes).double()
+    true = torch.bincount(judged.target, minlength=num_classes)
+    predicted = torch.bincount(judged.prediction, minlength=num_classes)
+    precision = hits / predicted.clamp(min=1)
+    recall = hits / true.clamp(min=1)
+    f1 = 2 * hits / (true + predicted).clamp(min=1)
+    return precision.mean().item(), recall.mean().item(), f1.mean().item()

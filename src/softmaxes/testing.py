@@ -1,0 +1,441 @@
+"""The laws that every head keeps, for the heads here and for a stranger's.
+
+A law is a function of a head maker and a feature size, and raises AssertionError where the head breaks it. A maker is
+called as ``make_head(in_features, device=..., dtype=...)`` and gives a fresh head: a class, or a lambda around one.
+"""
+
+import copy
+import inspect
+import math
+import pickle
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.gradcheck import GradcheckError
+from torch.func import functional_call
+
+from softmaxes.head import Head
+
+
+class MakeHead(Protocol):
+    """What the laws need: a fresh head of a feature size, on a device, of a dtype."""
+
+    def __call__(
+        self, in_features: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Head:
+        """Make a head."""
+
+
+Law = Callable[[MakeHead, int], None]
+
+
+def check_head(make_head: MakeHead, in_features: int = 6) -> None:
+    """Check a head against every law; silence is consent.
+
+    Args:
+        make_head: makes a fresh head.
+        in_features: size of the features that it is tried with.
+
+    Raises:
+        AssertionError: the head breaks a law; the message names the law and what was seen.
+
+    Example:
+        >>> from softmaxes import Softmax
+        >>> from softmaxes.testing import check_head
+        >>> check_head(lambda in_features, **kwargs: Softmax(in_features, 4, **kwargs))
+    """
+    for law in LAWS:
+        law(make_head, in_features)
+
+
+def leading_dimensions(make_head: MakeHead, in_features: int) -> None:
+    """Every public method takes any leading dimensions, also none and an empty one, and gives them back."""
+    head, input, target = _example(make_head, in_features)
+    head.eval()
+    for shape in ((), (3,), (2, 3), (0,), (2, 0), (1,)):
+        rows = math.prod(shape)
+        x, y = input[:rows].reshape(*shape, in_features), target[:rows].reshape(shape)
+        classes = head.num_classes
+        k = min(3, classes)
+        _equal(head(x, y).shape, shape, f"shape of the loss for leading dimensions {shape}")
+        _equal(head.log_prob(x).shape, (*shape, classes), f"shape of log_prob for leading dimensions {shape}")
+        _equal(head.target_log_prob(x, y).shape, shape, f"shape of target_log_prob for leading dimensions {shape}")
+        _equal(head.predict(x).shape, shape, f"shape of predict for leading dimensions {shape}")
+        values, indices = head.topk(x, k)
+        _equal(values.shape, (*shape, k), f"shape of the values of topk for leading dimensions {shape}")
+        _equal(indices.shape, (*shape, k), f"shape of the classes of topk for leading dimensions {shape}")
+        _close(head(x, y).flatten(), head(input[:rows], target[:rows]), f"the loss for leading dimensions {shape}")
+        _close(
+            head.log_prob(x).reshape(rows, classes),
+            head.log_prob(input[:rows]),
+            f"log_prob for leading dimensions {shape}",
+        )
+
+
+def batch_does_not_matter(make_head: MakeHead, in_features: int) -> None:
+    """An example's loss does not depend on its batch: one alone, a ragged last one; an empty batch has a gradient."""
+    head, input, target = _example(make_head, in_features)
+    head.eval()
+    whole = head(input, target)
+    for part in (slice(0, 1), slice(1, 6), slice(6, None)):
+        _close(head(input[part], target[part]), whole[part], f"the loss of rows {part} alone")
+    head.train()
+    head(input[:0], target[:0]).sum().backward()
+    for name, parameter in head.named_parameters():
+        gradient = parameter.grad
+        _true(gradient is None or not bool(gradient.any()), f"expected no gradient of {name} from an empty batch")
+
+
+def log_prob_sums_to_one(make_head: MakeHead, in_features: int) -> None:
+    """The probabilities of all classes sum to one, for small and large features."""
+    head, input, _ = _example(make_head, in_features)
+    for scale in (0.0, 1.0, 30.0):
+        total = head.log_prob(scale * input).logsumexp(-1).exp()
+        _close(total, torch.ones_like(total), f"the sum of the probabilities at {scale} times the features")
+
+
+def predict_is_the_argmax(make_head: MakeHead, in_features: int) -> None:
+    """`predict` is the argmax of `log_prob`."""
+    head, input, _ = _example(make_head, in_features)
+    _true(torch.equal(head.predict(input), head.log_prob(input).argmax(-1)), "expected predict to be log_prob's argmax")
+
+
+def topk_is_exact(make_head: MakeHead, in_features: int) -> None:
+    """`topk` is `torch.topk` of `log_prob`, for one class, some and all."""
+    head, input, _ = _example(make_head, in_features)
+    log_prob = head.log_prob(input)
+    for k in sorted({1, min(3, head.num_classes), head.num_classes}):
+        values, classes = head.topk(input, k)
+        expected, _ = log_prob.topk(k)
+        _close(values, expected, f"the values of topk at k = {k}")
+        _close(log_prob.gather(-1, classes), values, f"log_prob of the classes of topk at k = {k}")
+        _equal(int(classes.sort(-1).values.diff(dim=-1).eq(0).sum()), 0, f"classes named twice by topk at k = {k}")
+
+
+def target_log_prob_is_the_gather(make_head: MakeHead, in_features: int) -> None:
+    """`target_log_prob` is the target's entry of `log_prob`."""
+    head, input, target = _example(make_head, in_features)
+    expected = head.log_prob(input).gather(-1, target.unsqueeze(-1)).squeeze(-1)
+    _close(head.target_log_prob(input, target), expected, "target_log_prob against the gather of log_prob")
+
+
+def loss_is_what_it_says(make_head: MakeHead, in_features: int) -> None:
+    """The loss is exactly ``-target_log_prob`` if `loss_is_nll` says so, in training and evaluation."""
+    head, input, target = _example(make_head, in_features)
+    for training in (True, False):
+        head.train(training)
+        loss = head(input, target)
+        _true(bool(loss.isfinite().all()), f"expected a finite loss with training={training}")
+        if head.loss_is_nll:
+            same = torch.equal(loss, -head.target_log_prob(input, target))
+            _true(same, f"expected the loss to be exactly -target_log_prob with training={training}")
+
+
+def log_prob_is_deterministic(make_head: MakeHead, in_features: int) -> None:
+    """`log_prob` is the same twice, in training and in evaluation, and leaves the random state alone."""
+    head, input, _ = _example(make_head, in_features)
+    state = torch.get_rng_state()
+    first = head.train().log_prob(input)
+    _true(torch.equal(first, head.log_prob(input)), "expected log_prob to be the same twice")
+    _true(torch.equal(first, head.eval().log_prob(input)), "expected log_prob to be the same in train() and eval()")
+    _true(torch.equal(state, torch.get_rng_state()), "expected log_prob to draw no random numbers")
+
+
+def gradient_of_the_training_loss(make_head: MakeHead, in_features: int) -> None:
+    """The gradient of the training loss is right, for input and parameters, under any upstream gradient."""
+    _gradcheck(make_head, in_features, training=True)
+
+
+def gradient_of_log_prob(make_head: MakeHead, in_features: int) -> None:
+    """The gradients of the loss in evaluation, `target_log_prob` and `log_prob` are right."""
+    _gradcheck(make_head, in_features, training=False)
+
+
+def every_parameter_learns(make_head: MakeHead, in_features: int) -> None:
+    """Every parameter gets a finite gradient that is not zero."""
+    head, _, _ = _example(make_head, in_features)
+    target = torch.arange(head.num_classes).repeat(2)
+    input = torch.randn(len(target), in_features)
+    head.train()(input, target).mean().backward()
+    for name, parameter in head.named_parameters():
+        _true(parameter.grad is not None, f"expected {name} to get a gradient")
+        _true(bool(parameter.grad.isfinite().all()), f"expected a finite gradient of {name}")  # type: ignore[union-attr]
+        _true(bool(parameter.grad.any()), f"expected a gradient of {name} that is not zero")  # type: ignore[union-attr]
+
+
+def extreme_features(make_head: MakeHead, in_features: int) -> None:
+    """Loss and gradient stay finite for features of 1e3 and 1e6, all equal, zero, and along a class's weights."""
+    head, input, target = _example(make_head, in_features)
+    head.train()
+    ones = torch.ones_like(input)
+    features = {"1e3": 1e3 * input, "1e6": 1e6 * input, "all equal": 5 * ones, "zero": 0 * ones}
+    for name, parameter in head.named_parameters():
+        if parameter.dim() == 2 and parameter.shape[1] == in_features:
+            rows = parameter.detach()[torch.arange(len(target)) % len(parameter)]
+            features |= {f"parallel to {name}": rows.clone(), f"antiparallel to {name}": -1e3 * rows}
+    for what, x in features.items():
+        x.requires_grad_()
+        head.zero_grad()
+        loss = head(x, target)
+        _true(bool(loss.isfinite().all()), f"expected a finite loss for features {what}")
+        loss.sum().backward()
+        for name, tensor in [("input", x), *head.named_parameters()]:
+            gradient = tensor.grad
+            _true(
+                gradient is not None and bool(gradient.isfinite().all()),
+                f"expected a finite gradient of {name} for features {what}",
+            )
+
+
+def separable_classes_are_learned(make_head: MakeHead, in_features: int) -> None:
+    """Classes that are far apart are learned to 99 %, with a negative log-likelihood near zero.
+
+    The features have a dimension for each class, whatever `in_features` is.
+    """
+    probe = make_head(in_features)
+    classes = probe.num_classes
+    generator = torch.Generator().manual_seed(0)
+    target = torch.arange(classes).repeat(8)
+    centre = 5 * torch.eye(classes)
+    input = centre[target] + 0.1 * torch.randn(len(target), classes, generator=generator)
+    with _seeded(0):
+        head = make_head(classes).train()
+        optimiser = torch.optim.Adam(head.parameters(), lr=0.1)
+        for _ in range(200):
+            optimiser.zero_grad()
+            head(input, target).mean().backward()
+            optimiser.step()
+    fresh = centre[target] + 0.1 * torch.randn(len(target), classes, generator=generator)
+    head.eval()
+    right = (head.predict(fresh) == target).double().mean().item()
+    _true(right >= 0.99, f"expected 99 % of separable classes to be learned, got {100 * right:.1f} %")
+    nll = -head.target_log_prob(fresh, target).mean().item()
+    _true(nll < 0.2, f"expected a negative log-likelihood near zero on separable classes, got {nll:.3f}")
+
+
+def copies_are_equal(make_head: MakeHead, in_features: int) -> None:
+    """`deepcopy`, `pickle` and `state_dict` give a head of the same log-probabilities."""
+    head, input, _ = _example(make_head, in_features)
+    expected = head.log_prob(input)
+    other = make_head(in_features)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(1.0)
+    other.load_state_dict(head.state_dict())
+    copies = {"deepcopy": copy.deepcopy(head), "pickle": pickle.loads(pickle.dumps(head)), "state_dict": other}
+    for how, twin in copies.items():
+        _true(torch.equal(twin.log_prob(input), expected), f"expected the same log_prob after {how}")
+
+
+def meta_device(make_head: MakeHead, in_features: int) -> None:
+    """On the meta device nothing is allocated, shapes still come out, and the head can be filled in later."""
+    head = make_head(in_features, device="meta")
+    for name, tensor in [*head.named_parameters(), *head.named_buffers()]:
+        _equal(tensor.device.type, "meta", f"device of {name} of a head made on the meta device")
+    shape = head.log_prob(torch.empty(3, in_features, device="meta")).shape
+    _equal(shape, (3, head.num_classes), "shape of log_prob on the meta device")
+    real, input, _ = _example(make_head, in_features)
+    head.to_empty(device="cpu")
+    head.reset_parameters()
+    head.load_state_dict(real.state_dict())
+    _true(torch.equal(head.log_prob(input), real.log_prob(input)), "expected a filled-in meta head to be the same")
+
+
+def low_precision(make_head: MakeHead, in_features: int) -> None:
+    """bfloat16: under autocast with float32 and bfloat16 input, and as the head's own dtype.
+
+    A log-probability may be off by what rounding the features and weights to bfloat16 allows, no more, and the
+    probabilities still sum to one.
+    """
+    head, input, target = _example(make_head, in_features)
+    head.eval()
+    rounded = copy.deepcopy(head).bfloat16().float()  # the same head with weights that bfloat16 can hold
+    input = input.bfloat16().float()
+    expected = rounded.log_prob(input)
+    # A logit is a sum of D products, rounded once to 8 bits: 2**-8 of its size, and as much again where sums are split.
+    tolerance = 2**-6 * float(expected.detach().abs().max()) + 2**-6
+    results: dict[str, Tensor] = {}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        results["autocast, float32 input"] = rounded.log_prob(input)
+        results["autocast, bfloat16 input"] = rounded.log_prob(input.bfloat16())
+        loss = rounded.train()(input.bfloat16(), target)
+    loss.float().sum().backward()
+    _true(bool(loss.isfinite().all()), "expected a finite training loss under autocast")
+    results["bfloat16 head"] = copy.deepcopy(head).bfloat16().log_prob(input.bfloat16())
+    for what, log_prob in results.items():
+        _equal(log_prob.dtype, torch.float32, f"dtype of log_prob, {what}")
+        error = float((log_prob - expected).detach().abs().nan_to_num(torch.inf).max())
+        _true(error <= tolerance, f"expected log_prob within {tolerance:.3f} in bfloat16 ({what}), got {error:.3f} off")
+        total = log_prob.logsumexp(-1).exp()
+        _close(total, torch.ones_like(total), f"the sum of the probabilities in bfloat16 ({what})")
+
+
+def compiled(make_head: MakeHead, in_features: int) -> None:
+    """`torch.compile` traces the head whole and gives the same values and gradients."""
+    head, input, target = _example(make_head, in_features)
+    for training in (True, False):
+        head.train(training)
+        torch.compiler.reset()
+        losses, gradients = [], []
+        for function in (copy.deepcopy(head), torch.compile(head, backend="aot_eager", fullgraph=True)):
+            x = input.clone().requires_grad_()
+            with _seeded(1):
+                loss = function(x, target)
+            loss.sum().backward()
+            _true(x.grad is not None, "expected the input to get a gradient")
+            losses.append(loss)
+            gradients.append(x.grad)
+        _close(losses[1], losses[0], f"the compiled loss with training={training}")
+        _close(gradients[1], gradients[0], f"the gradient of the compiled loss with training={training}")  # type: ignore[arg-type]
+    log_prob = torch.compile(head.log_prob, backend="aot_eager", fullgraph=True)
+    _close(log_prob(input), head.log_prob(input), "the compiled log_prob")
+
+
+def bad_arguments_are_refused(make_head: MakeHead, in_features: int) -> None:
+    """What does not fit is refused with the head's name, what was expected and what came."""
+    head, x, y = _example(make_head, in_features)
+    classes = head.num_classes
+    wrong_class, negative = y.clone(), y.clone()
+    wrong_class[1], negative[1] = classes, -1
+    wide = torch.randn(len(y), in_features + 1)
+    refused: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
+        ("features of another size", lambda: head(wide, y), ValueError, f"(*, {in_features})"),
+        ("features of another size", lambda: head.log_prob(wide), ValueError, f"(*, {in_features})"),
+        ("a number for features", lambda: head.predict(torch.tensor(1.0)), ValueError, "()"),
+        ("integer features", lambda: head.log_prob(x.long()), TypeError, "torch.int64"),
+        ("features of another dtype", lambda: head.topk(x.double(), 1), TypeError, "torch.float64"),
+        ("features on another device", lambda: head.log_prob(x.to("meta")), ValueError, "meta"),
+        ("floating-point targets", lambda: head(x, y.float()), TypeError, "torch.float32"),
+        ("fewer targets", lambda: head(x, y[:-1]), ValueError, str((len(y) - 1,))),
+        ("targets on another device", lambda: head(x, y.to("meta")), ValueError, "meta"),
+        ("the class C", lambda: head(x, wrong_class), ValueError, f"got {classes}"),
+        ("the class C", lambda: head.target_log_prob(x, wrong_class), ValueError, f"got {classes}"),
+        ("the class -1", lambda: head(x, negative), ValueError, "got -1"),
+        ("k = 0", lambda: head.topk(x, 0), ValueError, "got 0"),
+        ("k = C + 1", lambda: head.topk(x, classes + 1), ValueError, f"got {classes + 1}"),
+        ("no features", lambda: make_head(0), ValueError, "got 0"),
+    ]
+    for what, call, kind, came in refused:
+        try:
+            call()
+        except kind as error:
+            message = str(error)
+            fits = message.startswith(f"{type(head).__name__}: expected ") and ", got " in message and came in message
+            _true(fits, f"expected the error for {what} to name the head, what was expected and {came!r}: {message}")
+        else:
+            raise AssertionError(f"expected {kind.__name__} for {what}")
+
+
+def arguments_are_attributes(make_head: MakeHead, in_features: int) -> None:
+    """Every constructor argument is an attribute and is shown by `repr`."""
+    head = make_head(in_features)
+    for name in inspect.signature(type(head)).parameters:
+        if name not in ("device", "dtype"):
+            _true(hasattr(head, name), f"expected the argument {name} to be an attribute")
+            _true(f"{name}=" in repr(head), f"expected the argument {name} in {head!r}")
+
+
+LAWS: tuple[Law, ...] = (
+    leading_dimensions,
+    batch_does_not_matter,
+    log_prob_sums_to_one,
+    predict_is_the_argmax,
+    topk_is_exact,
+    target_log_prob_is_the_gather,
+    loss_is_what_it_says,
+    log_prob_is_deterministic,
+    gradient_of_the_training_loss,
+    gradient_of_log_prob,
+    every_parameter_learns,
+    extreme_features,
+    separable_classes_are_learned,
+    copies_are_equal,
+    meta_device,
+    low_precision,
+    compiled,
+    bad_arguments_are_refused,
+    arguments_are_attributes,
+)
+
+
+class _seeded:  # noqa: N801
+    """Random numbers from a seed, and the state put back afterwards."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __enter__(self) -> None:
+        self.state = torch.get_rng_state()
+        torch.manual_seed(self.seed)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_rng_state(self.state)
+
+
+def _example(
+    make_head: MakeHead, in_features: int, dtype: torch.dtype = torch.float32, rows: int = 11
+) -> tuple[Head, Tensor, Tensor]:
+    """A head, features and targets, the same at every call."""
+    with _seeded(0):
+        head = make_head(in_features, dtype=dtype)
+        input = torch.randn(rows, in_features, dtype=dtype)
+        target = torch.randint(head.num_classes, (rows,))
+    return head, input, target
+
+
+def _gradcheck(make_head: MakeHead, in_features: int, training: bool) -> None:
+    head, input, target = _example(make_head, in_features, torch.float64, rows=4)
+    head.train(training)
+    names = [name for name, _ in head.named_parameters()]
+    upstream = torch.linspace(-1.0, 2.0, len(target), dtype=torch.float64)
+
+    class Methods(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = head
+
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            loss = head(x, target)
+            if training:
+                return loss, (upstream * loss).sum()
+            log_prob = head.log_prob(x)
+            return loss, (upstream * loss).sum(), head.target_log_prob(x, target), log_prob
+
+    methods = Methods()
+    buffers = {f"head.{name}": buffer.clone() for name, buffer in head.named_buffers()}
+
+    def function(x: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+        state = {f"head.{name}": parameter for name, parameter in zip(names, parameters, strict=True)}
+        with _seeded(2):  # the same noise at every call
+            fresh = {name: buffer.clone() for name, buffer in buffers.items()}
+            result: tuple[Tensor, ...] = functional_call(methods, state | fresh, (x,))
+            return result
+
+    inputs = (input.requires_grad_(), *(parameter.detach().clone().requires_grad_() for parameter in head.parameters()))
+    try:
+        torch.autograd.gradcheck(function, inputs, fast_mode=True)
+    except GradcheckError as error:
+        raise AssertionError(f"{type(head).__name__}: expected right gradients, got {error}") from error
+
+
+def _true(holds: bool, message: str) -> None:
+    if not holds:
+        raise AssertionError(f"{_law()}: {message}.")
+
+
+def _equal(got: object, expected: object, what: str) -> None:
+    _true(got == expected, f"expected {what} to be {expected}, got {got}")
+
+
+def _close(got: Tensor, expected: Tensor, what: str) -> None:
+    if got.shape != expected.shape or not torch.allclose(got, expected, rtol=1e-4, atol=1e-5):
+        off = float((got - expected).detach().abs().max()) if got.shape == expected.shape else math.nan
+        raise AssertionError(f"{_law()}: expected {what} to agree, got {off:.2e} off.")
+
+
+def _law() -> str:
+    """The name of the law that is being checked."""
+    names = {law.__name__ for law in LAWS}
+    return next((frame.function for frame in inspect.stack() if frame.function in names), "law")

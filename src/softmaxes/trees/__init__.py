@@ -1,0 +1,1 @@
+"""Class hierarchies in flat arrays."""

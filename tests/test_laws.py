@@ -1,0 +1,24 @@
+"""Every law over every case; what keeps a law from being trusted is in `breaks`, and must then really break it."""
+
+import pytest
+
+import softmaxes
+from cases import CASES, Case
+from softmaxes import Head
+from softmaxes.testing import LAWS, Law
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_law(case: Case, law: Law) -> None:
+    if law.__name__ in case.breaks:
+        with pytest.raises(AssertionError):
+            law(case.make, case.in_features)
+    else:
+        law(case.make, case.in_features)
+
+
+def test_every_public_head_has_a_case() -> None:
+    public = {getattr(softmaxes, name) for name in softmaxes.__all__}
+    heads = {thing for thing in public if isinstance(thing, type) and issubclass(thing, Head)} - {Head}
+    assert {type(case.make(case.in_features)) for case in CASES} == heads

@@ -1,0 +1,75 @@
+"""The referee against scikit-learn and against numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support, top_k_accuracy_score
+
+from softmaxes import metrics
+
+CLASSES = 12
+
+
+@pytest.fixture(params=[0, 1])
+def example(request: pytest.FixtureRequest) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities and targets of 300 examples; classes 10 and 11 are never predicted, 11 never true."""
+    generator = torch.Generator().manual_seed(request.param)
+    logits = 2 * torch.randn(300, CLASSES, generator=generator, dtype=torch.float64)
+    logits[:, 10:] -= 20
+    return logits.log_softmax(1), torch.randint(CLASSES - 1, (300,), generator=generator)
+
+
+def test_against_scikit_learn(example: tuple[torch.Tensor, torch.Tensor]) -> None:
+    log_prob, target = example
+    judged = metrics.join([metrics.judge(log_prob[:128], target[:128]), metrics.judge(log_prob[128:], target[128:])])
+    labels = np.arange(CLASSES)
+    prediction = log_prob.argmax(1).numpy()
+    assert metrics.accuracy(judged) == pytest.approx((prediction == target.numpy()).mean())
+    for k in (1, 3, 5, 11):
+        expected = top_k_accuracy_score(target, log_prob, k=k, labels=labels)
+        assert metrics.topk_accuracy(judged, k) == pytest.approx(expected)
+    assert metrics.nll(judged) == pytest.approx(log_loss(target, log_prob.exp(), labels=labels))
+    expected = precision_recall_fscore_support(target, prediction, labels=labels, average="macro", zero_division=0)
+    assert metrics.macro_scores(judged, CLASSES) == pytest.approx(expected[:3])
+    dense = np.zeros((CLASSES, CLASSES), dtype=int)
+    for true, predicted, count in metrics.confusion(judged, CLASSES).tolist():
+        dense[true, predicted] = count
+    assert (dense == confusion_matrix(target, prediction, labels=labels)).all()
+
+
+def test_calibration_error_by_hand() -> None:
+    # Two bins of five: confidences .62 and .78 (one right of two), .9 (right). Gaps |.5 * 2 - 1.4| and |1 - .9|.
+    confidence = torch.tensor([0.62, 0.78, 0.9], dtype=torch.float64)
+    log_prob = torch.stack([confidence, 1 - confidence], dim=1).log()
+    judged = metrics.judge(log_prob, torch.tensor([0, 1, 0]))
+    assert metrics.calibration_error(judged, bins=5) == pytest.approx((0.4 + 0.1) / 3)
+
+
+def test_a_calibrated_head_has_no_calibration_error() -> None:
+    log_prob = torch.tensor([[0.75, 0.25]]).log().expand(4, 2)
+    assert metrics.calibration_error(metrics.judge(log_prob, torch.tensor([0, 0, 1, 0]))) == pytest.approx(0, abs=1e-7)
+
+
+def test_a_head_that_says_nothing_gets_no_credit() -> None:
+    log_prob = torch.full((10, 10), -math.log(10))
+    judged = metrics.judge(log_prob, torch.arange(10))
+    assert metrics.accuracy(judged) == pytest.approx(0.1)
+    assert metrics.topk_accuracy(judged, 5) == pytest.approx(0.5)
+    assert judged.prediction.tolist() == [0] * 10
+
+
+def test_probability_zero_is_an_infinite_loss() -> None:
+    judged = metrics.judge(torch.tensor([[0.0, -math.inf], [-math.inf, 0.0]]), torch.tensor([0, 0]))
+    assert metrics.nll(judged) == math.inf
+    assert metrics.accuracy(judged) == 0.5
+
+
+def test_what_is_not_log_probabilities_is_refused() -> None:
+    with pytest.raises(ValueError, match="got NaN in 1 of 2 rows"):
+        metrics.judge(torch.tensor([[0.0, math.nan], [0.0, 0.0]]), torch.tensor([0, 0]))
+    with pytest.raises(
+        ValueError, match=r"expected log_prob of shape \(N, C\) and target of shape \(N,\), got \(3, 2\)"
+    ):
+        metrics.judge(torch.zeros(3, 2), torch.zeros(2, dtype=torch.int64))

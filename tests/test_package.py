@@ -1,0 +1,46 @@
+"""The public surface, and what importing it must not do."""
+
+import subprocess
+import sys
+
+import softmaxes
+
+
+def test_the_public_names() -> None:
+    assert sorted(softmaxes.__all__) == [
+        "GumbelSoftmax",
+        "Head",
+        "HierarchicalSoftmax",
+        "Softmax",
+        "Tree",
+        "__version__",
+    ]
+    for name in softmaxes.__all__:
+        assert getattr(softmaxes, name) is not None
+        assert name in dir(softmaxes)
+    assert not hasattr(softmaxes, "Sofmax")
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_the_library_never_imports_the_lab_or_its_dependencies() -> None:
+    code = """
+import sys
+from softmaxes import *
+import softmaxes.metrics, softmaxes.testing
+lab = {"lightning_fabric", "pydantic", "cyclopts", "rich", "PIL", "matplotlib", "pooch"}
+print([name for name in sys.modules if name.partition(".")[0] in lab or name.startswith("softmaxes.lab")])
+"""
+    assert run(code).strip() == "[]"
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = """
+import sys
+from softmaxes.lab.cli import app
+app(["compare", "--help"])
+print("torch" in sys.modules)
+"""
+    assert run(code).splitlines()[-1] == "False"

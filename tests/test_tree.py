@@ -1,0 +1,151 @@
+import copy
+import pickle
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from softmaxes import HierarchicalSoftmax, Tree
+
+
+def test_the_original_study_s_path() -> None:
+    tree = Tree.balanced(100)
+    heap = tree.heap_numbers()
+    assert heap[19] == 146
+    assert [int(heap[node]) for node in tree.ancestors(19)] == [72, 35, 17, 8, 3, 1, 0]
+    assert 2**tree.depth == 128
+    assert heap[:100].tolist() == list(range(127, 227))
+
+
+def test_the_original_study_s_tree_has_a_decision_less_than_classes() -> None:
+    # A full 128-leaf tree has 127 inner nodes; without the unused leaves 99 of them still decide.
+    head = HierarchicalSoftmax(4, Tree.balanced(100))
+    assert head.weight.shape == (99, 4)
+
+
+def test_branch_probability_is_the_logistic_function() -> None:
+    """Class 19 by hand, from the weights of the nodes on its path."""
+    torch.manual_seed(0)
+    tree = Tree.balanced(100)
+    head = HierarchicalSoftmax(5, tree, dtype=torch.float64)
+    x = torch.randn(5, dtype=torch.float64)
+    expected = 1.0
+    below = 19
+    for node in tree.ancestors(19):
+        assert head.bias is not None
+        z = head.weight[head.first_row[node]] @ x + head.bias[head.first_row[node]]
+        expected = expected * torch.sigmoid(z if tree.child_index[below] == 1 else -z)
+        below = node
+    torch.testing.assert_close(head.log_prob(x)[19].exp(), expected)
+
+
+@pytest.mark.parametrize("arity", [2, 3, 7, 100])
+@pytest.mark.parametrize("num_classes", [2, 3, 12, 100, 128, 129])
+def test_balanced(num_classes: int, arity: int) -> None:
+    tree = Tree.balanced(num_classes, arity)
+    assert tree.num_classes == num_classes
+    assert arity ** (tree.depth - 1) < num_classes <= arity**tree.depth
+    assert tree.arity == min(arity, num_classes)
+    assert set(tree.node_depth[:num_classes].tolist()) == {tree.depth}
+    heap = tree.heap_numbers()
+    if tree.arity == arity:
+        above = torch.arange(num_classes, tree.num_nodes)[1:]
+        assert torch.equal((heap[above] - 1) // arity, heap[tree.parent[above]])
+    assert len(heap.unique()) == tree.num_nodes
+
+
+def test_from_groups() -> None:
+    tree = Tree.from_groups([7, 7, -3, 7])
+    assert tree.parent.tolist() == [6, 6, 5, 6, -1, 4, 4]
+    assert tree.child_index.tolist() == [0, 1, 0, 2, 0, 0, 1]
+
+
+@st.composite
+def parents(draw: st.DrawFn) -> list[int]:
+    """A random tree: inner nodes below earlier ones, a leaf under each of them that has no child, some leaves more."""
+    inner = draw(st.integers(1, 12))
+    above = [-1] + [draw(st.integers(0, node - 1)) for node in range(1, inner)]
+    childless = [node for node in range(inner) if node not in above]
+    leaves = childless + draw(st.lists(st.integers(0, inner - 1), min_size=1, max_size=12))
+    leaves = draw(st.permutations(leaves))
+    return [len(leaves) + node for node in leaves] + [-1] + [len(leaves) + node for node in above[1:]]
+
+
+@given(parents())
+@settings(deadline=None, max_examples=60)
+def test_any_tree(parent: list[int]) -> None:
+    assume(sum(node not in parent for node in range(len(parent))) >= 2)
+    tree = Tree(parent)
+    for node in range(tree.num_nodes):
+        ancestors = tree.ancestors(node)
+        assert len(ancestors) == tree.node_depth[node]
+        assert (ancestors or (node,))[-1] == tree.root
+    head = HierarchicalSoftmax(3, tree, dtype=torch.float64)
+    x = torch.randn(4, 3, dtype=torch.float64)
+    log_prob = head.log_prob(x)
+    torch.testing.assert_close(log_prob.exp().sum(1), torch.ones(4, dtype=torch.float64))
+    for c in range(tree.num_classes):
+        torch.testing.assert_close(head.target_log_prob(x, torch.full((4,), c)), log_prob[:, c])
+    assert len(head.weight) < 2 * tree.num_classes
+
+
+def test_equality_hash_copies() -> None:
+    tree = Tree.balanced(10)
+    for other in (Tree(tree.parent), copy.deepcopy(tree), pickle.loads(pickle.dumps(tree))):
+        assert other == tree
+        assert hash(other) == hash(tree)
+        assert other.depth == tree.depth
+    assert tree != Tree.balanced(10, arity=3)
+    assert repr(tree) == "Tree(num_classes=10, num_nodes=21, depth=4, arity=2)"
+
+
+def test_the_given_tensor_is_copied() -> None:
+    parent = torch.tensor([2, 2, -1])
+    tree = Tree(parent)
+    parent[0] = 0
+    assert tree.parent.tolist() == [2, 2, -1]
+
+
+@pytest.mark.parametrize(
+    ("parent", "message"),
+    [
+        ([1, 0], "expected one root, a node whose parent is -1, got 0"),
+        ([2, 2, -1, -1], "expected one root, a node whose parent is -1, got 2"),
+        ([2, 5, -1], r"expected parents in 0..2, got 5 for node 1"),
+        ([2, -7, -1], r"expected parents in 0..2, got -7 for node 1"),
+        ([-1, 0, 0], r"expected the 2 leaves to be nodes 0..1, got node 0 with 2 children"),
+        ([1, -1], "expected at least 2 leaves, got 1"),
+        ([2, 2, -1, 4, 3, 3], "expected"),
+        ([3, 3, 4, -1, 5, 4], "expected every node to descend from the root, got node 2 in a cycle"),
+    ],
+)
+def test_what_is_not_a_tree_is_refused(parent: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Tree(parent)
+
+
+def test_other_arguments_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"Tree: expected parent as a sequence of ints.*got torch.float32"):
+        Tree([0.5, -1.0])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="expected num_classes to be at least 2, got 1"):
+        Tree.balanced(1)
+    with pytest.raises(ValueError, match="expected arity to be at least 2, got 1"):
+        Tree.balanced(4, arity=1)
+    with pytest.raises(ValueError, match=r"expected a node in 0..6, got 7"):
+        Tree.balanced(4).ancestors(7)
+    with pytest.raises(TypeError, match="HierarchicalSoftmax: expected tree to be a Tree, got int"):
+        HierarchicalSoftmax(4, 10)  # type: ignore[arg-type]
+
+
+def test_a_heap_too_large_for_int64_is_refused() -> None:
+    # Classes 0 and 1 under the deepest of 70 nodes, each other class right under one of the others.
+    parent = [71, 71, *range(72, 141), *range(72, 141), -1]
+    with pytest.raises(ValueError, match=r"expected a heap of fewer than 2\*\*63 places"):
+        Tree(parent).heap_numbers()
+
+
+def test_a_large_tree() -> None:
+    tree = Tree.balanced(200_000)
+    assert tree.depth == 18
+    assert int(tree.heap_numbers()[0]) == 2**18 - 1

@@ -1,0 +1,32 @@
+"""Twins agree to machine precision in float64, in training and in evaluation."""
+
+import pytest
+import torch
+
+import softmaxes
+from softmaxes import Head
+from twins import TWINS, Twin
+
+
+@pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.__name__)
+@pytest.mark.parametrize("training", [True, False])
+def test_twin(twin: Twin, training: bool) -> None:
+    torch.manual_seed(0)
+    heads = twin(7)
+    input = torch.randn(9, 7, dtype=torch.float64)
+    target = torch.randint(heads[0].num_classes, (9,))
+    upstream = torch.linspace(-1, 2, 9, dtype=torch.float64)
+    results = []
+    for head in heads:
+        head.train(training)
+        x = input.clone().requires_grad_()
+        loss = head(x, target)
+        (upstream * loss).sum().backward()
+        results.append((loss, head.log_prob(input), head.target_log_prob(input, target), x.grad))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-14, atol=1e-14)
+
+
+def test_every_public_head_has_a_twin() -> None:
+    public = {getattr(softmaxes, name) for name in softmaxes.__all__}
+    heads = {thing for thing in public if isinstance(thing, type) and issubclass(thing, Head)} - {Head}
+    assert {type(twin(4)[0]) for twin in TWINS} == heads
