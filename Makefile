@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # Wheels that pip is told to look for beside the index are offered to uv too; empty is fine.
-FIND_LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
+export UV_FIND_LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 
 .PHONY: install test check format compare lock clean
 .DEFAULT_GOAL := test
@@ -18,7 +18,7 @@ $(INSTALLED): pyproject.toml pins.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "softmaxes: expected Python 3.11 or newer, got " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode \
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode \
 		-c pins.txt -c constraints.txt -e '.[lab,dev]'
 	@touch $@
 

@@ -4,5 +4,21 @@ It needs the extra: ``pip install 'softmaxes[lab]'``. It imports `softmaxes`; `s
 """
 
 
+import sys
+
+
 class InputError(ValueError):
     """What the user gave cannot be used; the message is one line: what was expected, what came, which file."""
+
+
+def main() -> int:
+    """The command ``softmaxes``: the command line, or a line that says how to install what it needs."""
+    try:
+        from softmaxes.lab.cli import main as run
+    except ModuleNotFoundError as error:
+        print(
+            f"softmaxes: expected the lab's packages, got no {error.name}; install them: pip install 'softmaxes[lab]'",
+            file=sys.stderr,
+        )
+        return 2
+    return run()

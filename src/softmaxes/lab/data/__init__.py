@@ -1,6 +1,8 @@
 """Data sets for the lab: each source gives uint8 images, checked labels, names, counts, and groups if it knows them."""
 
+import base64
 import hashlib
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from softmaxes.lab import InputError
+from softmaxes.lab.run import DataCard, Sample
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,88 @@ class Data:
             digest.update(repr(tuple(tensor.shape)).encode())
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]
+
+    def samples(self, number: int = 12) -> Tensor:
+        """Indices of test images to show, of as many classes as can be, (S,); the same at every call."""
+        shuffled = torch.randperm(len(self.test_labels), generator=torch.Generator().manual_seed(0))
+        labels = self.test_labels[shuffled]
+        earlier = torch.zeros(len(labels), dtype=torch.int64)  # how many of its class come before it
+        earlier[labels.argsort(stable=True)] = torch.cat(
+            [torch.arange(int(count)) for count in self.counts(self.test_labels)]
+        )
+        return shuffled[earlier.argsort(stable=True)[:number]]
+
+    def card(self) -> DataCard:
+        """What the report needs to know, without the images but for some samples."""
+        samples = []
+        for index in self.samples().tolist():
+            png = base64.b64encode(encode_png(self.test_images[index])).decode()
+            samples.append(Sample(target=int(self.test_labels[index]), png=png))
+        channels, height, width = self.train_images.shape[1:]
+        return DataCard(
+            name=self.name,
+            description=self.description,
+            source=self.source,
+            fingerprint=self.fingerprint,
+            class_names=tuple(self.class_names),
+            group_names=None if self.group_names is None else tuple(self.group_names),
+            group_of_class=None if self.group_of_class is None else tuple(self.group_of_class),
+            image_shape=(channels, height, width),
+            train_counts=tuple(self.counts(self.train_labels).tolist()),
+            test_counts=tuple(self.counts(self.test_labels).tolist()),
+            samples=tuple(samples),
+        )
+
+
+def encode_png(image: Tensor) -> bytes:
+    """An image, uint8 (3, height, width), as a PNG file."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(file, format="PNG", optimize=True)
+    return file.getvalue()
+
+
+def load(name: str, data_dir: Path | None = None, image_size: int = 32) -> Data:
+    """A data set by the name that the command line takes.
+
+    Args:
+        name: ``glyphs`` or ``glyphs:C``; ``cifar10`` or ``cifar100``; ``folder``; or the path of a folder of images.
+        data_dir: where the data lies, an archive or a folder: may be given for CIFAR, must be for ``folder``.
+        image_size: side to which the images of a folder are brought, in pixels.
+
+    Returns:
+        The data.
+
+    Raises:
+        InputError: there is no such data, or it is broken.
+    """
+    kind, _, classes = name.partition(":")
+    if kind == "glyphs":
+        if data_dir is not None:
+            raise InputError(f"--data-dir: expected none with --data {name}, which is rendered, got {data_dir}.")
+        if classes and not classes.isdecimal():
+            raise InputError(f"--data: expected glyphs or glyphs:CLASSES, e.g. glyphs:1000, got {name}.")
+        from softmaxes.lab.data.glyphs import load_glyphs
+
+        return load_glyphs(int(classes or 100))
+    if name == "cifar10" or name == "cifar100":
+        from softmaxes.lab.data.cifar import load_cifar
+
+        return load_cifar(name, data_dir)
+    from softmaxes.lab.data.folder import load_folder
+
+    if name == "folder":
+        if data_dir is None:
+            raise InputError("--data folder: expected --data-dir with the folder of images, got none.")
+        return load_folder(data_dir, image_size=image_size)
+    if Path(name).is_dir():
+        if data_dir is not None:
+            raise InputError(f"--data-dir: expected none with --data {name}, a folder itself, got {data_dir}.")
+        return load_folder(Path(name), image_size=image_size)
+    raise InputError(
+        f"--data: expected glyphs, glyphs:CLASSES, cifar10, cifar100, or a folder with images, got {name}."
+    )
 
 
 def cache_dir() -> Path:

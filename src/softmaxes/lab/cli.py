@@ -1,0 +1,312 @@
+"""The command line: each verb a call into the lab. Torch is imported by the verbs, so that ``--help`` is quick."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from softmaxes import __version__
+from softmaxes.lab import InputError
+from softmaxes.lab.run import Run, Study, Training
+
+if TYPE_CHECKING:
+    from softmaxes.lab.store import Store
+    from softmaxes.lab.data import Data
+
+Named = TypeVar("Named")
+TRAINING = Group("Training", sort_key=2)
+
+app = App(
+    name="softmaxes",
+    version=__version__,
+    help="""Train classifiers that differ only in their softmax, and compare them fairly.
+
+Begin with `softmaxes compare`: minutes later there is a table and a page, `runs/glyphs/report.html`.
+""",
+    help_format="markdown",
+    help_epilogue="`softmaxes VERB --help` has the options of a verb, with examples.",
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,  # `main` says how to go on
+)
+
+DataName = Annotated[
+    str,
+    Parameter(
+        help="**glyphs** (100 kinds of characters, rendered here), **glyphs:1000** (any number of kinds), **cifar100**, "
+        "**cifar10** (downloaded unless --data-dir says where they lie), or the path of a folder of images with a "
+        "folder for each class."
+    ),
+]
+DataDir = Annotated[Path | None, Parameter(help="Where the data lies: a folder, or an archive of CIFAR.")]
+ImageSize = Annotated[int, Parameter(help="Side in pixels to which the images of a folder are brought.")]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], Parameter(help="Where to train; *auto* takes a GPU if there is one.", group=TRAINING)
+]
+Setting = Annotated[Training | None, Parameter(name="*", group=TRAINING)]
+
+
+@app.command(sort_key=1)
+def compare(
+    *,
+    data: DataName | None = None,
+    data_dir: DataDir = None,
+    image_size: ImageSize = 32,
+    heads: Annotated[
+        tuple[str, ...] | None,
+        Parameter(consume_multiple=True, negative=(), help="Names from `softmaxes heads`, e.g. *softmax gumbel*."),
+    ] = None,
+    seeds: Annotated[int, Parameter(help="How many seeds a head; the intervals are over them.")] = 3,
+    study: Annotated[
+        str | None, Parameter(help="A study with heads and settings of its own: **seed**, the original one.")
+    ] = None,
+    jobs: Annotated[int | None, Parameter(help="Runs at a time, one thread each; all cores if not given.")] = None,
+    out: Annotated[Path | None, Parameter(help="Folder for the results; *runs/DATA* if not given.")] = None,
+    training: Setting = None,
+    device: Device = "auto",
+) -> int:
+    """Train heads side by side on images, and write a table and a page that compare them.
+
+    At one seed every head starts from the same trunk and sees the same batches. What is done is kept: stop it, type
+    the same again, and it goes on from the last whole epoch of each run.
+
+    ```
+    # three heads on rendered characters: some minutes
+    softmaxes compare
+    # downloads CIFAR-100
+    softmaxes compare --data cifar100
+    # images of your own, a folder for each class
+    softmaxes compare --data ~/photos --image-size 64
+    softmaxes compare --heads softmax hierarchical-groups --seeds 5
+    # the study that this grew from, on CIFAR-100 from an archive
+    softmaxes compare --study seed --data-dir cifar-100-python.tar.gz
+    ```
+    """
+    from softmaxes.lab.studies import STUDIES
+
+    _at_least("--seeds", seeds, 1)
+    changes = {} if training is None else training.model_dump(include=training.model_fields_set)
+    if study is not None:
+        entry = _named("--study", study, STUDIES)
+        if heads is not None:
+            raise InputError(f"--heads: expected none with --study {study}, which has its own, got {' '.join(heads)}.")
+        loaded = _load(data or entry.data, data_dir, image_size)
+        chosen = entry.make(loaded.card(), seeds, changes)
+    else:
+        names = _heads(heads or ("softmax", "gumbel", "hierarchical"))
+        loaded = _load(data or "glyphs", data_dir, image_size)
+        chosen = _comparison(loaded, names, range(seeds), changes)
+    return _execute(chosen, loaded, out or Path("runs") / _folder(study or loaded.name), jobs, device)
+
+
+@app.command(sort_key=2)
+def train(
+    *,
+    head: Annotated[str, Parameter(help="A name from `softmaxes heads`.")] = "softmax",
+    seed: Annotated[int, Parameter(help="Decides initial weights, order of examples, and noise.")] = 0,
+    data: DataName = "glyphs",
+    data_dir: DataDir = None,
+    image_size: ImageSize = 32,
+    out: Annotated[Path | None, Parameter(help="Folder for the result; *runs/DATA-HEAD* if not given.")] = None,
+    training: Setting = None,
+    device: Device = "auto",
+) -> int:
+    """Train one head, test it after every epoch, and keep its weights and scores.
+
+    ```
+    softmaxes train --head gumbel --epochs 20
+    softmaxes train --head hierarchical --data cifar10 --seed 7 --out runs/mine
+    ```
+    """
+    _at_least("--seed", seed, 0)
+    names = _heads((head,))
+    changes = {} if training is None else training.model_dump(include=training.model_fields_set)
+    loaded = _load(data, data_dir, image_size)
+    chosen = _comparison(loaded, names, [seed], changes)
+    return _execute(chosen, loaded, out or Path("runs") / f"{_folder(loaded.name)}-{head}", 1, device)
+
+
+@app.command(sort_key=3)
+def report(directory: Annotated[Path, Parameter(help="The folder that `compare` or `train` wrote.")], /) -> int:
+    """Write the table, the page and the figures of a comparison anew, from its stored results alone.
+
+    ```
+    softmaxes report runs/glyphs
+    ```
+    """
+    from softmaxes.lab.store import Store
+
+    store = Store(directory)
+    _report(store, store.study())
+    return 0
+
+
+@app.command(sort_key=4, name="heads")
+def list_heads() -> int:
+    """List the heads: name, what it is, and what the loss of one example costs in D features and C classes."""
+    from softmaxes.lab.heads import HEADS
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("head", "what it is", "cost of a loss"):
+        table.add_column(column)
+    for name, entry in HEADS.items():
+        table.add_row(f"[bold]{name}[/bold]", entry.summary, entry.cost)
+    Console().print(table)
+    return 0
+
+
+@app.command(sort_key=5, name="data")
+def show_data(
+    data: DataName = "glyphs",
+    /,
+    *,
+    data_dir: DataDir = None,
+    image_size: ImageSize = 32,
+    out: Annotated[Path | None, Parameter(help="File for the sheet of images; *DATA.png* if not given.")] = None,
+) -> int:
+    """Count a data set's images and classes, and draw a sheet of samples.
+
+    ```
+    softmaxes data glyphs
+    softmaxes data glyphs:1000 --out sheet.png
+    softmaxes data cifar100 --data-dir cifar-100-python.tar.gz
+    ```
+    """
+    from softmaxes.lab.report.sheet import write_sheet
+
+    loaded = _load(data, data_dir, image_size)
+    card = loaded.card()
+    counts = {"train": card.train_counts, "test": card.test_counts}
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{card.name}[/bold]: {card.description}", markup=True)
+    for part, of_class in counts.items():
+        console.print(f"{part}: {sum(of_class):,} images, {min(of_class):,} to {max(of_class):,} a class")
+    groups = "no groups" if card.group_names is None else f"{len(card.group_names):,} groups"
+    console.print(f"{len(card.class_names):,} classes, {groups}; images of {'x'.join(map(str, card.image_shape))}")
+    path = out or Path(f"{_folder(card.name)}.png")
+    write_sheet(loaded, path)
+    console.print(f"samples: {path}")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: words after the program's name; those it was called with if not given.
+
+    Returns:
+        The exit code: 0, or 2 after one line on standard error that says what was expected and what came, or 130 when
+        stopped by the user.
+    """
+    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False)
+    except (InputError, CycloptsError, ValidationError) as error:
+        errors.print(f"softmaxes: {_one_line(error)}")
+        return 2
+    except KeyboardInterrupt:
+        errors.print("softmaxes: stopped; the same command goes on from the last whole epoch of each run.")
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        option = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-")
+        return f"{option}: {first['msg'].replace('Input should be', 'expected')}, got {first['input']}."
+    if isinstance(error.__cause__, ValidationError):
+        return _one_line(error.__cause__)
+    return " ".join(str(error).split())
+
+
+def _at_least(option: str, value: int, least: int) -> None:
+    if value < least:
+        raise InputError(f"{option}: expected {least} or more, got {value}.")
+
+
+def _named(option: str, name: str, known: dict[str, Named]) -> Named:
+    from difflib import get_close_matches
+
+    if name not in known:
+        near = get_close_matches(name, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        raise InputError(f"{option}: expected one of {', '.join(known)}, got {name}{hint}")
+    return known[name]
+
+
+def _heads(names: Sequence[str]) -> tuple[str, ...]:
+    from softmaxes.lab.heads import HEADS
+
+    for name in names:
+        _named("--heads", name, HEADS)
+    if len(set(names)) < len(names):
+        raise InputError(f"--heads: expected each head once, got {' '.join(names)}.")
+    return tuple(names)
+
+
+def _folder(name: str) -> str:
+    """A name that is fit for a folder."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
+
+
+def _load(name: str, data_dir: Path | None, image_size: int) -> "Data":
+    from softmaxes.lab.data import load
+
+    _at_least("--image-size", image_size, 16)
+    return load(name, data_dir, image_size)
+
+
+def _comparison(data: "Data", heads: Sequence[str], seeds: Sequence[int] | range, changes: dict[str, Any]) -> Study:
+    runs = tuple(
+        Run(head=head, seed=seed, data=data.name, fingerprint=data.fingerprint, **changes)
+        for head in heads
+        for seed in seeds
+    )
+    return Study(
+        name=data.name,
+        title=f"{' · '.join(heads)} on {data.name}",
+        description="Classifiers that differ in their output layer alone.",
+        runs=runs,
+    )
+
+
+def _execute(study: Study, data: "Data", out: Path, jobs: int | None, device: str) -> int:
+    import torch
+
+    from softmaxes.lab.store import Store
+    from softmaxes.lab.study import execute, usable_cores
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device: expected a GPU that torch can use for cuda, got none.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if jobs is not None:
+        _at_least("--jobs", jobs, 1)
+    jobs = jobs or (1 if device == "cuda" else usable_cores())
+    store = Store(out)
+    try:
+        execute(study, data, store, jobs, device, Console(stderr=True))
+    finally:
+        if any(store.result(run) for run in study.runs):
+            _report(store, study)
+    return 0
+
+
+def _report(store: "Store", study: Study) -> None:
+    from softmaxes.lab.report import print_table, write_report
+
+    card, results = store.card(), store.results(study)
+    console = Console()
+    print_table(study, card, results, console)
+    page = write_report(study, card, results, store.directory)
+    console.print(f"\nreport: {page}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

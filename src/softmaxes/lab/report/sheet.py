@@ -1,0 +1,42 @@
+"""A sheet of sample images: a row a class, with its name."""
+
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from softmaxes.lab.data import Data
+from softmaxes.lab.store import write_whole
+
+ROWS, COLUMNS = 40, 12
+CELL, GAP, NAMES = 48, 4, 260  # pixels
+INK, PAPER = (30, 30, 30), (255, 255, 255)
+
+
+def write_sheet(data: Data, path: Path) -> None:
+    """Draw training images, a row for each class, and write them as a PNG file.
+
+    Of more than 40 classes, 40 that are spread evenly are shown, in their order.
+
+    Args:
+        data: the data set.
+        path: the file.
+    """
+    from matplotlib import get_data_path
+
+    font = ImageFont.truetype(str(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), 13)
+    classes = torch.linspace(0, data.num_classes - 1, min(ROWS, data.num_classes)).round().long().tolist()
+    sheet = Image.new("RGB", (NAMES + COLUMNS * (CELL + GAP), len(classes) * (CELL + GAP) + GAP), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for row, label in enumerate(classes):
+        top = GAP + row * (CELL + GAP)
+        name = data.class_names[label]
+        lines = [name if len(name) <= 34 else name[:33] + "…"]
+        if data.group_names is not None and data.group_of_class is not None:
+            lines.append(data.group_names[data.group_of_class[label]])
+        draw.multiline_text((GAP, top + CELL / 2), "\n".join(lines), INK, font, anchor="lm", spacing=2)
+        for column, index in enumerate((data.train_labels == label).nonzero().flatten()[:COLUMNS].tolist()):
+            image = Image.fromarray(data.train_images[index].permute(1, 2, 0).contiguous().numpy())
+            image = image.resize((CELL, CELL), Image.Resampling.NEAREST)
+            sheet.paste(image, (NAMES + column * (CELL + GAP), top))
+    write_whole(path, lambda part: sheet.save(part, format="PNG"))

@@ -1,0 +1,103 @@
+"""Where a comparison lives on disk: a folder of small files, each written whole or not at all."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from softmaxes.lab import InputError
+from softmaxes.lab.run import DataCard, Record, Result, Run, Study
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+class Store:
+    """A folder with ``study.json``, ``data.json`` and, for each run, ``runs/KEY.json`` and ``runs/KEY.safetensors``.
+
+    Args:
+        directory: the folder; it is made when something is first written.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def checkpoint(self, run: Run) -> Path:
+        """Where an unfinished run keeps what it needs to go on."""
+        return self.directory / "runs" / f"{run.key}.checkpoint"
+
+    def weights(self, run: Run) -> Path:
+        """The weights of a finished run."""
+        return self.directory / "runs" / f"{run.key}.safetensors"
+
+    def tensors(self) -> Path:
+        """The data set in a form that all processes map; it is removed when the runs are done."""
+        return self.directory / "data.safetensors"
+
+    def save_study(self, study: Study, card: DataCard) -> None:
+        """Write what is compared, and on what."""
+        self._write("data.json", card)
+        self._write("study.json", study)
+
+    def study(self) -> Study:
+        """Read what is compared; an error says where there is nothing."""
+        return self._read("study.json", Study)
+
+    def card(self) -> DataCard:
+        """Read what the data set was."""
+        return self._read("data.json", DataCard)
+
+    def save_result(self, result: Result) -> None:
+        """Write a finished run."""
+        self._write(f"runs/{result.run.key}.json", result)
+
+    def result(self, run: Run) -> Result | None:
+        """A finished run, or none."""
+        name = f"runs/{run.key}.json"
+        if not (self.directory / name).exists():
+            return None
+        result = self._read(name, Result)
+        if result.run != run:
+            raise InputError(f"{self.directory / name}: expected the result of run {run.key}, got {result.run.key}'s.")
+        return result
+
+    def results(self, study: Study) -> list[Result]:
+        """The finished runs of a study, in its order."""
+        return [result for run in study.runs if (result := self.result(run)) is not None]
+
+    def _write(self, name: str, record: Record) -> None:
+        fields = record.model_dump(mode="json").items()  # a line each, so that versions can be compared
+        lines = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields)
+        text = "{\n" + ",\n".join(lines) + "\n}\n"
+        write_whole(self.directory / name, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def _read(self, name: str, kind: type[AnyRecord]) -> AnyRecord:
+        path = self.directory / name
+        try:
+            return kind.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise InputError(
+                f"{path}: expected the folder of a comparison, made by `softmaxes compare --out`, got none."
+            ) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise InputError(f"{path}: expected {kind.__name__} as JSON, got {place}: {first['msg']}.") from None
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file so that a reader, or a machine that stops, sees the old one or the new one and nothing between.
+
+    Args:
+        path: the file.
+        write: writes a file at the path that it is given.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

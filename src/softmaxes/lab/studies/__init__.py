@@ -1,0 +1,20 @@
+"""Studies by name, each a list of runs. A new study is a file and an entry."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from softmaxes.lab.run import DataCard, Study
+from softmaxes.lab.studies import seed
+
+
+class Entry(NamedTuple):
+    """What the command line needs to know of a study."""
+
+    summary: str
+    data: str  # what it is run on unless the user says otherwise
+    make: Callable[[DataCard, int, Mapping[str, Any]], Study]  # from the data, how many seeds, changed settings
+
+
+STUDIES: dict[str, Entry] = {
+    "seed": Entry("The original study: three heads on CIFAR-100, SGD, batch 32, 10 epochs.", "cifar100", seed.study),
+}

@@ -1,0 +1,198 @@
+"""A list of runs, executed: each in a process of its own, side by side, with progress that can be watched."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections import deque
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, cast
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from safetensors.torch import save_file
+
+from softmaxes.lab import InputError
+from softmaxes.lab.data import Data
+from softmaxes.lab.run import DataCard, Epoch, Result, Run, Study
+from softmaxes.lab.store import Store, write_whole
+
+
+def execute(study: Study, data: Data, store: Store, jobs: int, device: str, console: Console) -> list[Result]:
+    """Train every run of a study that the store does not hold, and go on with those that were cut off.
+
+    Args:
+        study: the runs.
+        data: what they are trained on.
+        store: holds and takes the results.
+        jobs: how many runs at a time, each with one thread.
+        device: ``cpu`` or ``cuda``.
+        console: shows a bar for each running run and one for all; lines where it is not a terminal.
+
+    Returns:
+        The results of all runs, in the study's order.
+
+    Raises:
+        InputError: a run failed; the message has the runs and why. The others are stored.
+        KeyboardInterrupt: stopped by the user; nothing is lost but the epochs in hand.
+    """
+    card = data.card()
+    store.save_study(study, card)
+    waiting = deque(run for run in study.runs if store.result(run) is None)
+    if waiting:
+        jobs = min(jobs, len(waiting))
+        tensors = {
+            "train_images": data.train_images,
+            "train_labels": data.train_labels,
+            "test_images": data.test_images,
+            "test_labels": data.test_labels,
+            "samples": data.samples(),
+        }
+        write_whole(store.tensors(), lambda part: save_file(tensors, part))
+        try:
+            with _Display(study, waiting, len(data.train_labels), console) as display:
+                _run_all(waiting, card, store, jobs, device, display)
+        finally:
+            store.tensors().unlink(missing_ok=True)
+    return store.results(study)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _run_all(
+    waiting: deque[Run], card: DataCard, store: Store, jobs: int, device: str, display: "_Display"
+) -> None:
+    # A forked server has torch imported already, and a fresh process a run keeps their peak memory apart.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context: Any = multiprocessing.get_context(method)
+    context.set_forkserver_preload(["softmaxes.lab.train"])
+    running: dict[Connection, tuple[BaseProcess, Run]] = {}
+    failures: list[str] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                run = waiting.popleft()
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(target=_work, args=(run, card, store, device, jobs, sender), daemon=True)
+                process.start()
+                sender.close()
+                running[receiver] = process, run
+                display.start(run)
+            for receiver in cast(list[Connection], wait(list(running))):
+                process, run = running[receiver]
+                try:
+                    message = receiver.recv()
+                except EOFError:
+                    process.join()
+                    del running[receiver]
+                    if process.exitcode != 0:
+                        failures.append(f"{run.head}, seed {run.seed}: its process ended with code {process.exitcode}")
+                    display.end(run)
+                else:
+                    if isinstance(message, str):
+                        failures.append(f"{run.head}, seed {run.seed}: {message}")
+                    else:
+                        display.show(run, *message)
+    finally:
+        for process, _ in running.values():
+            process.kill()
+            process.join()
+    if failures:
+        raise InputError("expected every run to end, got " + "; ".join(failures))
+
+
+def _work(run: Run, card: DataCard, store: Store, device: str, jobs: int, sender: Connection) -> None:
+    """One run, in a process of its own. When nobody listens any more it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+
+    import time
+
+    import torch
+
+    from softmaxes.lab.train import Progress as Step
+    from softmaxes.lab.train import train
+
+    torch.set_num_threads(1)
+    told = 0.0
+
+    def watch(step: Step) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if step.epoch is not None or now - told > 0.2:
+            told = now
+            sender.send((step.step, step.epoch))
+
+    try:
+        train(run, card, store, device, jobs, watch)
+    except BrokenPipeError:
+        os._exit(1)
+    except InputError as error:
+        sender.send(str(error))
+    except Exception as error:  # what went wrong in one run must not take the others along
+        traceback.print_exc(file=sys.stderr)
+        sender.send(f"{type(error).__name__}: {error}")
+
+
+class _Display:
+    """Bars on a terminal: one a running run, one for all with the time left. Elsewhere a line an epoch."""
+
+    def __init__(self, study: Study, waiting: Sequence[Run] | deque[Run], examples: int, console: Console) -> None:
+        self.console = console
+        self.steps = {run.key: run.epochs * -(-examples // run.batch_size) for run in waiting}
+        self.done = dict.fromkeys(self.steps, 0)
+        self.bars: dict[str, TaskID] = {}
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        held = len(study.runs) - len(waiting)
+        note = f"{len(waiting)} runs" + (f", {held} done before" if held else "")
+        self.overall = self.progress.add_task("[bold]all runs", total=sum(self.steps.values()), note=note)
+
+    def __enter__(self) -> "_Display":
+        if not self.progress.disable:
+            self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.progress.disable:
+            self.progress.stop()
+
+    def start(self, run: Run) -> None:
+        """A run begins."""
+        name = f"{run.head}, seed {run.seed}"
+        self.bars[run.key] = self.progress.add_task(name, total=self.steps[run.key], note="")
+
+    def show(self, run: Run, step: int, epoch: Epoch | None) -> None:
+        """A run has come to a step, and perhaps through an epoch."""
+        self.done[run.key] = step
+        self.progress.update(self.bars[run.key], completed=step)
+        self.progress.update(self.overall, completed=sum(self.done.values()))
+        if epoch is not None:
+            scores = epoch.scores
+            note = "diverged" if scores is None else f"{100 * scores.accuracy:.1f} %"
+            self.progress.update(self.bars[run.key], note=f"epoch {epoch.epoch}/{run.epochs}, {note}")
+            if not self.console.is_terminal:
+                self.console.print(
+                    f"{run.head}, seed {run.seed}: epoch {epoch.epoch}/{run.epochs}, test accuracy {note}, "
+                    f"{epoch.train_seconds:.1f} s",
+                    highlight=False,
+                )
+
+    def end(self, run: Run) -> None:
+        """A run is over."""
+        self.done[run.key] = self.steps[run.key]
+        self.progress.update(self.overall, completed=sum(self.done.values()))
+        self.progress.remove_task(self.bars.pop(run.key))

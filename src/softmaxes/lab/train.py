@@ -1,0 +1,287 @@
+"""One training, from a run to its result: a function to read from top to bottom."""
+
+import copy
+import hashlib
+import math
+import os
+import pickle
+import platform
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from softmaxes import Head, metrics
+from softmaxes.lab import InputError
+from softmaxes.lab.backbones import TinyVGG
+from softmaxes.lab.heads import HEADS
+from softmaxes.lab.run import DataCard, Epoch, Guess, LossPoint, Machine, Result, Run, Scores
+from softmaxes.lab.store import Store, write_whole
+
+LOSS_EVERY = 500  # batches
+TEST_BATCH = 500  # images
+
+
+class Progress(NamedTuple):
+    """What a running training tells those who watch it."""
+
+    run: str  # its key
+    step: int  # batches so far, over all epochs
+    epoch: Epoch | None = None  # the epoch that has just been tested, if one has
+
+
+class Classifier(nn.Module):
+    """Pixels to loss: standardised images through a trunk into a head."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, trunk: nn.Module, head: Head, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = head
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, image: Tensor, target: Tensor) -> Tensor:
+        """Training loss of each image: uint8 (N, channels, height, width), (N,) -> (N,)."""
+        loss: Tensor = self.head(self.features(image), target)
+        return loss
+
+    def log_prob(self, image: Tensor) -> Tensor:
+        """Log-probability of each class: uint8 (N, channels, height, width) -> (N, C)."""
+        return self.head.log_prob(self.features(image))
+
+    def features(self, image: Tensor) -> Tensor:
+        """What the trunk makes of the images."""
+        features: Tensor = self.trunk((image.float() - self.mean) / self.std)
+        return features
+
+
+def stream(*words: object) -> int:
+    """A seed for each purpose: the same words give the same one, on any machine."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, words)).encode()).digest()[:8], "big") >> 1
+
+
+def build(run: Run, card: DataCard, train_images: Tensor) -> Classifier:
+    """The untrained classifier of a run. Its trunk depends on the seed and never on the head."""
+    pixels = train_images.double() if len(train_images) < 5000 else train_images[:: len(train_images) // 5000].double()
+    mean, std = pixels.mean((0, 2, 3), keepdim=True), pixels.std((0, 2, 3), keepdim=True).clamp(min=1)
+    torch.manual_seed(stream(run.seed, "trunk"))
+    trunk = TinyVGG(card.image_shape, run.channels, run.padding, run.hidden_units)
+    torch.manual_seed(stream(run.seed, "head"))
+    head = HEADS[run.head].build(trunk.out_features, card)
+    classifier = Classifier(trunk, head, mean.float(), std.float())
+    return classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def order(run: Run, epoch: int, examples: int) -> Tensor:
+    """The order of the training examples in an epoch. It depends on the seed and never on the head."""
+    return torch.randperm(examples, generator=torch.Generator().manual_seed(stream(run.seed, "order", epoch)))
+
+
+def train(
+    run: Run,
+    card: DataCard,
+    store: Store,
+    device: str = "cpu",
+    jobs: int = 1,
+    watch: Callable[[Progress], None] = lambda progress: None,
+) -> Result:
+    """Train a head on a data set, test it after every epoch, and store what came of it.
+
+    A run that was cut off goes on after its last whole epoch, with the same numbers as one that was not: the order of
+    examples and the noise are functions of seed and epoch, all else is in the checkpoint.
+
+    Args:
+        run: what to train.
+        card: what is known of the data.
+        store: holds the data's tensors, and takes checkpoint, weights and result.
+        device: ``cpu`` or ``cuda``.
+        jobs: how many runs share the machine; noted in the result.
+        watch: called after every batch and epoch.
+
+    Returns:
+        The result, which has been stored.
+
+    Raises:
+        InputError: a file of the store is broken.
+    """
+    fabric = Fabric(accelerator=device, devices=1, precision=run.precision)
+    tensors = load_file(store.tensors())
+    classifier = build(run, card, tensors["train_images"])
+    optimiser = torch.optim.SGD(
+        classifier.parameters(), lr=run.lr, momentum=run.momentum, weight_decay=run.weight_decay
+    )
+    model, optimiser = fabric.setup(classifier, optimiser)
+    model.mark_forward_method("log_prob")
+    images = tensors["train_images"].to(fabric.device, memory_format=torch.channels_last)
+    labels = tensors["train_labels"].to(fabric.device)
+    test_images = tensors["test_images"].to(fabric.device, memory_format=torch.channels_last)
+    test_labels = tensors["test_labels"].to(fabric.device)
+
+    epochs: list[Epoch] = []
+    losses: list[LossPoint] = []
+    window = torch.zeros((), dtype=torch.float64, device=fabric.device)  # sum of the losses since the last LossPoint
+    if (path := store.checkpoint(run)).exists():
+        saved = _load_checkpoint(fabric, path, {"model": model, "optimiser": optimiser})
+        epochs = [Epoch.model_validate_json(text) for text in saved["epochs"]]
+        losses = [LossPoint.model_validate_json(text) for text in saved["losses"]]
+        window = saved["window"].to(fabric.device)
+    steps_per_epoch = math.ceil(len(labels) / run.batch_size)
+    step = len(epochs) * steps_per_epoch
+    _warm_up(fabric, model, images[: run.batch_size], labels[: run.batch_size])
+
+    confused = torch.zeros(0, 3, dtype=torch.int64)
+    for number in range(len(epochs) + 1, run.epochs + 1):
+        torch.manual_seed(stream(run.seed, "noise", number))
+        model.train()
+        total = torch.zeros_like(window)
+        started = _now(fabric)
+        for batch in order(run, number, len(labels)).to(fabric.device).split(run.batch_size):  # type: ignore[no-untyped-call]
+            loss = model(images[batch], labels[batch])
+            fabric.backward(loss.mean())
+            optimiser.step()
+            optimiser.zero_grad()
+            total += loss.detach().double().sum()
+            window += loss.detach().double().mean()
+            step += 1
+            if step % LOSS_EVERY == 0:
+                losses.append(LossPoint(step=step, loss=window.item() / LOSS_EVERY))
+                window.zero_()
+            watch(Progress(run.key, step))
+        trained = _now(fabric)
+        train_loss = total.item() / len(labels)
+        scores = None
+        if math.isfinite(train_loss) and all(bool(p.isfinite().all()) for p in model.parameters()):
+            judged = _judge(model, test_images, test_labels)
+            scores = score(judged, len(card.class_names))
+            confused = metrics.confusion(judged, len(card.class_names)).cpu()
+        epoch = Epoch(
+            epoch=number,
+            train_loss=train_loss,
+            scores=scores,
+            train_seconds=trained - started,
+            test_seconds=_now(fabric) - trained,
+        )
+        epochs.append(epoch)
+        watch(Progress(run.key, step, epoch))
+        if scores is None:
+            break
+        if number < run.epochs:
+            state = {
+                "model": model,
+                "optimiser": optimiser,
+                "epochs": [epoch.model_dump_json() for epoch in epochs],
+                "losses": [loss.model_dump_json() for loss in losses],
+                "window": window,
+            }
+            write_whole(path, lambda part: fabric.save(part, state))  # noqa: B023
+
+    diverged = epochs[-1].scores is None
+    result = Result(
+        run=run,
+        epochs=tuple(epochs),
+        losses=tuple(losses),
+        confusion=() if diverged else tuple(map(tuple, confused.tolist())),
+        guesses=() if diverged else _guess(model, test_images[tensors["samples"].to(fabric.device)]),
+        parameters=sum(parameter.numel() for parameter in classifier.parameters()),
+        head_parameters=sum(parameter.numel() for parameter in classifier.head.parameters()),
+        peak_memory_mib=_peak_memory(fabric),
+        machine=machine(fabric.device, jobs),
+    )
+    weights = {name: tensor.contiguous().cpu() for name, tensor in classifier.state_dict().items()}
+    write_whole(store.weights(run), lambda part: save_file(weights, part, metadata={"run": run.model_dump_json()}))
+    store.save_result(result)
+    path.unlink(missing_ok=True)
+    return result
+
+
+def score(judged: metrics.Judged, num_classes: int) -> Scores:
+    """All of the referee's scores."""
+    precision, recall, f1 = metrics.macro_scores(judged, num_classes)
+    return Scores(
+        accuracy=metrics.accuracy(judged),
+        top5=metrics.topk_accuracy(judged, 5),
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        nll=metrics.nll(judged),
+        calibration_error=metrics.calibration_error(judged),
+    )
+
+
+def machine(device: torch.device, jobs: int) -> Machine:
+    """Where this process runs."""
+    processor = platform.processor() or platform.machine()
+    if (cpuinfo := Path("/proc/cpuinfo")).exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        processor = names[0] if names else processor
+    return Machine(
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        processor=processor,
+        cores=os.cpu_count() or 1,
+        jobs=jobs,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        softmaxes=version("softmaxes"),
+    )
+
+
+@torch.no_grad()
+def _judge(model: Any, images: Tensor, labels: Tensor) -> metrics.Judged:
+    model.eval()
+    parts = zip(torch.split(images, TEST_BATCH), torch.split(labels, TEST_BATCH), strict=True)
+    return metrics.join([metrics.judge(model.log_prob(image), label) for image, label in parts])
+
+
+@torch.no_grad()
+def _guess(model: Any, images: Tensor) -> tuple[Guess, ...]:
+    model.eval()
+    if len(images) == 0:
+        return ()
+    log_prob = model.log_prob(images)
+    values, classes = log_prob.topk(min(5, log_prob.shape[1]))
+    rows = zip(classes.tolist(), values.exp().tolist(), strict=True)
+    return tuple(Guess(classes=tuple(row), probabilities=tuple(shares)) for row, shares in rows)
+
+
+def _warm_up(fabric: Fabric, model: Any, images: Tensor, labels: Tensor) -> None:
+    """Let the libraries choose their kernels outside the timer, on a copy, so that nothing of the run is touched."""
+    twin = copy.deepcopy(model)
+    for _ in range(3):
+        fabric.backward(twin(images, labels).mean())
+
+
+def _load_checkpoint(fabric: Fabric, path: Path, state: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return fabric.load(path, state, weights_only=True)
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"{path}: expected a whole checkpoint of tensors and numbers, got a file that does not load as one "
+            f"({type(error).__name__}); delete it to start the run anew."
+        ) from None
+
+
+def _now(fabric: Fabric) -> float:
+    if fabric.device.type == "cuda":
+        torch.cuda.synchronize(fabric.device)
+    return time.perf_counter()
+
+
+def _peak_memory(fabric: Fabric) -> float:
+    if fabric.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(fabric.device) / 2**20
+    if sys.platform == "win32":
+        return math.nan
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,253 @@
+"""The command line as a stranger meets it: real processes, killed and started again, and what it says of bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+from test_train import numbers
+from toy import toy_data
+
+from softmaxes.lab.cli import main
+from softmaxes.lab.data import Data, encode_png
+from softmaxes.lab.store import Store
+
+EPOCHS = 12
+COMMAND = [sys.executable, "-m", "softmaxes.lab.cli"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of a user's own, one folder a class: the toy data as PNG files."""
+    data: Data = toy_data(train_per_class=40)
+    root = tmp_path_factory.mktemp("own") / "colours"
+    for part in ("train", "test"):
+        images, labels = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
+        for index, label in enumerate(labels.tolist()):
+            path = root / part / data.class_names[label] / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode_png(images[index]))
+    return root
+
+
+def options(folder: Path, out: Path, epochs: int) -> list[str]:
+    return [
+        *("compare", "--data", str(folder), "--image-size", "16", "--heads", "softmax", "gumbel", "--seeds", "2"),
+        *("--epochs", str(epochs), "--momentum", "0.9", "--jobs", "2", "--out", str(out)),
+    ]
+
+
+def alive(group: int) -> bool:
+    """Whether a process of the group still runs: what has ended but was not waited for does not."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[2]) == group and fields[0] not in "ZX":
+            return True
+    return False
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A comparison that nobody disturbed."""
+    out = tmp_path_factory.mktemp("whole")
+    subprocess.run([*COMMAND, *options(folder, out, EPOCHS)], check=True, capture_output=True)
+    return out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_and_started_again(how: signal.Signals, folder: Path, whole: Path, tmp_path: Path) -> None:
+    """The final numbers and weights of a comparison that was killed equal those of one that was not, bit for bit."""
+    cut = tmp_path / "cut"
+    process = subprocess.Popen(
+        [*COMMAND, *options(folder, cut, EPOCHS)],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(cut.glob("runs/*.checkpoint")):
+        assert time.monotonic() < deadline, "no checkpoint appeared"
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    if how is signal.SIGINT:  # as Ctrl-C does, to every process of the terminal
+        os.killpg(process.pid, how)
+    else:
+        os.kill(process.pid, how)  # the parent alone: its children must notice
+    _, errors = process.communicate(timeout=60)
+    if how is signal.SIGINT:
+        assert process.returncode == 130
+        assert "the same command goes on" in errors
+        assert "Traceback" not in errors
+    while alive(process.pid):
+        assert time.monotonic() < deadline, "its processes went on"
+        time.sleep(0.05)
+    study = Store(cut).study()
+    assert len(Store(cut).results(study)) < 4
+
+    subprocess.run([*COMMAND, *options(folder, cut, EPOCHS)], check=True, capture_output=True)
+    results = Store(cut).results(study)
+    assert [numbers(result) for result in results] == [numbers(result) for result in Store(whole).results(study)]
+    for result in results:
+        weights, reference = (load_file(Store(out).weights(result.run)) for out in (cut, whole))
+        assert all(weights[name].equal(reference[name]) for name in reference)
+    left = sorted(path.suffix for path in (cut / "runs").iterdir() if path.suffix != ".part")
+    assert left == [".json"] * 4 + [".safetensors"] * 4
+    assert not (cut / "data.safetensors").exists()
+
+
+def test_compare_then_report(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(options(folder, out, 3)) == 0
+    printed = capsys.readouterr()
+    assert "softmax" in printed.out
+    assert f"report: {out / 'report.html'}" in printed.out
+    results = Store(out).results(Store(out).study())
+    assert [(result.run.head, result.run.seed) for result in results] == [
+        (head, seed) for head in ("softmax", "gumbel") for seed in (0, 1)
+    ]
+    assert {result.machine.jobs for result in results} == {2}
+    written = {path: path.stat().st_mtime_ns for path in out.glob("runs/*")}
+
+    # Again: nothing is trained, the same table.
+    assert main(options(folder, out, 3)) == 0
+    repeated = capsys.readouterr()
+    assert repeated.out == printed.out
+    assert "epoch" not in repeated.err
+    assert {path: path.stat().st_mtime_ns for path in out.glob("runs/*")} == written
+
+    # From the stored results alone: the images may be gone.
+    page = (out / "report.html").read_text()
+    (out / "report.html").unlink()
+    assert main(["report", str(out)]) == 0
+    assert (out / "report.html").read_text() == page
+
+
+def test_train_one(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "one"
+    command = ["train", "--head", "hierarchical", "--seed", "7", "--data", str(folder), "--image-size", "16"]
+    assert main([*command, "--epochs", "1", "--out", str(out)]) == 0
+    (run,) = Store(out).study().runs
+    assert (run.head, run.seed, run.epochs, run.data) == ("hierarchical", 7, 1, "colours")
+    assert "hierarchical" in capsys.readouterr().out
+
+
+def test_the_seed_study(folder: Path, tmp_path: Path) -> None:
+    """Its heads, its layer of 100 units before the tree alone, its setting; and what is said otherwise counts."""
+    out = tmp_path / "study"
+    command = ["compare", "--study", "seed", "--data", str(folder), "--image-size", "16", "--seeds", "1"]
+    assert main([*command, "--epochs", "1", "--out", str(out)]) == 0
+    study = Store(out).study()
+    assert [(run.head, run.hidden_units) for run in study.runs] == [
+        ("softmax", None),
+        ("gumbel-normal", None),
+        ("hierarchical", 100),
+    ]
+    assert {(run.batch_size, run.lr, run.momentum, run.epochs) for run in study.runs} == {(32, 0.1, 0.0, 1)}
+    assert [line.accuracy for line in study.published] == [0.2314, 0.1671, 0.1183]
+    page = (out / "report.html").read_text()
+    assert "61.13" in page
+    assert "23.7" in page
+
+
+def test_data(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sheet = tmp_path / "sheet.png"
+    assert main(["data", str(folder), "--image-size", "16", "--out", str(sheet)]) == 0
+    printed = capsys.readouterr().out
+    assert "train: 240 images, 40 to 40 a class" in printed
+    assert "test: 30 images, 5 to 5 a class" in printed
+    with Image.open(sheet) as image:
+        assert image.width > 100
+
+
+def test_heads_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    from softmaxes.lab.heads import HEADS
+
+    assert main(["heads"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in HEADS)
+
+
+BAD: list[tuple[list[str], str]] = [
+    (["compare", "--epochs", "0"], "--epochs: expected greater than 0, got 0."),
+    (["compare", "--lr", "nan"], "--lr: expected a finite number, got nan."),
+    (["compare", "--momentum", "1"], "--momentum: expected less than 1, got 1."),
+    (["compare", "--heads", "sofmax"], "got sofmax; did you mean softmax?"),
+    (["compare", "--heads", "softmax", "softmax"], "--heads: expected each head once, got softmax softmax."),
+    (["compare", "--study", "sed"], "--study: expected one of seed, got sed; did you mean seed?"),
+    (["compare", "--study", "seed", "--heads", "softmax"], "--heads: expected none with --study seed"),
+    (["compare", "--seeds", "0"], "--seeds: expected 1 or more, got 0."),
+    (["compare", "--data", "glyfs"], "--data: expected glyphs, glyphs:CLASSES, cifar10, cifar100, or a folder"),
+    (["compare", "--data", "glyphs:many"], "--data: expected glyphs or glyphs:CLASSES, e.g. glyphs:1000, got glyphs:many."),
+    (["compare", "--data", "glyphs:1"], "glyphs: expected 2 to "),
+    (["compare", "--data", "folder"], "--data folder: expected --data-dir with the folder of images, got none."),
+    (["compare", "--data", "glyphs", "--data-dir", "x"], "--data-dir: expected none with --data glyphs"),
+    (["compare", "--data", "cifar100", "--data-dir", "/nowhere"], "/nowhere"),
+    (["train", "--seed", "-1"], "--seed: expected 0 or more, got -1."),
+    (["train", "--head", "x"], "--heads: expected one of softmax"),
+    (["data", "glyphs", "--image-size", "8"], "--image-size: expected 16 or more, got 8."),
+    (["report", "/nowhere"], "/nowhere/study.json: expected the folder of a comparison"),
+    (["compare", "--epoch", "3"], "Did you mean --epochs?"),
+    (["copare"], "compare"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
+def test_bad_input(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One line that says what was expected and what came, exit code 2, and nothing written."""
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.startswith("softmaxes: ")
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def edit(path: Path, **fields: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def test_broken_results_are_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    command = ["train", "--data", str(folder), "--image-size", "16", "--epochs", "1", "--out", str(out)]
+    assert main(command) == 0
+    (path,) = out.glob("runs/*.json")
+    good = path.read_text()
+    for spoil, message in (
+        (lambda: path.write_text(good[:100]), "expected Result as JSON"),
+        (lambda: edit(path, surprise=1), "surprise: Extra inputs are not permitted"),
+        (lambda: edit(path, run=json.loads(good)["run"] | {"seed": 5}), "expected the result of run"),
+    ):
+        path.write_text(good)
+        spoil()
+        capsys.readouterr()
+        assert main(["report", str(out)]) == 2
+        errors = capsys.readouterr().err
+        assert str(path) in errors
+        assert message in errors
+        assert errors.count("\n") == 1
+
+
+def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("compare", "train", "report", "data"):
+        assert main([verb, "--help"]) == 0
+        assert f"softmaxes {verb}" in capsys.readouterr().out.partition("Parameters")[0].replace("Usage: ", "", 1)

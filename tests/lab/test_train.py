@@ -1,0 +1,200 @@
+"""One training: paired randomness, exact resumption, honest records."""
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from toy import put, toy_data, toy_run
+
+import softmaxes
+from softmaxes import Head, metrics
+from softmaxes.lab import InputError
+from softmaxes.lab import train as training
+from softmaxes.lab.heads import HEADS
+from softmaxes.lab.run import Result, Run
+from softmaxes.lab.store import Store
+from softmaxes.lab.train import Classifier, Progress, build, train
+
+DATA = toy_data()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path)
+    put(DATA, store)
+    return store
+
+
+def numbers(result: Result) -> dict[str, Any]:
+    """What must be the same at a repetition: all but times, memory and the machine."""
+    fields = result.model_dump(mode="json", exclude={"peak_memory_mib", "machine"})
+    for epoch in fields["epochs"]:
+        del epoch["train_seconds"], epoch["test_seconds"]
+    return fields
+
+
+def test_every_public_head_is_in_the_registry() -> None:
+    public = {getattr(softmaxes, name) for name in softmaxes.__all__}
+    heads = {thing for thing in public if isinstance(thing, type) and issubclass(thing, Head)} - {Head}
+    built = [entry.build(8, DATA.card()) for entry in HEADS.values()]
+    assert {type(head) for head in built} == heads
+    assert {head.num_classes for head in built} == {6}
+
+
+def test_a_head_that_needs_groups_says_so() -> None:
+    card = DATA.card().model_copy(update={"group_names": None, "group_of_class": None})
+    with pytest.raises(InputError, match="hierarchical-groups: expected data with groups of classes, got toy"):
+        HEADS["hierarchical-groups"].build(8, card)
+
+
+def test_at_one_seed_heads_share_trunk_and_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The initial weights of the trunk and every batch are bit-identical, and differ at another seed."""
+    forward = Classifier.forward
+    seen: list[str] = []
+
+    def spy(self: Classifier, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        seen.append(hashlib.sha256(image.contiguous().numpy().tobytes() + target.numpy().tobytes()).hexdigest())
+        return forward(self, image, target)
+
+    def watched(run: Run) -> tuple[str, list[str]]:
+        trunk = build(run, DATA.card(), DATA.train_images).trunk.state_dict()
+        weights = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in trunk.values())).hexdigest()
+        seen.clear()
+        monkeypatch.setattr(Classifier, "forward", spy)
+        train(run, DATA.card(), store)
+        return weights, list(seen)
+
+    first = watched(toy_run(DATA, "softmax", epochs=2))
+    assert len(first[1]) == 3 + 2 * 4  # three to warm up; 120 images in batches of 32
+    for head in HEADS:
+        assert watched(toy_run(DATA, head, epochs=2)) == first
+    other = watched(toy_run(DATA, "softmax", epochs=2, seed=1))
+    assert other[0] != first[0]
+    assert other[1] != first[1]
+
+
+def test_epochs_see_every_example_once_in_another_order() -> None:
+    run = toy_run(DATA)
+    orders = [training.order(run, epoch, 120) for epoch in (1, 2)]
+    for order in orders:
+        assert sorted(order.tolist()) == list(range(120))
+    assert not torch.equal(*orders)
+
+
+@pytest.mark.parametrize("head", ["softmax", "gumbel-annealed", "hierarchical"])
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(
+    head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off in the middle of the second and of the third epoch: final numbers and weights are equal, bit for bit."""
+    monkeypatch.setattr(training, "LOSS_EVERY", 3)  # windows of losses that reach over the end of an epoch
+    run = toy_run(DATA, head, momentum=0.9)
+    whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
+    for store in (whole, cut):
+        put(DATA, store)
+    expected = train(run, DATA.card(), whole)
+
+    class Killed(BaseException):
+        pass
+
+    for last in (6, 11):
+
+        def watch(progress: Progress, last: int = last) -> None:
+            if progress.step == last:
+                raise Killed
+
+        with pytest.raises(Killed):
+            train(run, DATA.card(), cut, watch=watch)
+        assert cut.checkpoint(run).exists()
+        assert cut.result(run) is None
+    steps: list[int] = []
+    result = train(run, DATA.card(), cut, watch=lambda progress: steps.append(progress.step))
+    assert min(steps) == 9  # it went on from the third epoch
+    assert numbers(result) == numbers(expected)
+    weights, reference = (load_file(store.weights(run)) for store in (cut, whole))
+    assert weights.keys() == reference.keys()
+    assert all(torch.equal(weights[name], reference[name]) for name in reference)
+    assert not cut.checkpoint(run).exists()
+    assert sorted(path.suffix for path in cut.weights(run).parent.iterdir()) == [".json", ".safetensors"]
+
+
+def test_the_result_is_what_the_stored_weights_give(store: Store) -> None:
+    """The referee asked again, from the files: accuracy, NLL, confusion matrix and guesses."""
+    run = toy_run(DATA, "gumbel", epochs=15, momentum=0.9)
+    train(run, DATA.card(), store)
+    result = store.result(run)
+    assert result is not None
+    classifier = build(run, DATA.card(), DATA.train_images)
+    classifier.load_state_dict(load_file(store.weights(run)))
+    judged = metrics.judge(classifier.log_prob(DATA.test_images).detach(), DATA.test_labels)
+    scores = result.epochs[-1].scores
+    assert scores is not None
+    assert scores.accuracy == metrics.accuracy(judged) > 0.5
+    assert scores.nll == pytest.approx(metrics.nll(judged), rel=1e-5)
+    assert [list(row) for row in result.confusion] == metrics.confusion(judged, 6).tolist()
+    assert sum(count for _, _, count in result.confusion) == len(DATA.test_labels)
+    samples = classifier.log_prob(DATA.test_images[DATA.samples()]).topk(5).indices
+    assert [list(guess.classes) for guess in result.guesses] == samples.tolist()
+    assert result.parameters == sum(parameter.numel() for parameter in classifier.parameters())
+    assert result.head_parameters == sum(parameter.numel() for parameter in classifier.head.parameters())
+    assert len(result.epochs) == 15
+    assert all(epoch.train_seconds > 0 for epoch in result.epochs)
+    assert result.peak_memory_mib > 50
+
+
+def test_losses_are_recorded_every_so_many_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a window of four batches, an epoch here, the mean is that of the epoch."""
+    monkeypatch.setattr(training, "LOSS_EVERY", 4)
+    result = train(toy_run(DATA, batch_size=30), DATA.card(), store)
+    assert [point.step for point in result.losses] == [4, 8, 12]
+    for point, epoch in zip(result.losses, result.epochs, strict=True):
+        assert point.loss == pytest.approx(epoch.train_loss)
+
+
+def test_a_run_that_diverges_is_recorded_as_such(store: Store) -> None:
+    result = train(toy_run(DATA, lr=1e30), DATA.card(), store)
+    assert result.diverged == len(result.epochs)
+    assert result.epochs[-1].scores is None
+    assert store.result(result.run) == result or math.isnan(result.epochs[-1].train_loss)
+
+
+def test_a_broken_checkpoint_is_refused(store: Store) -> None:
+    run = toy_run(DATA)
+    store.checkpoint(run).parent.mkdir()
+    store.checkpoint(run).write_bytes(b"not a checkpoint")
+    with pytest.raises(InputError, match="expected a whole checkpoint .*; delete it to start the run anew"):
+        train(run, DATA.card(), store)
+
+
+def test_a_checkpoint_cannot_run_code(store: Store, tmp_path: Path) -> None:
+    run = toy_run(DATA)
+    mark = tmp_path / "ran"
+
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (mark,)
+
+    store.checkpoint(run).parent.mkdir()
+    torch.save({"model": Hostile()}, store.checkpoint(run))
+    with pytest.raises(InputError, match="expected a whole checkpoint"):
+        train(run, DATA.card(), store)
+    assert not mark.exists()
+
+
+def test_images_that_are_too_small_are_refused() -> None:
+    run = toy_run(DATA)
+    card = DATA.card().model_copy(update={"image_shape": (3, 12, 12)})
+    with pytest.raises(ValueError, match="TinyVGG: expected images of at least 16x16 at padding 0, got 12x12"):
+        build(run, card, DATA.train_images)
+
+
+@pytest.mark.parametrize("device", ["cuda"])
+def test_on_a_gpu(store: Store, device: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    result = train(toy_run(DATA, "gumbel", epochs=15, momentum=0.9), DATA.card(), store, device=device)
+    assert result.epochs[-1].scores is not None
+    assert result.epochs[-1].scores.accuracy > 0.5
