@@ -44,7 +44,9 @@ def test_the_loss_is_the_nll_of_the_perturbed_softmax(noise: Any) -> None:
     with torch.no_grad():
         losses = head(x.expand(rows, 2), torch.ones(rows, dtype=torch.int64))
         one = torch.ones((), dtype=torch.float64)
-        law = torch.distributions.Gumbel(0 * one, one) if noise == "gumbel" else torch.distributions.Normal(0 * one, one)
+        law = (
+            torch.distributions.Gumbel(0 * one, one) if noise == "gumbel" else torch.distributions.Normal(0 * one, one)
+        )
         assert head.bias is not None
         perturbed = (head.weight @ x + head.bias + 0.7 * law.sample((rows, 3))) / 0.5
     expected = -perturbed.log_softmax(1)[:, 1]

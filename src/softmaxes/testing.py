@@ -97,14 +97,14 @@ def log_prob_sums_to_one(make_head: MakeHead, in_features: int) -> None:
 
 
 def predict_is_the_argmax(make_head: MakeHead, in_features: int) -> None:
-    """`predict` is the argmax of `log_prob`."""
-    head, input, _ = _example(make_head, in_features)
+    """`predict` is the argmax of `log_prob`, on examples enough for a greedy path to end elsewhere."""
+    head, input, _ = _example(make_head, in_features, rows=512)
     _true(torch.equal(head.predict(input), head.log_prob(input).argmax(-1)), "expected predict to be log_prob's argmax")
 
 
 def topk_is_exact(make_head: MakeHead, in_features: int) -> None:
     """`topk` is `torch.topk` of `log_prob`, for one class, some and all."""
-    head, input, _ = _example(make_head, in_features)
+    head, input, _ = _example(make_head, in_features, rows=512)
     log_prob = head.log_prob(input)
     for k in sorted({1, min(3, head.num_classes), head.num_classes}):
         values, classes = head.topk(input, k)

@@ -3,7 +3,6 @@
 It needs the extra: ``pip install 'softmaxes[lab]'``. It imports `softmaxes`; `softmaxes` never imports it.
 """
 
-
 import sys
 
 

@@ -1,7 +1,7 @@
 """The command line: each verb a call into the lab. Torch is imported by the verbs, so that ``--help`` is quick."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -15,8 +15,8 @@ from softmaxes.lab import InputError
 from softmaxes.lab.run import Run, Study, Training
 
 if TYPE_CHECKING:
-    from softmaxes.lab.store import Store
     from softmaxes.lab.data import Data
+    from softmaxes.lab.store import Store
 
 Named = TypeVar("Named")
 TRAINING = Group("Training", sort_key=2)
@@ -45,7 +45,8 @@ DataName = Annotated[
 DataDir = Annotated[Path | None, Parameter(help="Where the data lies: a folder, or an archive of CIFAR.")]
 ImageSize = Annotated[int, Parameter(help="Side in pixels to which the images of a folder are brought.")]
 Device = Annotated[
-    Literal["auto", "cpu", "cuda"], Parameter(help="Where to train; *auto* takes a GPU if there is one.", group=TRAINING)
+    Literal["auto", "cpu", "cuda"],
+    Parameter(help="Where to train; *auto* takes a GPU if there is one.", group=TRAINING),
 ]
 Setting = Annotated[Training | None, Parameter(name="*", group=TRAINING)]
 

@@ -41,9 +41,7 @@ HEADS: dict[str, Entry] = {
     "gumbel-annealed": Entry(
         "Gumbel noise, the temperature falling from 1 to 0.5 over the first 2,000 steps.",
         "O(D C)",
-        lambda features, card: GumbelSoftmax(
-            features, len(card.class_names), final_temperature=0.5, anneal_steps=2000
-        ),
+        lambda features, card: GumbelSoftmax(features, len(card.class_names), final_temperature=0.5, anneal_steps=2000),
     ),
     "gumbel-hard": Entry(
         "Gumbel noise, with a hard sample forward and the soft one's gradient (straight-through).",

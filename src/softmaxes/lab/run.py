@@ -21,7 +21,7 @@ class Record(BaseModel):
 
 
 class Training(Record):
-    """How a classifier is trained: what every run of a comparison shares. Each field is an option of the command line."""
+    """How a classifier is trained: what the runs of a comparison share. Each field is an option of the command line."""
 
     epochs: Annotated[
         PositiveInt, Field(description="Passes over the training set; the test set is scored after each.")

@@ -65,9 +65,7 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _run_all(
-    waiting: deque[Run], card: DataCard, store: Store, jobs: int, device: str, display: "_Display"
-) -> None:
+def _run_all(waiting: deque[Run], card: DataCard, store: Store, jobs: int, device: str, display: "_Display") -> None:
     # A forked server has torch imported already, and a fresh process a run keeps their peak memory apart.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context: Any = multiprocessing.get_context(method)

@@ -163,10 +163,10 @@ def load(name: str, data_dir: Path | None = None, image_size: int = 32) -> Data:
         from softmaxes.lab.data.glyphs import load_glyphs
 
         return load_glyphs(int(classes or 100))
-    if name == "cifar10" or name == "cifar100":
+    if name in ("cifar10", "cifar100"):
         from softmaxes.lab.data.cifar import load_cifar
 
-        return load_cifar(name, data_dir)
+        return load_cifar("cifar10" if name == "cifar10" else "cifar100", data_dir)
     from softmaxes.lab.data.folder import load_folder
 
     if name == "folder":

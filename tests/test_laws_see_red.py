@@ -1,0 +1,213 @@
+"""Each law goes red on a head that breaks it, most of them as somebody's package once did."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from softmaxes.head import Head, widen
+from softmaxes.testing import LAWS, Law, check_head
+
+
+class Plain(Head):
+    """A softmax that is right, to be broken in one place."""
+
+    loss_is_nll: ClassVar[bool] = True
+
+    def __init__(self, in_features: int, num_classes: int = 5, device: Any = None, dtype: Any = None) -> None:
+        super().__init__(in_features, num_classes)
+        self.weight = nn.Parameter(torch.empty(num_classes, in_features, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(num_classes, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def logits(self, input: Tensor) -> Tensor:
+        return widen(F.linear(input, self.weight, self.bias))
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        return -self._target_log_prob(input, target)
+
+    def _log_prob(self, input: Tensor) -> Tensor:
+        return self.logits(input).log_softmax(1)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, num_classes={self.num_classes}"
+
+
+class ForgetsShape(Plain):
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        self._check_input(input)
+        self._check_target(input, target)
+        return self._loss(input.reshape(-1, self.in_features), target.reshape(-1))
+
+
+class AveragesOverTheBatch(Plain):
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        return super()._loss(input, target) / max(len(input), 1)
+
+
+class FixesNormaliser(Plain):
+    """Negative sampling's self-normalisation, taken for a probability."""
+
+    def _log_prob(self, input: Tensor) -> Tensor:
+        return self.logits(input)
+
+
+class PredictsGreedily(Plain):
+    def predict(self, input: Tensor) -> Tensor:
+        halves = self.log_prob(input).exp().unflatten(-1, (5, 1))
+        first = halves[..., :2, 0].sum(-1) > halves[..., 2:, 0].sum(-1)
+        return torch.where(first, halves[..., :2, 0].argmax(-1), 2 + halves[..., 2:, 0].argmax(-1))
+
+
+class TopOfTheFirstFew(Plain):
+    def _topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        log_prob = self._log_prob(input)
+        values, classes = log_prob[:, : max(k, 3)].topk(k, dim=1)
+        return values, classes
+
+
+class LosesProbability(Plain):
+    """The target's probability in a tree with unused leaves: too small."""
+
+    def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
+        return super()._target_log_prob(input, target) - 0.01
+
+
+class SmoothsInSilence(Plain):
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        return 0.99 * super()._loss(input, target) - 0.01 * self._log_prob(input).mean(1)
+
+
+class NoisyLogProb(Plain):
+    def _log_prob(self, input: Tensor) -> Tensor:
+        return self.logits(F.dropout(input, 0.1, self.training)).log_softmax(1)
+
+
+class _MeanUpstream(torch.autograd.Function):
+    """A fused loss whose backward takes the upstream gradient to be the same for every row."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, target)
+        return F.cross_entropy(logits, target, reduction="none")
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Any:
+        logits, target = ctx.saved_tensors
+        return (logits.softmax(1) - F.one_hot(target, logits.shape[1])) * upstream[0].mean(), None
+
+
+class UniformUpstream(Plain):
+    loss_is_nll = False
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        loss: Tensor = _MeanUpstream.apply(self.logits(input), target)  # type: ignore[no-untyped-call]
+        return loss
+
+
+class DetachedNormaliser(Plain):
+    def _log_prob(self, input: Tensor) -> Tensor:
+        logits = self.logits(input)
+        return logits - logits.detach().logsumexp(1, keepdim=True)
+
+
+class IdleParameter(Plain):
+    def __init__(self, in_features: int, device: Any = None, dtype: Any = None) -> None:
+        super().__init__(in_features, 5, device, dtype)
+        self.class_weight = nn.Parameter(torch.ones(5, device=device, dtype=dtype))
+
+
+class ProbabilitiesMultiplied(Plain):
+    def _log_prob(self, input: Tensor) -> Tensor:
+        scores = self.logits(input).exp()
+        return (scores / scores.sum(1, keepdim=True)).log()
+
+
+class SoftmaxTwice(Plain):
+    def _log_prob(self, input: Tensor) -> Tensor:
+        return self.logits(input).softmax(1).log_softmax(1)
+
+
+class StateOutsideTheState(Plain):
+    def __init__(self, in_features: int, device: Any = None, dtype: Any = None) -> None:
+        super().__init__(in_features, 5, device, dtype)
+        self.order = torch.randperm(5)
+
+    def logits(self, input: Tensor) -> Tensor:
+        return super().logits(input)[:, self.order]
+
+
+class ForgetsDevice(Plain):
+    def __init__(self, in_features: int, device: Any = None, dtype: Any = None) -> None:
+        super().__init__(in_features, 5, device, dtype)
+        self.register_buffer("counts", torch.ones(5, dtype=torch.int64))
+
+
+class NarrowNormaliser(Plain):
+    def _log_prob(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight, self.bias).log_softmax(1)
+
+
+class CountsInPlace(Plain):
+    """An annealed temperature whose step is counted in place: compiled, the backward pass reads the next one."""
+
+    loss_is_nll = False
+    steps: Tensor
+
+    def __init__(self, in_features: int, device: Any = None, dtype: Any = None) -> None:
+        super().__init__(in_features, 5, device, dtype)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64, device=device))
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        temperature = 0.5 ** (self.steps / 50).clamp(max=1)
+        loss = F.cross_entropy(self.logits(input) / temperature, target, reduction="none")
+        self.steps.add_(1)
+        return loss
+
+
+class ClampsTargets(Plain):
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        self._check_input(input)
+        return super().forward(input, target.clamp(0, self.num_classes - 1))
+
+
+class SilentRepr(Plain):
+    def extra_repr(self) -> str:
+        return ""
+
+
+RED: dict[str, Callable[..., Head]] = {
+    "leading_dimensions": ForgetsShape,
+    "batch_does_not_matter": AveragesOverTheBatch,
+    "log_prob_sums_to_one": FixesNormaliser,
+    "predict_is_the_argmax": PredictsGreedily,
+    "topk_is_exact": TopOfTheFirstFew,
+    "target_log_prob_is_the_gather": LosesProbability,
+    "loss_is_what_it_says": SmoothsInSilence,
+    "log_prob_is_deterministic": NoisyLogProb,
+    "gradient_of_the_training_loss": UniformUpstream,
+    "gradient_of_log_prob": DetachedNormaliser,
+    "every_parameter_learns": IdleParameter,
+    "extreme_features": ProbabilitiesMultiplied,
+    "separable_classes_are_learned": SoftmaxTwice,
+    "copies_are_equal": StateOutsideTheState,
+    "meta_device": ForgetsDevice,
+    "low_precision": NarrowNormaliser,
+    "compiled": CountsInPlace,
+    "bad_arguments_are_refused": ClampsTargets,
+    "arguments_are_attributes": SilentRepr,
+}
+
+
+def test_the_head_that_is_broken_is_right_before() -> None:
+    check_head(Plain)
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_law_goes_red(law: Law) -> None:
+    with pytest.raises(AssertionError) as raised:
+        law(RED[law.__name__], 6)
+    assert "expected" in str(raised.value)
