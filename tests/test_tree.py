@@ -6,7 +6,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from cases import RAGGED
 from softmaxes import HierarchicalSoftmax, Tree
+from softmaxes.heads import hierarchical
+from softmaxes.testing import check_head
 
 
 def test_the_original_study_s_path() -> None:
@@ -70,6 +73,26 @@ def parents(draw: st.DrawFn) -> list[int]:
     leaves = childless + draw(st.lists(st.integers(0, inner - 1), min_size=1, max_size=12))
     leaves = draw(st.permutations(leaves))
     return [len(leaves) + node for node in leaves] + [-1] + [len(leaves) + node for node in above[1:]]
+
+
+def test_every_law_holds_where_paths_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a tree this small all logits are computed, unless told otherwise."""
+    monkeypatch.setattr(hierarchical, "GATHER", 0)
+    for tree in (Tree.balanced(12), RAGGED):
+        check_head(lambda d, tree=tree, **kw: HierarchicalSoftmax(d, tree, **kw))
+
+
+def test_gathered_and_computed_paths_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = HierarchicalSoftmax(4, RAGGED, dtype=torch.float64)
+    x, y = torch.randn(50, 4, dtype=torch.float64), torch.arange(50) % RAGGED.num_classes
+    results = []
+    for gather in (0, 10**6):
+        monkeypatch.setattr(hierarchical, "GATHER", gather)
+        head.zero_grad()
+        loss = head(x, y)
+        loss.sum().backward()
+        results.append((loss, head.weight.grad))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-13, atol=1e-13)
 
 
 @given(parents())

@@ -9,6 +9,10 @@ from torch.nn import functional as F
 from softmaxes.head import Head, widen
 from softmaxes.trees.tree import Tree
 
+# A path's logits alone are computed where the tree has so many times as many; below, one product of matrices for all of
+# them is faster than gathering rows. Measured on a CPU for 100 to 30,000 classes, 64 and 250 features, batches of 32.
+GATHER = 64
+
 
 @final
 class HierarchicalSoftmax(Head):
@@ -40,7 +44,8 @@ class HierarchicalSoftmax(Head):
 
     Cost:
         Parameters RD + R with R < 2C. Loss O(N D L K) for a tree of depth L whose nodes have up to K logits (1 in a
-        binary tree): O(ND log C) in a balanced one. log_prob and top-k O(NCD) time, O(NC) memory.
+        binary tree): O(ND log C) in a balanced one; where R < 64 L K, all R logits are computed, which is faster.
+        log_prob and top-k O(NCD) time, O(NC) memory.
 
     Example:
         >>> import torch
@@ -116,33 +121,34 @@ class HierarchicalSoftmax(Head):
 
     def _logits_of(self, input: Tensor, rows: Tensor) -> Tensor:
         """The logits of chosen rows: (N, D), (N, L, K) -> (N, L, K)."""
-        if rows.shape[1] * rows.shape[2] >= len(self.weight):  # a path has as many logits as the tree
+        if GATHER * rows.shape[1] * rows.shape[2] > len(self.weight):
             return F.linear(input, self.weight, self.bias).gather(1, rows.flatten(1)).view_as(rows)
         weight = F.embedding(rows.flatten(1), self.weight)  # (N, L K, D)
         logits = torch.bmm(weight, input.unsqueeze(2)).view_as(rows)
         return logits if self.bias is None else logits + self.bias[rows]
 
     def _log_prob(self, input: Tensor) -> Tensor:
-        logits = widen(F.linear(input, self.weight, self.bias))  # (N, R)
-        decides = self.num_rows < 2  # (M,) the nodes with a logit fixed at zero
-        owner = self.row_owner.expand_as(logits)
-        zero = logits.new_zeros(len(logits), self.tree.num_nodes)
-        highest = zero.masked_fill(~decides, -torch.inf).scatter_reduce(1, owner, logits.detach(), "amax")  # (N, M)
-        total = (-highest).exp().masked_fill(~decides, 0.0)
-        total = total.scatter_add(1, owner, (logits - highest.gather(1, owner)).exp())
-        log_total = highest + total.log()  # (N, M) of the children's logits of every node
+        # Nodes come first here, (R, N) and (M, N): what is gathered and added up are then whole rows of memory.
+        logits = widen(F.linear(input, self.weight, self.bias)).t().contiguous()
+        fixed = (self.num_rows < 2).unsqueeze(1)  # (M, 1) the nodes with a logit fixed at zero
+        zero = logits.new_zeros(self.tree.num_nodes, logits.shape[1])
+        owner = self.row_owner.unsqueeze(1).expand_as(logits)
+        highest = zero.masked_fill(~fixed, -torch.inf).scatter_reduce(0, owner, logits.detach(), "amax")
+        total = (-highest).exp().masked_fill(~fixed, 0.0)
+        total = total.index_add(0, self.row_owner, (logits - highest[self.row_owner]).exp())
+        log_total = highest + total.log()  # (M, N) over the logits of every inner node
         # Then from the root down: a node has its parent's log-probability and its own decision.
         own_row = (self.first_row[self.parent] + self.slot).where(self.slot < self.width, len(self.weight))
-        logits = torch.cat([logits, logits.new_zeros(len(logits), 1)], dim=1)
-        decision = logits[:, own_row[self.level_order]] - log_total[:, self.parent[self.level_order]]  # (N, M)
+        logits = torch.cat([logits, zero[:1]])
+        decision = logits[own_row[self.level_order]] - log_total[self.parent[self.level_order]]  # (M, N)
         above = self.place[self.parent[self.level_order]]
-        levels = [decision.new_zeros(len(logits), 1)]
+        levels = [zero[:1]]
         start = end = 0
         for size in self.level_sizes[1:]:
-            before, start = start, start + levels[-1].shape[1]
+            before, start = start, start + len(levels[-1])
             end = start + size
-            levels.append(levels[-1][:, above[start:end] - before] + decision[:, start:end])
-        return torch.cat(levels, dim=1)[:, self.place[: self.num_classes]]
+            levels.append(levels[-1][above[start:end] - before] + decision[start:end])
+        return torch.cat(levels)[self.place[: self.num_classes]].t()
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""

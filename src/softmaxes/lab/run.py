@@ -28,6 +28,9 @@ class Training(Record):
     ] = 10
     batch_size: Annotated[PositiveInt, Field(description="Training images a step.")] = 32
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="Learning rate of SGD.")] = 0.1
+    lr_schedule: Annotated[
+        Literal["linear", "constant"], Field(description="*linear* lets the learning rate fall to 0 over all steps.")
+    ] = "linear"
     momentum: Annotated[float, Field(ge=0, lt=1, description="Momentum of SGD.")] = 0.0
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False, description="Weight decay (L2) of SGD.")] = 0.0
     channels: Annotated[PositiveInt, Field(description="Channels of TinyVGG's convolutions.")] = 10

@@ -148,6 +148,8 @@ def train(
         for batch in order(run, number, len(labels)).to(fabric.device).split(run.batch_size):  # type: ignore[no-untyped-call]
             loss = model(images[batch], labels[batch])
             fabric.backward(loss.mean())
+            if run.lr_schedule == "linear":
+                optimiser.param_groups[0]["lr"] = run.lr * (1 - step / (run.epochs * steps_per_epoch))
             optimiser.step()
             optimiser.zero_grad()
             total += loss.detach().double().sum()

@@ -13,7 +13,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "gumbel-normal": {},
     "hierarchical": {"hidden_units": 100},  # the layer that the study put before its tree
 }
-SETTING: dict[str, Any] = {"epochs": 10, "batch_size": 32, "lr": 0.1}
+SETTING: dict[str, Any] = {"epochs": 10, "batch_size": 32, "lr": 0.1, "lr_schedule": "constant"}
 
 PUBLISHED = (
     Published(

@@ -1,0 +1,190 @@
+"""The figures as PNG, for papers and README files."""
+
+import io
+import re
+import warnings
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from softmaxes.lab.report.charts import ACCURACY, LABEL_LIMIT, NAME_LIMIT, short
+from softmaxes.lab.report.palette import style
+from softmaxes.lab.report.summary import CurvePlot, Matrix, Row, Summary
+
+INK = "#22262d"
+SOFT = "#59616c"
+GRID = "#e3e6ea"
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file. A name in a script that the font lacks is drawn as boxes, without a warning."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(buffer, format="png", dpi=160, facecolor="white")
+    return buffer.getvalue()
+
+
+def axes_of(title: str, width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title)
+    return figure, axes
+
+
+def curve_figure(plot: CurvePlot) -> Figure:
+    """A line a setting, with a band from the smallest to the largest seed."""
+    figure, axes = axes_of(plot.title)
+    axes.grid(True)
+    for row, points in plot.curves:
+        drawn = style(row.position)
+        xs = [point.x for point in points]
+        axes.fill_between(
+            xs,
+            [point.low for point in points],
+            [point.high for point in points],
+            color=drawn.light,
+            alpha=0.16,
+            linewidth=0,
+        )
+        axes.plot(
+            xs,
+            [point.mean for point in points],
+            color=drawn.light,
+            linestyle=drawn.line_style,
+            linewidth=1.8,
+            marker=drawn.marker if len(points) <= 30 else None,
+            markersize=5,
+            label=row.label,
+        )
+    axes.set_xlabel(plot.x_title)
+    axes.set_ylabel(plot.y_title)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    if plot.percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.legend()
+    return figure
+
+
+def accuracy_figure(summary: Summary) -> Figure:
+    """A dot a setting with its interval, and each seed as a tick."""
+    rows = summary.finished
+    figure, axes = axes_of("Test accuracy after the last epoch", height=1.3 + 0.45 * len(rows))
+    axes.grid(True, axis="x")
+    for line, row in enumerate(rows):
+        drawn = style(row.position)
+        estimate = row.scores[ACCURACY.key]
+        values = list(row.values(ACCURACY).values())
+        axes.plot(values, [line] * len(values), "|", color=drawn.light, markersize=9, alpha=0.7)
+        axes.errorbar(
+            estimate.mean,
+            line,
+            xerr=estimate.half_width,
+            color=drawn.light,
+            marker=drawn.marker,
+            markersize=8,
+            capsize=4,
+            linewidth=1.8,
+        )
+    axes.set_yticks(range(len(rows)), [short(row.label, LABEL_LIMIT) for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("test accuracy, mean and 95 % interval over seeds; a stroke is a seed")
+    return figure
+
+
+def time_figure(summary: Summary) -> Figure:
+    """Seconds an epoch against accuracy."""
+    figure, axes = axes_of("Time against accuracy")
+    axes.grid(True)
+    for row in summary.finished:
+        if row.epoch_seconds is None:
+            continue
+        drawn = style(row.position)
+        estimate, time = row.scores[ACCURACY.key], row.epoch_seconds
+        axes.errorbar(
+            time.median,
+            estimate.mean,
+            xerr=[[time.median - time.low], [time.high - time.median]],
+            yerr=estimate.half_width,
+            color=drawn.light,
+            marker=drawn.marker,
+            markersize=8,
+            capsize=3,
+            linestyle="none",
+            label=row.label,
+        )
+    axes.set_xlabel("seconds an epoch, training only (median, 20 % and 80 % quantiles)")
+    axes.set_ylabel("test accuracy (mean, 95 % interval)")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.legend()
+    return figure
+
+
+def matrix_figure(row: Row, matrix: Matrix) -> Figure:
+    """A confusion matrix, the root of the share as its shade so that rare confusions show."""
+    figure, axes = axes_of(f"Confusion matrix: {row.label}", width=7.2, height=6.6)
+    image = axes.imshow(np.sqrt(matrix.shares), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    for block in matrix.blocks[1:]:
+        axes.axhline(block.start - 0.5, color="#aab2bd", linewidth=0.5)
+        axes.axvline(block.start - 0.5, color="#aab2bd", linewidth=0.5)
+    ticks, names = matrix.ticks
+    letters = 8 if len(names) <= 25 else 6
+    axes.set_xticks(ticks, [short(name, NAME_LIMIT) for name in names], rotation=90, fontsize=letters)
+    axes.set_yticks(ticks, [short(name, NAME_LIMIT) for name in names], fontsize=letters)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel(f"predicted {matrix.unit}")
+    axes.set_ylabel(f"true {matrix.unit}")
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, ticks=[0, 0.1**0.5, 0.25**0.5, 0.5**0.5, 1])
+    bar.ax.set_yticklabels(["0", "10 %", "25 %", "50 %", "100 %"], fontsize=8)
+    bar.set_label(f"share of the true {matrix.unit}", fontsize=8)
+    bar.outline.set_visible(False)
+    return figure
+
+
+def file_name(label: str) -> str:
+    """A label as part of a file's name."""
+    return re.sub(r"[^a-z0-9.]+", "_", label.lower()).strip("_")
+
+
+def draw(summary: Summary) -> dict[str, bytes]:
+    """Every figure of the report: its bytes by the name of its file."""
+    drawn: dict[str, bytes] = {}
+    style_of_paper = matplotlib.rc_context(
+        {
+            "font.size": 9.5,
+            "axes.edgecolor": SOFT,
+            "axes.labelcolor": SOFT,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlecolor": INK,
+            "axes.titlelocation": "left",
+            "axes.titlesize": 11,
+            "axes.titleweight": "bold",
+            "axes.titlepad": 12,
+            "grid.color": GRID,
+            "legend.frameon": False,
+            "text.parse_math": False,  # names are strangers' text
+            "xtick.color": SOFT,
+            "ytick.color": SOFT,
+        }
+    )
+    with style_of_paper:
+        for plot in summary.curve_plots:
+            drawn[f"{plot.name}.png"] = png(curve_figure(plot))
+        if summary.finished:
+            drawn["accuracy.png"] = png(accuracy_figure(summary))
+            drawn["time_against_accuracy.png"] = png(time_figure(summary))
+        for row in summary.finished:
+            matrix = summary.matrix(row)
+            if matrix is not None:
+                drawn[f"confusion_{file_name(row.label)}.png"] = png(matrix_figure(row, matrix))
+    return drawn

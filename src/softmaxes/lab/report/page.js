@@ -1,0 +1,83 @@
+"use strict";
+// Draws the figures in the colours of the scheme, and again when the scheme, the shown heads or the width change.
+(() => {
+  const root = document.documentElement;
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const prefersDark = window.matchMedia("(prefers-color-scheme: dark)");
+  const narrow = window.matchMedia("(max-width: 599px)");
+  const hidden = new Set();
+  const percent = (share) => `${(100 * share).toFixed(1)} %`;
+
+  for (const figure of Object.values(figures)) {
+    if (!figure.cells) continue;
+    const { names, counts } = figure.cells;
+    const totals = counts.map((row) => row.reduce((sum, count) => sum + count, 0));
+    const share = (count, line) => (totals[line] ? count / totals[line] : 0);
+    figure.data[0].z = counts.map((row, line) => row.map((count) => Math.sqrt(share(count, line))));
+    figure.data[0].customdata = counts.map((row, line) =>
+      row.map((count, column) => [names[line], names[column], count, percent(share(count, line))]));
+  }
+
+  // Values of keys that name a colour are names of CSS variables.
+  function coloured(value, key, lookUp) {
+    if (typeof value === "string") return /color/i.test(key) && value.startsWith("--") ? lookUp(value) : value;
+    if (Array.isArray(value)) {
+      const records = value.length > 0 && value[0] !== null && typeof value[0] === "object" && !Array.isArray(value[0]);
+      return records || /color/i.test(key) ? value.map((item) => coloured(item, key, lookUp)) : value;
+    }
+    if (value === null || typeof value !== "object") return value;
+    return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, coloured(item, name, lookUp)]));
+  }
+
+  // On a phone the matrix keeps the names of its rows alone, for its columns are in the same order.
+  function fitMatrix(trace, layout) {
+    layout.xaxis.showticklabels = false;
+    layout.xaxis.title.text = layout.yaxis.title.text = "";
+    const every = Math.ceil(layout.yaxis.tickvals.length / 25);
+    layout.yaxis.tickvals = layout.yaxis.tickvals.filter((_, position) => position % every === 0);
+    layout.yaxis.ticktext = layout.yaxis.ticktext.filter((_, position) => position % every === 0);
+    layout.yaxis.tickfont.size = 8;
+    trace.colorbar = { ...trace.colorbar, len: 1, tickangle: 0 };
+  }
+
+  function draw() {
+    const computed = getComputedStyle(root);
+    const lookUp = (name) => computed.getPropertyValue(name).trim();
+    for (const [name, figure] of Object.entries(figures)) {
+      const data = figure.data.map((trace) => (
+        { ...coloured(trace, "", lookUp), visible: !hidden.has(trace.legendgroup) }));
+      const layout = coloured(figure.layout, "", lookUp);
+      layout.dragmode = window.matchMedia("(pointer: coarse)").matches ? false : "zoom";
+      if (figure.cells && narrow.matches) fitMatrix(data[0], layout);
+      Plotly.react(name, data, layout, { displayModeBar: false, responsive: true });
+    }
+  }
+
+  const toggle = document.getElementById("scheme");
+  const isDark = () => (root.dataset.scheme || (prefersDark.matches ? "dark" : "light")) === "dark";
+  function nameToggle() {
+    toggle.textContent = isDark() ? "Light colours" : "Dark colours";
+  }
+  toggle.addEventListener("click", () => {
+    root.dataset.scheme = isDark() ? "light" : "dark";
+    nameToggle();
+    draw();
+  });
+  toggle.hidden = false;
+  nameToggle();
+
+  for (const button of document.querySelectorAll("button[data-head]")) {
+    button.addEventListener("click", () => {
+      const shown = button.getAttribute("aria-pressed") === "true";
+      button.setAttribute("aria-pressed", String(!shown));
+      if (shown) hidden.add(button.dataset.head);
+      else hidden.delete(button.dataset.head);
+      draw();
+    });
+    button.disabled = false;
+  }
+
+  prefersDark.addEventListener("change", () => { nameToggle(); draw(); });
+  narrow.addEventListener("change", draw);
+  draw();
+})();

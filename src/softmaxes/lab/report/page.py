@@ -1,0 +1,74 @@
+"""The comparison as one HTML file that needs no network."""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from softmaxes.lab.report import wording
+from softmaxes.lab.report.charts import accuracy_chart, curve_chart, matrix_chart, time_chart
+from softmaxes.lab.report.palette import DARK, DARK_PAGE, LIGHT, LIGHT_PAGE, style, variables
+from softmaxes.lab.report.summary import MEASURES, Summary
+
+HERE = Path(__file__).parent
+
+
+def script(name: str) -> Markup:
+    """A file of JavaScript as the content of a script element, which neither of its strings may close or nest."""
+    source = (HERE / name).read_text(encoding="utf-8")
+    return Markup(source.replace("</script", "<\\/script").replace("<!--", "<\\!--"))  # noqa: S704
+
+
+def script_hash(source: str) -> str:
+    """How a content security policy names an inline script."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+
+
+def embedded(value: Any) -> Markup:
+    """JSON as the content of a script element: no character of it can be read as HTML."""
+    return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))  # noqa: S704
+
+
+def render(summary: Summary) -> str:
+    """The page."""
+    curves = [curve_chart(plot) for plot in summary.curve_plots]
+    matrices = {
+        row.label: matrix_chart(row, matrix) for row in summary.finished if (matrix := summary.matrix(row)) is not None
+    }
+    strip, time = (accuracy_chart(summary), time_chart(summary)) if summary.finished else (None, None)
+    charts = [*curves, *matrices.values(), *filter(None, (strip, time))]
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    plotly, page = script("plotly-cartesian.min.js"), script("page.js")
+    return environment.get_template("page.html.jinja").render(
+        summary=summary,
+        study=summary.study,
+        card=summary.card,
+        rows=summary.rows,
+        measures=MEASURES,
+        words=wording,
+        style=style,
+        light=variables("light", LIGHT, LIGHT_PAGE),
+        dark=variables("dark", DARK, DARK_PAGE),
+        css=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704
+        curves=curves,
+        matrices=matrices,
+        strip=strip,
+        time=time,
+        figures=embedded({chart.name: chart.figure for chart in charts}),
+        plotly=plotly,
+        page=page,
+        policy="; ".join(
+            (
+                "default-src 'none'",
+                f"script-src '{script_hash(plotly)}' '{script_hash(page)}'",
+                "style-src 'unsafe-inline'",
+                "img-src data: blob:",
+            )
+        ),
+    )

@@ -1,0 +1,52 @@
+"""The comparison as a table in the terminal."""
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from softmaxes.lab.report.summary import MEASURES, Mark, Measure, Row, Summary
+from softmaxes.lab.report.wording import (
+    LOSS_CAUTION,
+    cautions,
+    compact,
+    finding,
+    marks_explained,
+    number,
+    seconds,
+    with_interval,
+)
+
+SIGNS: dict[Mark, str] = {"best": "*", "level": "~", "": " "}
+SHOWN = {"accuracy": "Acc. %", "top5": "Top-5", "f1": "F1 %", "nll": "NLL", "calibration_error": "ECE %"}
+
+
+def score(row: Row, measure: Measure) -> Text:
+    """A score with its mark; the accuracy with its interval too, for which the others have no room."""
+    if not row.finished:
+        return Text("-")
+    estimate = row.scores[measure.key]
+    shown = with_interval(estimate, measure) if measure.key == "accuracy" else number(estimate.mean, measure)
+    mark = row.marks[measure.key]
+    return Text(f"{SIGNS[mark]}{shown}", style="bold" if mark == "best" else "")
+
+
+def print_summary(summary: Summary, console: Console) -> None:
+    """Print the table and the notes a reader needs with it, in about 80 columns."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title=Text(summary.study.title, style="bold"))
+    table.add_column("Head", overflow="fold")
+    for header in (*SHOWN.values(), "s/epoch", "Param.", "Seeds"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for row in summary.rows:
+        table.add_row(
+            Text(row.label),
+            *(score(row, measure) for measure in MEASURES if measure.key in SHOWN),
+            "-" if row.epoch_seconds is None else seconds(row.epoch_seconds.median),
+            "-" if row.parameters is None else compact(row.parameters),
+            f"{len(row.finished)}/{len(row.planned)}",
+        )
+    console.print(table)
+    console.print()
+    notes = [finding(summary), marks_explained(summary, "*", "~"), *cautions(summary), LOSS_CAUTION]
+    for note in filter(None, notes):
+        console.print(Text(note))

@@ -1,0 +1,256 @@
+"""Numbers and facts in words, the same in the terminal, in the figures and on the page."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from softmaxes.lab.report.summary import MEASURES, Estimate, Measure, Row, Spread, Summary, final_scores
+from softmaxes.lab.run import DataCard, Guess, Machine, Published, Run
+
+NBSP = "\N{NO-BREAK SPACE}"
+LOSS_CAUTION = "Training losses of different heads are not comparable: each head trains on a loss of its own."
+
+
+def number(value: float, measure: Measure) -> str:
+    """A score: percent with one decimal, or nats with three."""
+    if value == float("inf"):
+        return "∞"
+    return f"{100 * value:.1f}" if measure.percent else f"{value:.3f}"
+
+
+def interval(estimate: Estimate, measure: Measure) -> str:
+    """Half the width of the interval, with its sign, or nothing."""
+    return "" if estimate.half_width is None else f"±{NBSP}{number(estimate.half_width, measure)}"
+
+
+def with_interval(estimate: Estimate, measure: Measure) -> str:
+    """A score and its interval."""
+    return f"{number(estimate.mean, measure)}{NBSP}{interval(estimate, measure)}".strip()
+
+
+def percent(share: float) -> str:
+    """A share in percent, with its sign."""
+    return f"{100 * share:.1f}{NBSP}%"
+
+
+def seconds(value: float) -> str:
+    """Seconds with about three digits."""
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
+def spread(value: Spread) -> str:
+    """A range of seconds."""
+    return f"{seconds(value.low)} to {seconds(value.high)}"
+
+
+def compact(count: int) -> str:
+    """A large count in few characters: 912, 8.1k, 12.3M."""
+    for limit, divisor, suffix in ((1_000, 1, ""), (1_000_000, 1_000, "k"), (10**9, 10**6, "M"), (10**12, 10**9, "G")):
+        if count < limit:
+            return (
+                f"{count / divisor:.1f}{suffix}" if suffix and count < 100 * divisor else f"{count // divisor}{suffix}"
+            )
+    return f"{count:.2g}"
+
+
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """A count and its noun."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def listed(words: Iterable[object], conjunction: str = "and") -> str:
+    """Words in a row: ``a``, ``a and b``, ``a, b and c``."""
+    texts = [str(word) for word in words]
+    return f" {conjunction} ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))
+
+
+def status(row: Row) -> str:
+    """How many of the planned seeds a row rests on, and what became of the others."""
+    finished, planned = len(row.finished), len(row.planned)
+    text = plural(planned, "seed") if finished == planned else f"{finished} of {plural(planned, 'seed')}"
+    parts = [text]
+    parts += [f"seed {result.run.seed} diverged in epoch {result.diverged}" for result in row.diverged]
+    if row.missing:
+        parts.append(f"no result yet for seed{'s' if len(row.missing) > 1 else ''} {listed(row.missing)}")
+    return "; ".join(parts)
+
+
+def cautions(summary: Summary) -> list[str]:
+    """What a reader has to know of rows that are not whole; empty for a whole study."""
+    notes = [f"{row.label}: {status(row)}." for row in summary.rows if row.diverged or row.missing]
+    if any(row.diverged for row in summary.rows):
+        notes.append(
+            "Means are over the seeds that finished. A head that diverged at some seed takes no part in the marks: "
+            "its mean would be that of its luckier seeds."
+        )
+    if any(estimate.mean == float("inf") for row in summary.rows for estimate in row.scores.values()):
+        notes.append("An NLL of ∞ means that a head gave a true class probability zero; curves leave such epochs out.")
+    return notes
+
+
+def finding(summary: Summary) -> str:
+    """The comparison in a sentence or two, by accuracy."""
+    accuracy = MEASURES[0]
+    best = summary.marked(accuracy, "best")
+    if not best:
+        return ""
+    level = summary.marked(accuracy, "level")
+    text = (
+        f"Highest test accuracy: {listed(row.label for row in best)}, "
+        f"{with_interval(best[0].scores[accuracy.key], accuracy)}{NBSP}%."
+    )
+    if level:
+        text += f" Not distinguishable from it at 95{NBSP}%: {listed(row.label for row in level)}."
+    elif best[0].scores[accuracy.key].count > 1 and len(best) == 1 and not cautions(summary):
+        text += f" Every other head is distinguishably lower at 95{NBSP}%."
+    return text
+
+
+def marks_explained(summary: Summary, best: str, level: str) -> str:
+    """What the marks in the table mean."""
+    if max((len(row.finished) for row in summary.rows), default=0) < 2:
+        return (
+            f"{best} is the best number of its column. With one seed there is no interval, "
+            "and a difference may be chance: train with several seeds to know."
+        )
+    return (
+        f"± is half of a 95{NBSP}% interval of the mean over seeds (Student's t). {best} is the best mean of its "
+        f"column; {level} is not distinguishable from it: the 95{NBSP}% interval of their difference, paired over the "
+        "seeds both have, holds zero. No correction is made for the number of comparisons."
+    )
+
+
+def counts_range(counts: Sequence[int]) -> str:
+    """How many images a class has."""
+    low, high = min(counts), max(counts)
+    return f"{low:,} a class" if low == high else f"{low:,} to {high:,} a class"
+
+
+def data_in_words(card: DataCard) -> str:
+    """What the classifiers were trained and tested on."""
+    classes = plural(len(card.class_names), "class", "classes")
+    if card.group_names is not None:
+        classes += f" in {plural(len(card.group_names), 'group')}"
+    channels, height, width = card.image_shape
+    return (
+        f"{classes}; {plural(sum(card.train_counts), 'training image')} ({counts_range(card.train_counts)}) and "
+        f"{plural(sum(card.test_counts), 'test image')} ({counts_range(card.test_counts)}), "
+        f"{width}×{height} pixels in {plural(channels, 'channel')}"
+    )
+
+
+def choices(runs: Sequence[Run], name: str) -> list[object]:
+    """The values that a field takes over runs, in order of appearance."""
+    return list(dict.fromkeys(getattr(run, name) for run in runs))
+
+
+def training_in_words(runs: Sequence[Run]) -> str:
+    """Network, optimiser, batch, epochs and seeds."""
+
+    def chosen(name: str) -> str:
+        return listed((f"{value:,}" if isinstance(value, int) else f"{value}" for value in choices(runs, name)), "or")
+
+    network = f"TinyVGG ({chosen('channels')} channels, padding {chosen('padding')}"
+    if choices(runs, "hidden_units") != [None]:
+        widths = ("none" if width is None else f"{width}" for width in choices(runs, "hidden_units"))
+        network += f", a layer of {listed(widths, 'or')} units before the head"
+    network += ")"
+    optimiser = f"SGD at learning rate {chosen('lr')}"
+    for name in ("momentum", "weight_decay"):
+        optimiser += f", {name.replace('_', ' ')} {chosen(name)}" if choices(runs, name) != [0.0] else ""
+    seeds = sorted({run.seed for run in runs})
+    return (
+        f"{network}; {optimiser}, batches of {chosen('batch_size')}, {chosen('epochs')} epochs, "
+        f"precision {chosen('precision')}; seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}"
+    )
+
+
+def machine_in_words(machine: Machine) -> str:
+    """Where runs were timed, and with what versions."""
+    return (
+        f"{machine.processor} ({machine.device}, {plural(machine.cores, 'core')}, {plural(machine.jobs, 'run')} at a "
+        f"time), Python {machine.python}, PyTorch {machine.torch}, softmaxes {machine.softmaxes}"
+    )
+
+
+def machines(summary: Summary) -> list[str]:
+    """Each machine that runs of the study were timed on."""
+    return list(dict.fromkeys(machine_in_words(result.machine) for result in summary.results))
+
+
+def sentence(text: str) -> str:
+    """A text with a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def published_number(line: Published, measure: Measure) -> str:
+    """A published score with two decimals of a percent, or a dash."""
+    value = getattr(line, measure.key)
+    return "–" if value is None else f"{100 * value:.2f}"
+
+
+def grouped(summary: Summary) -> bool:
+    """Whether the confusion matrices are by group, the classes being too many."""
+    matrix = summary.matrix(summary.finished[0]) if summary.finished else None
+    return matrix is not None and matrix.unit == "group"
+
+
+def confusion_in_words(row: Row, card: DataCard) -> str:
+    """How many images went wrong, and how far."""
+    confusion = row.confusion
+    share = confusion.errors / confusion.images if confusion.images else 0.0
+    text = (
+        f"{confusion.errors:,} of {plural(confusion.images, 'prediction')} are wrong ({percent(share)}), "
+        f"over {plural(len(row.finished), 'seed')}."
+    )
+    if card.group_of_class is not None and confusion.errors:
+        within, expected = confusion.within_group(card.group_of_class)
+        text += (
+            f" {percent(within)} of the errors stay within the true class's group; "
+            f"{percent(expected)} would if errors fell on every other class alike."
+        )
+    return text
+
+
+def guessing_seeds(summary: Summary) -> str:
+    """Whose guesses are shown beside the sample images."""
+    seeds = {row.finished[0].run.seed for row in summary.finished}
+    if len(seeds) == 1:
+        return f"seed {seeds.pop()}"
+    return listed(f"seed {row.finished[0].run.seed} ({row.label})" for row in summary.finished)
+
+
+def ranked(guess: Guess) -> list[tuple[int, float]]:
+    """A guess's classes with their probabilities."""
+    return list(zip(guess.classes, guess.probabilities, strict=True))
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """A run in the list of every run."""
+
+    row: Row
+    run: Run
+    accuracy: str
+    nll: str
+    state: str
+
+
+def runs(summary: Summary) -> list[RunLine]:
+    """Every planned run and what became of it."""
+    accuracy, nll = (measure for measure in MEASURES if measure.key in ("accuracy", "nll"))
+    by_key = {result.run.key: result for result in summary.results}
+    lines = []
+    for row in summary.rows:
+        for seed in row.planned:
+            run = row.setting.model_copy(update={"seed": seed})
+            result = by_key.get(run.key)
+            if result is None:
+                lines.append(RunLine(row, run, "–", "–", "no result yet"))
+            elif result.diverged is not None:
+                lines.append(RunLine(row, run, "–", "–", f"diverged in epoch {result.diverged}"))
+            else:
+                scores = final_scores(result)
+                lines.append(
+                    RunLine(row, run, number(accuracy.of(scores), accuracy), number(nll.of(scores), nll), "finished")
+                )
+    return lines

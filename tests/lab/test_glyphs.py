@@ -1,0 +1,200 @@
+"""The drawn characters: which classes there are, that each image depends only on its own address, and the cache."""
+
+import hashlib
+import unicodedata
+from collections import Counter, defaultdict
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+from fontTools import unicodedata as unicode_blocks
+from fontTools.pens.recordingPen import DecomposingRecordingPen
+from fontTools.ttLib import TTFont
+from PIL import features
+from torch import Tensor
+
+from softmaxes.lab import InputError
+from softmaxes.lab.data import Data, glyphs
+from softmaxes.lab.data.glyphs import alphabet, choose_characters, load_glyphs
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SOFTMAXES_CACHE", str(tmp_path))
+    return tmp_path / "glyphs"
+
+
+def images(data: Data) -> tuple[Tensor, Tensor]:
+    """Training and test images by class: (C, images a class, 3, 32, 32)."""
+    shape = (data.num_classes, -1)
+    return data.train_images.unflatten(0, shape), data.test_images.unflatten(0, shape)
+
+
+def same(one: Data, other: Data) -> bool:
+    return torch.equal(one.train_images, other.train_images) and torch.equal(one.test_images, other.test_images)
+
+
+def outlines(face: Path, characters: list[str]) -> list[object]:
+    """The curves of each glyph in font units, moved to the origin: an oracle without pixels."""
+    with TTFont(face, lazy=True) as font:
+        glyph_set, names = font.getGlyphSet(), font.getBestCmap()
+        found: list[object] = []
+        for character in characters:
+            pen = DecomposingRecordingPen(glyph_set)
+            glyph_set[names[ord(character)]].draw(pen)
+            points = [point for _, arguments in pen.value for point in arguments if point is not None]
+            left, bottom = min(x for x, _ in points), min(y for _, y in points)
+            found.append(
+                tuple(
+                    (command, *((point[0] - left, point[1] - bottom) if point else None for point in arguments))
+                    for command, arguments in pen.value
+                )
+            )
+    return found
+
+
+def test_a_hundred_classes_are_five_characters_from_each_of_twenty_unicode_blocks() -> None:
+    data = load_glyphs(train_per_class=1, test_per_class=1)
+    characters = [name[0] for name in data.class_names]
+    assert data.name == "glyphs"
+    assert data.num_classes == len(set(characters)) == 100
+    assert data.group_names is not None
+    assert data.group_of_class is not None
+    assert len(set(data.group_names)) == 20
+    assert set(Counter(data.group_of_class).values()) == {5}
+    for character, name, group in zip(characters, data.class_names, data.group_of_class, strict=True):
+        assert data.group_names[group] == unicode_blocks.block(character)
+        assert name == f"{character} {unicodedata.name(character).capitalize()}"
+    assert data.train_labels.tolist() == data.test_labels.tolist() == list(range(100))
+    assert data.train_images.shape == data.test_images.shape == (100, 3, 32, 32)
+
+
+def test_any_other_number_of_classes_is_spread_over_the_blocks() -> None:
+    data = load_glyphs(1000, train_per_class=1, test_per_class=1, jobs=1)
+    assert data.name == "glyphs:1000"
+    assert data.num_classes == len(set(data.class_names)) == 1000
+    assert data.group_names is not None
+    assert data.group_of_class is not None
+    assert len(data.group_names) > 40
+    assert len(set(Counter(data.group_of_class).values())) > 5  # ragged
+    assert "1000 characters" in data.description
+    assert len(choose_characters(2)) == 2
+
+
+def test_every_character_of_the_alphabet_can_be_a_class() -> None:
+    characters = choose_characters(len(alphabet()))
+    assert len(characters) > 3500
+    assert characters == sorted(set(characters))
+    for character in characters:
+        assert unicodedata.category(character)[0] in "LNPS"
+        assert alphabet()[character]
+
+
+def test_no_two_classes_share_an_outline() -> None:
+    held: dict[Path, list[str]] = defaultdict(list)
+    for character in choose_characters(100):
+        for face in alphabet()[character]:
+            held[face].append(character)
+    (sans,) = (face for face in held if face.name == "DejaVuSans.ttf")
+    held[sans] = [character for character, faces in alphabet().items() if sans in faces]
+    assert len(held[sans]) > 3000
+    assert len(held) == 16
+    for face, characters in held.items():
+        found = outlines(face, characters)
+        assert len(set(found)) == len(characters), face.name
+
+
+def test_lookalikes_across_scripts_are_one_class() -> None:
+    assert [character for character in "AΑАꓮoοоօ" if character in alphabet()] == ["A", "o"]
+
+
+def test_the_same_seed_draws_the_same_bytes_in_one_and_two_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = load_glyphs(7, train_per_class=3, test_per_class=2, jobs=1)
+    monkeypatch.setenv("SOFTMAXES_CACHE", str(tmp_path / "other"))
+    two = load_glyphs(7, train_per_class=3, test_per_class=2, jobs=2)
+    assert same(one, two)
+    assert one.fingerprint == two.fingerprint
+
+
+def test_another_seed_and_the_test_part_draw_other_bytes() -> None:
+    zero, one = (load_glyphs(3, train_per_class=2, test_per_class=2, seed=seed) for seed in (0, 1))
+    assert zero.class_names == one.class_names
+    drawn = torch.cat((zero.train_images, zero.test_images, one.train_images, one.test_images))
+    assert len(drawn.unique(dim=0)) == len(drawn)
+
+
+def test_an_image_depends_on_its_own_address_alone() -> None:
+    few, many = (load_glyphs(5, train_per_class=2 * n, test_per_class=n) for n in (1, 3))
+    for less, more in zip(images(few), images(many), strict=True):
+        assert torch.equal(less, more[:, : less.shape[1]])
+    larger = load_glyphs(15, train_per_class=2, test_per_class=1)  # the middles of thirds of the alphabet's fifths
+    assert larger.class_names[1::3] == few.class_names
+    for one, other in zip(images(few), images(larger), strict=True):
+        assert torch.equal(one, other[1::3])
+
+
+def test_the_drawn_bytes_are_pinned() -> None:
+    data = load_glyphs(50, train_per_class=2, test_per_class=2, seed=5)
+    versions = (version("pillow"), features.version("freetype2"), version("matplotlib"))
+    if versions == ("13.0.0", "2.14.3", "3.11.2"):
+        digest = hashlib.sha256(data.train_images.numpy().tobytes() + data.test_images.numpy().tobytes())
+        assert "".join(name[0] for name in data.class_names) == "IĦȣʇͼгҪԺץڍߚႰᐒᑭᓁᔚᕶᚚ⁑↪⇿≬⋑⌶⎛┷▚◶♋⚜✸➜⟴⡮⣞⤶⦈⧙⨬⪁⫑⬬ⴓ䷌ꙫꞠ𝌠🁉🂥😖"
+        assert digest.hexdigest() == "4c78cb286fe1f61cdc20aa64280cce017e80ea6d930293275238194cd74152c8"
+    assert data.train_labels.tolist() == data.test_labels.tolist() == [label for label in range(50) for _ in range(2)]
+    assert float(data.train_images.float().mean()) == pytest.approx(57.8, abs=5)  # of 255
+
+
+def test_a_second_load_reads_the_cache(monkeypatch: pytest.MonkeyPatch, cache_folder: Path) -> None:
+    first = load_glyphs(4, train_per_class=2, test_per_class=1)
+    (file,) = cache_folder.iterdir()
+    for part in ("4x2+1", "seed0", f"recipe{glyphs.RECIPE}", f"pillow{version('pillow')}", version("matplotlib")):
+        assert part in file.name
+    monkeypatch.setattr(glyphs, "_draw_all", None)
+    monkeypatch.setattr(glyphs, "alphabet", None)
+    second = load_glyphs(4, train_per_class=2, test_per_class=1)
+    assert same(first, second)
+    assert first.fingerprint == second.fingerprint
+    assert first.class_names == second.class_names
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "foreign"])
+def test_a_damaged_cache_file_is_made_again(cache_folder: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    first = load_glyphs(4, train_per_class=2, test_per_class=1)
+    (file,) = cache_folder.iterdir()
+    good = file.read_bytes()
+    bad = {"empty": b"", "cut": good[:-100], "flipped": good[:-1] + bytes([good[-1] ^ 1]), "foreign": b"GIF89a" * 99}
+    file.write_bytes(bad[damage])
+    assert same(first, load_glyphs(4, train_per_class=2, test_per_class=1))
+    assert list(cache_folder.iterdir()) == [file]
+    monkeypatch.setattr(glyphs, "_draw_all", None)
+    assert same(first, load_glyphs(4, train_per_class=2, test_per_class=1))
+
+
+@pytest.mark.parametrize("num_classes", [-1, 0, 1, 9999])
+def test_a_number_of_classes_out_of_range_is_refused(num_classes: int, cache_folder: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        load_glyphs(num_classes)
+    assert str(caught.value) == f"glyphs: expected 2 to {len(alphabet())} classes, got {num_classes}."
+    assert not cache_folder.exists()
+
+
+def test_other_numbers_out_of_range_are_refused() -> None:
+    with pytest.raises(InputError, match=r"^glyphs: expected 1 or more as training images a class, got 0\.$"):
+        load_glyphs(train_per_class=0)
+    with pytest.raises(InputError, match=r"^glyphs: expected 1 or more as test images a class, got -2\.$"):
+        load_glyphs(test_per_class=-2)
+    with pytest.raises(InputError, match=r"^glyphs: expected 0 or more as seed, got -1\.$"):
+        load_glyphs(seed=-1)
+    with pytest.raises(InputError, match=r"^glyphs: expected 1 or more as processes, got 0\.$"):
+        load_glyphs(jobs=0)
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("SOFTMAXES_CACHE", str(file))
+    with pytest.raises(InputError, match=r"file/glyphs: expected a folder that can be made, got Not a directory\.$"):
+        load_glyphs(2, train_per_class=1, test_per_class=1)

@@ -1,0 +1,723 @@
+import base64
+import csv
+import io
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from rich.console import Console
+
+from softmaxes.lab import InputError
+from softmaxes.lab.report import figures, print_table, table, write_report
+from softmaxes.lab.report import page as html_page
+from softmaxes.lab.report.summary import MEASURES, estimate, final_scores, student_t_975, summarise
+from softmaxes.lab.run import (
+    DataCard,
+    Epoch,
+    Guess,
+    LossPoint,
+    Machine,
+    Published,
+    Result,
+    Run,
+    Sample,
+    Scores,
+    Study,
+)
+
+GROUPS = (
+    "Latin",
+    "Armenian",
+    "Arrows",
+    "Braille",
+    "Cyrillic",
+    "Currency",
+    "Dingbats",
+    "Georgian",
+    "Greek",
+    "Hebrew",
+    "Hangul",
+    "Hiragana",
+    "Letterlike",
+    "Mathematical-operators-and-relations",
+    "Number-forms",
+    "Punctuation",
+    "Runic",
+    "Shapes",
+    "Tifinagh",
+    "Technical",
+)
+ACCURACY = {"softmax": 0.71, "gumbel": 0.70, "hierarchical": 0.58}
+SECONDS = {"softmax": 8.1, "gumbel": 8.4, "hierarchical": 11.9}
+MACHINE = Machine(
+    device="cpu", processor="AMD EPYC", cores=2, jobs=2, python="3.11.7", torch="2.13.0", softmaxes="0.1.0"
+)
+
+
+def picture(label: str, colour: int) -> str:
+    image = Image.new("RGB", (32, 32), (colour, 255 - colour, 120))
+    ImageDraw.Draw(image).text((9, 8), label, fill="white")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def make_card(num_classes: int = 100, group_size: int | None = 5, samples: int = 12, **fields: object) -> DataCard:
+    groups = None if group_size is None else tuple(index // group_size for index in range(num_classes))
+    names = (
+        None
+        if groups is None
+        else tuple(GROUPS[g] if g < len(GROUPS) else f"Group {g}" for g in range(max(groups) + 1))
+    )
+    values: dict[str, object] = {
+        "name": "glyphs",
+        "description": "Characters drawn in many faces, sizes and colours.",
+        "source": "rendered",
+        "fingerprint": "f00d",
+        "class_names": tuple(f"glyph {index:03d}" for index in range(num_classes)),
+        "group_names": names,
+        "group_of_class": groups,
+        "image_shape": (3, 32, 32),
+        "train_counts": (200,) * num_classes,
+        "test_counts": (20,) * num_classes,
+        "samples": tuple(
+            Sample(target=index * 8 % num_classes, png=picture(chr(65 + index), index * 20)) for index in range(samples)
+        ),
+    }
+    return DataCard.model_validate(values | fields)
+
+
+def make_run(head: str = "softmax", seed: int = 0, **fields: object) -> Run:
+    return Run.model_validate(
+        {"head": head, "seed": seed, "data": "glyphs", "fingerprint": "f00d", "epochs": 10} | fields
+    )
+
+
+def make_scores(accuracy: float, /, **fields: float) -> Scores:
+    values = {
+        "accuracy": accuracy,
+        "top5": accuracy**0.3,
+        "precision": accuracy + 0.004,
+        "recall": accuracy,
+        "f1": accuracy - 0.006,
+        "nll": 3.2 * (1 - accuracy) ** 0.8,
+        "calibration_error": 0.02 + 0.1 * (1 - accuracy),
+    }
+    return Scores.model_validate(values | fields)
+
+
+def make_result(
+    run: Run, card: DataCard, accuracy: float | None = None, scores: Scores | None = None, diverged: int | None = None
+) -> Result:
+    """A run as training would leave it: curves that flatten, errors that favour the true class's group."""
+    random = np.random.default_rng([run.seed, len(run.head)])
+    num_classes = len(card.class_names)
+    final = ACCURACY.get(run.head, 0.5) + random.normal(0, 0.008) if accuracy is None else accuracy
+    epochs = []
+    for epoch in range(1, (diverged or run.epochs) + 1):
+        reached = final * (1 - math.exp(-0.55 * epoch)) / (1 - math.exp(-0.55 * run.epochs))
+        ended = epoch == run.epochs
+        seen = reached if ended else reached + random.normal(0, 0.01)
+        epochs.append(
+            Epoch(
+                epoch=epoch,
+                train_loss=math.inf if epoch == diverged else 3.6 * math.exp(-0.2 * epoch) + 0.6 * len(run.head) / 10,
+                scores=None if epoch == diverged else scores if scores and ended else make_scores(seen),
+                train_seconds=SECONDS.get(run.head, 9.0) * random.uniform(0.97, 1.06),
+                test_seconds=0.6,
+            )
+        )
+    confusion: list[tuple[int, int, int]] = []
+    if diverged is None:
+        for target, images in enumerate(card.test_counts):
+            chances = random.gamma(0.25, 1.0, num_classes)
+            if card.group_of_class is not None:
+                chances[np.array(card.group_of_class) == card.group_of_class[target]] *= 14
+            chances[target] = 0
+            chances *= (1 - final) / chances.sum()
+            chances[target] = final
+            counts = random.multinomial(images, chances / chances.sum())
+            confusion += [(target, int(place), int(counts[place])) for place in np.flatnonzero(counts)]
+    guesses = []
+    for sample in card.samples if diverged is None else ():
+        classes = [sample.target, *(int(c) for c in random.permutation(num_classes) if c != sample.target)][:5]
+        shares = np.sort(random.dirichlet(np.ones(6) * 0.5))[::-1][:5]
+        if random.random() > final:
+            classes[0], classes[2] = classes[2], classes[0]
+        guesses.append(Guess(classes=tuple(classes), probabilities=tuple(float(share) for share in shares)))
+    return Result(
+        run=run,
+        epochs=tuple(epochs),
+        losses=tuple(
+            LossPoint(step=500 * (index + 1), loss=4.4 * math.exp(-0.12 * index) + 0.3 + random.normal(0, 0.05))
+            for index in range(12 if diverged is None else 3)
+        ),
+        confusion=tuple(confusion),
+        guesses=tuple(guesses),
+        parameters=81_310 + 100 * len(run.head),
+        head_parameters=64_100,
+        peak_memory_mib=612.4 + run.seed,
+        machine=MACHINE,
+    )
+
+
+def make_study(runs: list[Run], **fields: object) -> Study:
+    values: dict[str, object] = {
+        "name": "toy",
+        "title": "Three softmaxes on glyphs",
+        "description": "A flat softmax, a softmax with Gumbel noise in training, and a hierarchical softmax over a "
+        "balanced binary tree, trained on the same batches from the same initial trunk.",
+        "runs": tuple(runs),
+        "published": (
+            Published(
+                head="softmax", accuracy=0.2314, precision=0.237453, recall=0.2314, f1=0.212231, epoch_seconds=61.13
+            ),
+            Published(head="gumbel", accuracy=0.1671, precision=0.173658, recall=0.1671, f1=0.163595),
+            Published(head="absent", accuracy=0.1183),
+        ),
+        "published_source": "the original study, n = 1",
+    }
+    return Study.model_validate(values | fields)
+
+
+def whole_study() -> tuple[Study, DataCard, list[Result]]:
+    card = make_card()
+    runs = [make_run(head, seed) for seed in range(3) for head in ACCURACY]
+    return make_study(runs), card, [make_result(run, card) for run in runs]
+
+
+def scored(
+    heads: Mapping[str, Sequence[float | None]], measure: str = "accuracy"
+) -> tuple[Study, DataCard, list[Result]]:
+    """A study whose runs end with these values of a measure: a head's first value is seed 0's; none, no run."""
+    card = make_card(num_classes=10, samples=0)
+    results = [
+        make_result(make_run(head, seed), card, accuracy=0.5, scores=make_scores(0.5, **{measure: value}))
+        for head, values in heads.items()
+        for seed, value in enumerate(values)
+        if value is not None
+    ]
+    return make_study([result.run for result in results], published=()), card, results
+
+
+def test_student_t_is_scipys() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    degrees = [*range(1, 40), 99, 100, 999, 1000]
+    np.testing.assert_allclose([student_t_975(d) for d in degrees], stats.t.ppf(0.975, degrees), rtol=1e-12)
+    with pytest.raises(ValueError, match="expected degrees of at least 1, got 0"):
+        student_t_975(0)
+
+
+def test_estimate_is_scipys_and_the_hand_computed_one() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    values = [0.61, 0.64, 0.58, 0.63]
+    found = estimate(values)
+    low, high = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
+    assert (found.mean, found.low, found.high) == pytest.approx((0.615, low, high), rel=1e-12)
+    assert estimate([1.0, 3.0]).half_width == pytest.approx(12.7062047364)  # t of one degree, standard error 1
+
+
+def test_an_estimate_without_an_interval() -> None:
+    one = estimate([0.5])
+    assert (one.mean, one.half_width, one.low, one.high) == (0.5, None, None, None)
+    infinite = estimate([1.0, math.inf])
+    assert (infinite.mean, infinite.half_width) == (math.inf, None)
+
+
+def test_rows_hold_means_over_seeds_and_medians_over_epochs() -> None:
+    study, card, results = whole_study()
+    summary = summarise(study, card, results[::-1])  # the order of the results does not matter
+    assert [row.label for row in summary.rows] == list(ACCURACY)
+    for row in summary.rows:
+        mine = [result for result in results if result.run.head == row.label]
+        for measure in MEASURES:
+            expected = np.mean([getattr(result.epochs[-1].scores, measure.key) for result in mine])
+            assert row.scores[measure.key].mean == pytest.approx(expected, rel=1e-12)
+        seconds = [epoch.train_seconds for result in mine for epoch in result.epochs]
+        time = row.epoch_seconds
+        assert time is not None
+        assert (time.median, time.low, time.high) == pytest.approx(tuple(np.percentile(seconds, (50, 20, 80))))
+        assert row.peak_memory_mib == max(result.peak_memory_mib for result in mine)
+        assert row.parameters == mine[0].parameters
+
+
+def test_curves_are_means_and_ranges_over_seeds() -> None:
+    study, card, results = whole_study()
+    summary = summarise(study, card, results)
+    plots = {plot.name: plot for plot in summary.curve_plots}
+    row, points = plots["nll_per_epoch"].curves[1]
+    values = [result.epochs[3].scores.nll for result in row.finished if result.epochs[3].scores]
+    assert (points[3].x, points[3].seeds) == (4, 3)
+    assert (points[3].mean, points[3].low, points[3].high) == pytest.approx((np.mean(values), min(values), max(values)))
+    row, points = plots["train_loss_per_500_batches"].curves[0]
+    assert [point.x for point in points] == list(range(500, 6001, 500))
+    assert points[0].mean == pytest.approx(np.mean([result.losses[0].loss for result in row.finished]))
+
+
+@pytest.mark.parametrize(
+    ("heads", "measure", "expected"),
+    [
+        pytest.param(
+            {"a": [0.60, 0.70, 0.80], "b": [0.59, 0.69, 0.789]},
+            "accuracy",
+            ["best", ""],
+            id="paired differences decide",
+        ),
+        pytest.param({"a": [0.60, 0.70, 0.80], "b": [0.75, 0.55, 0.79]}, "accuracy", ["best", "level"], id="level"),
+        pytest.param({"a": [1.2, 1.3, 1.4], "b": [1.1, 1.2, 1.31]}, "nll", ["", "best"], id="lower is better"),
+        pytest.param({"a": [0.3, 0.3], "b": [0.3, 0.3]}, "f1", ["best", "best"], id="a tie"),
+        pytest.param({"a": [0.30], "b": [0.31]}, "accuracy", ["", "best"], id="one seed claims no level"),
+        pytest.param({"a": [0.30, 0.31, 0.32]}, "accuracy", [""], id="nothing to compare with"),
+        pytest.param({"a": [math.inf, 1.0], "b": [2.0, 2.1], "c": [3.0, 3.1]}, "nll", ["", "best", ""], id="infinite"),
+        pytest.param({"a": [0.8, 0.82, 0.81], "b": [0.79]}, "accuracy", ["best", ""], id="one common seed"),
+        pytest.param({"a": [0.8, 0.7, None], "b": [None, None, 0.7]}, "accuracy", ["best", ""], id="no common seed"),
+    ],
+)
+def test_marks(heads: dict[str, list[float | None]], measure: str, expected: list[str]) -> None:
+    summary = summarise(*scored(heads, measure))
+    assert [row.marks[measure] for row in summary.rows] == expected
+
+
+def test_a_head_that_diverged_takes_no_part_in_the_marks() -> None:
+    study, card, results = scored({"a": [0.9, 0.9, 0.9], "b": [0.5, 0.6, 0.7], "c": [0.4, 0.5, 0.6]})
+    results[2] = make_result(results[2].run, card, diverged=3)
+    summary = summarise(study, card, results)
+    assert [row.marks["accuracy"] for row in summary.rows] == ["", "best", ""]
+    assert summary.rows[0].scores["accuracy"].count == 2
+
+
+def test_confusion_is_scikit_learns_summed_over_seeds() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    study, card, results = whole_study()
+    row = summarise(study, card, results).rows[2]
+    target, predicted, count = np.array([cell for result in row.finished for cell in result.confusion]).T
+    expected = metrics.confusion_matrix(target, predicted, sample_weight=count, labels=range(100))
+    found = np.zeros((100, 100), dtype=int)
+    for place, value in row.confusion.counts.items():
+        found[place] = value
+    np.testing.assert_array_equal(found, expected)
+    assert row.confusion.errors == expected.sum() - expected.trace()
+    assert row.confusion.images == 3 * sum(card.test_counts)
+
+
+def test_a_matrix_is_ordered_by_group() -> None:
+    card = make_card(
+        num_classes=4,
+        samples=0,
+        class_names=("ash", "bee", "oak", "wasp"),
+        group_names=("insects", "trees"),
+        group_of_class=(1, 0, 1, 0),
+    )
+    result = make_result(make_run(), card).model_copy(update={"confusion": ((0, 0, 3), (0, 1, 2), (3, 1, 4))})
+    summary = summarise(make_study([result.run]), card, [result])
+    matrix = summary.matrix(summary.rows[0])
+    assert matrix is not None
+    assert matrix.names == ("bee", "wasp", "ash", "oak")
+    assert [(block.name, block.start, block.stop) for block in matrix.blocks] == [("insects", 0, 2), ("trees", 2, 4)]
+    assert matrix.counts.tolist() == [[0, 0, 0, 0], [4, 0, 0, 0], [2, 0, 3, 0], [0, 0, 0, 0]]
+    np.testing.assert_allclose(matrix.shares[2], [0.4, 0, 0.6, 0])
+    pairs = summary.rows[0].confusion.pairs(card.group_of_class)
+    assert [(p.target, p.predicted, p.count, p.share, p.same_group) for p in pairs] == [
+        (3, 1, 4, 1.0, True),
+        (0, 1, 2, 0.4, False),
+    ]
+    within, expected = summary.rows[0].confusion.within_group(card.group_of_class or ())
+    assert (within, expected) == pytest.approx((4 / 6, 1 / 3))
+
+
+def test_a_matrix_of_too_many_classes_is_by_group_or_not_drawn(tmp_path: Path) -> None:
+    for group_size, unit in ((5, "group"), (None, None)):
+        card = make_card(num_classes=300, group_size=group_size, samples=1, test_counts=(2,) * 300)
+        result = make_result(make_run(), card)
+        study = make_study([result.run])
+        summary = summarise(study, card, [result])
+        matrix = summary.matrix(summary.rows[0])
+        assert (matrix and matrix.unit) == unit
+        if matrix is not None:
+            assert matrix.counts.sum() == 600
+            assert matrix.ticks == (list(range(0, 60, 2)), list(matrix.names[::2]))  # 60 names would overlap
+        page = write_report(study, card, [result], tmp_path / str(unit)).read_text(encoding="utf-8")
+        assert "Most confused pairs" in page
+        assert (tmp_path / str(unit) / "figures" / "confusion_softmax.png").exists() == (matrix is not None)
+
+
+def test_labels_name_what_differs() -> None:
+    card = make_card(num_classes=10, samples=0)
+    runs = [make_run("softmax", lr=0.1), make_run("softmax", lr=0.05, hidden_units=100), make_run("gumbel", lr=0.1)]
+    summary = summarise(make_study(runs), card, [make_result(run, card) for run in runs])
+    assert [row.label for row in summary.rows] == [
+        "softmax (lr 0.1, hidden units none)",
+        "softmax (lr 0.05, hidden units 100)",
+        "gumbel",
+    ]
+
+
+def partial_study() -> tuple[Study, DataCard, list[Result]]:
+    """Softmax lacks a seed, Gumbel diverged at one, nothing of the hierarchical head is there yet."""
+    study, card, results = whole_study()
+    kept = [result for result in results if result.run.head != "hierarchical" and result.run.seed != 2]
+    diverged = make_result(make_run("gumbel", 2), card, diverged=3)
+    return study, card, [*kept, diverged]
+
+
+def test_a_partial_study_says_so() -> None:
+    study, card, results = partial_study()
+    summary = summarise(study, card, results)
+    softmax, gumbel, hierarchical = summary.rows
+    assert (softmax.missing, len(softmax.finished)) == ((2,), 2)
+    assert [result.diverged for result in gumbel.diverged] == [3]
+    assert hierarchical.missing == (0, 1, 2)
+    page = html_page.render(summary)
+    console = Console(width=100, file=io.StringIO(), record=True)
+    print_table(study, card, results, console)
+    terminal = re.sub(r"\s+", " ", console.export_text())
+    for said in (
+        "softmax: 2 of 3 seeds; no result yet for seed 2.",
+        "gumbel: 2 of 3 seeds; seed 2 diverged in epoch 3.",
+        "hierarchical: 0 of 3 seeds; no result yet for seeds 0, 1 and 2.",
+        "takes no part in the marks",
+    ):
+        assert said in page
+        assert said in terminal
+
+
+def test_a_study_of_which_every_run_diverged(tmp_path: Path) -> None:
+    card = make_card(num_classes=10, samples=2)
+    results = [make_result(make_run("softmax", seed), card, diverged=1 + seed) for seed in range(2)]
+    study = make_study([result.run for result in results])
+    page = write_report(study, card, results, tmp_path).read_text(encoding="utf-8")
+    assert "softmax: 0 of 2 seeds; seed 0 diverged in epoch 1; seed 1 diverged in epoch 2." in page
+    assert "Most confused pairs" not in page
+    assert set(re.findall(r'class="plot \w+" id="(\w+)"', page)) == {
+        "accuracy_per_epoch",
+        "nll_per_epoch",
+        "train_loss_per_epoch",
+        "train_loss_per_500_batches",
+    }
+    assert 'id="confusions"' not in page
+    print_table(study, card, results, Console(file=io.StringIO()))
+
+
+def test_an_infinite_nll_is_shown() -> None:
+    page = html_page.render(summarise(*scored({"a": [math.inf, 1.0], "b": [2.0, 2.1]}, "nll")))
+    assert '<span class="value">∞</span>' in page
+    assert "a head gave a true class probability zero" in page
+
+
+def test_results_that_cannot_be_reported_are_refused(tmp_path: Path) -> None:
+    study, card, _ = whole_study()
+    with pytest.raises(InputError, match="expected at least one finished run of study 'toy', got none"):
+        write_report(study, card, [], tmp_path)
+    with pytest.raises(InputError, match=r"seed 7.*not one of them"):
+        write_report(study, card, [make_result(make_run(seed=7), card)], tmp_path)
+    with pytest.raises(InputError, match=r"with fingerprint f00d, got run .* on fingerprint beef"):
+        write_report(study, card, [make_result(make_run(fingerprint="beef"), card)], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_terminal_table_fits_80_columns() -> None:
+    study, card, results = whole_study()
+    console = Console(width=80, file=io.StringIO(), record=True, color_system=None)
+    print_table(study, card, results, console)
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    shown = [line for line in lines if line.startswith(tuple(ACCURACY))]
+    assert len(shown) == 3
+    row = summarise(study, card, results).rows[0]
+    accuracy = row.scores["accuracy"]
+    assert accuracy.half_width is not None
+    assert f"*{100 * accuracy.mean:.1f} ± {100 * accuracy.half_width:.1f}" in shown[0].replace("\xa0", " ")
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole study's report, with some classes named by strangers."""
+    study, card, results = whole_study()
+    return write_report(study, hostile(card), results, tmp_path_factory.mktemp("report"))
+
+
+ALERT = "<script>alert(1)</script>"
+
+
+def hostile(card: DataCard) -> DataCard:
+    """The card with names that would break a page, a script, a figure or a line that takes them for its own."""
+    names = list(card.class_names)
+    for index, name in enumerate((ALERT, "</script><b>", "<!--", "$x_1$ {{ 7*7 }}", "שלום", "a\"b'c&amp;", "漢字")):
+        names[index] = name
+        names[-1 - index] = name  # and no name is unique
+    assert card.group_names is not None
+    groups = (ALERT, "--ink", *card.group_names[2:])
+    return card.model_copy(update={"class_names": tuple(names), "group_names": groups, "description": ALERT})
+
+
+def test_the_table_as_csv_has_every_digit(report: Path) -> None:
+    study, card, results = whole_study()
+    summary = summarise(study, card, results)
+    with (report.parent / "table.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["label"] for line in lines] == [row.label for row in summary.rows]
+    for line, row in zip(lines, summary.rows, strict=True):
+        for measure in MEASURES:
+            found = row.scores[measure.key]
+            assert float(line[measure.key]) == found.mean
+            assert float(line[f"{measure.key}_low"]) == found.low
+            assert float(line[f"{measure.key}_high"]) == found.high
+            assert line[f"{measure.key}_mark"] == row.marks[measure.key]
+        assert row.epoch_seconds is not None
+        assert float(line["epoch_seconds"]) == row.epoch_seconds.median
+        assert int(line["parameters"]) == row.parameters
+
+
+def test_the_table_of_a_partial_study_leaves_cells_empty() -> None:
+    text = table.render(summarise(*partial_study()))
+    softmax, gumbel, hierarchical = csv.DictReader(io.StringIO(text))
+    assert (softmax["seeds_planned"], softmax["seeds_finished"]) == ("3", "2")
+    assert gumbel["seeds_diverged"] == "2"
+    assert hierarchical["accuracy"] == hierarchical["epoch_seconds"] == hierarchical["parameters"] == ""
+
+
+def test_the_figures_are_pictures(report: Path) -> None:
+    names = {file.name for file in (report.parent / "figures").iterdir()}
+    assert names == {
+        "accuracy.png",
+        "accuracy_per_epoch.png",
+        "nll_per_epoch.png",
+        "train_loss_per_epoch.png",
+        "train_loss_per_500_batches.png",
+        "time_against_accuracy.png",
+        "confusion_softmax.png",
+        "confusion_gumbel.png",
+        "confusion_hierarchical.png",
+    }
+    for name in names:
+        with Image.open(report.parent / "figures" / name) as image:
+            image.load()
+            assert image.width > 800
+            colours = image.convert("RGB").getcolors(1 << 24)
+            assert colours is not None
+            assert len(colours) > 50
+
+
+def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, card, results = scored({"a": [0.5], "b": [0.6]})
+    monkeypatch.setattr(figures, "draw", lambda summary: {"accuracy.png": str(summary.rows).encode()})
+    write_report(study, card, results, tmp_path)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*.*")}
+    assert {file.name for file in before} == {"report.html", "table.csv", "accuracy.png"}
+
+    def fail(self: Path, target: Path) -> Path:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_report(study, card, results[:1], tmp_path)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*.*")} == before
+
+
+def test_the_report_imports_no_torch() -> None:
+    code = "import sys; sys.modules['torch'] = sys.modules['scipy'] = None; import softmaxes.lab.report"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, for the tests that open the page as its readers do."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        reason = "no chromium, chromium-browser or google-chrome on the path: the page is not opened"
+        if os.environ.get("SOFTMAXES_REQUIRE_CHROMIUM") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def visits(browser):
+    """Opens pages without a network, each kind of visit once, and notes their complaints and wishes for a network."""
+    pages, complaints = {}, []
+
+    def decide(route) -> None:
+        if route.request.url.startswith("file:") and route.request.is_navigation_request():
+            route.continue_()
+        else:
+            complaints.append(f"request: {route.request.url}")
+            route.abort()
+
+    def opened(path: Path, width: int = 1280, scheme: str = "light", **settings):
+        visit = (path, width, scheme)
+        if visit not in pages:
+            viewport = {"width": width, "height": 900}
+            context = browser.new_context(viewport=viewport, color_scheme=scheme, offline=True, **settings)
+            pages[visit] = page = context.new_page()
+            page.on("console", lambda message: complaints.append(f"console {message.type}: {message.text}"))
+            page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+            page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+            page.route("**/*", decide)
+            page.goto(path.as_uri())
+            page.wait_for_function(
+                "[...document.querySelectorAll('.plot')].every(plot => plot.querySelector('.main-svg'))", timeout=20_000
+            )
+            page.locator("details").evaluate("element => element.open = true")
+        return pages[visit]
+
+    yield opened, complaints
+    for page in pages.values():
+        page.context.close()
+
+
+@pytest.fixture
+def open_page(visits):
+    """Opens a page, and fails at the end if it complained or wished for a network."""
+    opened, complaints = visits
+    yield opened
+    found, complaints[:] = list(complaints), []
+    assert found == []
+
+
+def cells(page, selector: str) -> list[list[str]]:
+    """A table's rows as a reader sees them."""
+    rows = page.locator(f"{selector} tbody tr").all()
+    return [[re.sub(r"\s+", " ", cell).strip() for cell in row.locator("th, td").all_inner_texts()] for row in rows]
+
+
+def test_the_page_shows_the_summarys_numbers(report: Path, open_page) -> None:
+    study, card, results = whole_study()
+    summary = summarise(study, card, results)
+    page = open_page(report)
+    shown = cells(page, "#comparison-table")
+    assert len(shown) == len(summary.rows)
+    signs = {"best": "★ best: ", "level": "≈ level with the best: ", "": ""}
+    for line, row in zip(shown, summary.rows, strict=True):
+        expected = [row.label]
+        for measure in MEASURES:
+            found, scale, digits = row.scores[measure.key], *((100, 1) if measure.percent else (1, 3))
+            assert found.half_width is not None
+            sign = signs[row.marks[measure.key]]
+            expected.append(f"{sign}{scale * found.mean:.{digits}f} ± {scale * found.half_width:.{digits}f}")
+        assert line == [*expected, "3 seeds"]
+    best = page.locator("#comparison-table td.best .value").first
+    assert int(best.evaluate("element => getComputedStyle(element).fontWeight")) >= 600
+    published = cells(page, "#published-table")
+    assert [line[:2] for line in published] == [
+        ["softmax", "23.14"],
+        ["gumbel", "16.71"],
+        ["absent (not run here)", "11.83"],
+    ]
+    assert published[0][2] == f"{100 * summary.rows[0].scores['accuracy'].mean:.1f}" + shown[0][1][-6:]
+    assert len(cells(page, "#runs-table")) == 9
+    accuracies = [f"{100 * final_scores(result).accuracy:.1f}" for result in summary.results]
+    assert [line[2] for line in cells(page, "#runs-table")] == accuracies
+
+
+def test_the_page_draws_every_figure(report: Path, open_page) -> None:
+    page = open_page(report)
+    drawn = page.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('.plot')].map("
+        "plot => [plot.id, plot.querySelectorAll('.scatterlayer .trace, .heatmaplayer image').length]))"
+    )
+    lines = dict.fromkeys(("accuracy_per_epoch", "nll_per_epoch", "train_loss_per_epoch", "accuracy"), 6)
+    matrices = {f"confusion-{position}": 1 for position in range(3)}
+    assert drawn == lines | {"train_loss_per_500_batches": 6, "time": 3} | matrices
+    for plot in page.locator(".plot").all():
+        assert len(plot.get_attribute("aria-label") or "") > 40
+    page.locator('button[data-head="head-1"]').click()
+    shown = "document.querySelectorAll('#accuracy_per_epoch .scatterlayer .trace').length"
+    assert page.evaluate(shown) == 4
+    page.locator('button[data-head="head-1"]').click()
+    assert page.evaluate(shown) == 6
+
+
+def test_hovering_over_a_matrix_gives_names_and_counts(report: Path, open_page) -> None:
+    study, card, results = whole_study()
+    summary = summarise(study, card, results)
+    matrix = summary.matrix(summary.rows[0])
+    assert matrix is not None
+    page = open_page(report)
+    names = hostile(card).class_names
+    page.locator("#confusion-0").scroll_into_view_if_needed()
+    box = page.locator("#confusion-0 .heatmaplayer image").bounding_box()
+    for target, predicted in ((0, 0), (50, 51), (99, 98)):
+        x = box["x"] + (predicted + 0.5) / 100 * box["width"]
+        y = box["y"] + (target + 0.5) / 100 * box["height"]
+        page.mouse.move(x - 1, y)
+        page.mouse.move(x, y)
+        said = f"true: {names[target]}predicted: {names[predicted]}{matrix.counts[target, predicted]} images, "
+        said += f"{100 * matrix.shares[target, predicted]:.1f} % of the true class"
+        page.wait_for_function(
+            "said => document.querySelector('#confusion-0 .hoverlayer').textContent === said", arg=said, timeout=20_000
+        )
+
+
+def test_strangers_names_stay_text(report: Path, open_page) -> None:
+    page = open_page(report)
+    html = report.read_text(encoding="utf-8")
+    assert ALERT not in html
+    assert "<" not in html_page.embedded({"<!--": "</script>"})
+    assert page.locator("script").count() == 3
+    assert page.locator(".sample .shown bdi").first.inner_text() == ALERT
+    assert page.locator("#setting + p").inner_text().startswith(f"glyphs: {ALERT}")
+    ticks = page.locator("#confusion-0 .ytick text").all_text_contents()
+    assert ticks[:2] == [ALERT[:17] + "…", "--ink"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_on_a_phone(report: Path, open_page, scheme: str) -> None:
+    page = open_page(report, width=390, scheme=scheme, is_mobile=True, has_touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    outside = page.evaluate(
+        "[...document.querySelectorAll('main > section *')].filter("
+        "element => !element.closest('.scroll, .plot') && element.getBoundingClientRect().right > 391).length"
+    )
+    assert outside == 0
+    heights = [row.bounding_box()["height"] for row in page.locator("#comparison-table tbody tr").all()]
+    assert max(heights) < 50  # a row is a line: no name is broken to pieces
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_accessible(report: Path, open_page, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    violations = axe.Axe().run(open_page(report, scheme=scheme)).response["violations"]
+    assert [(v["id"], v["impact"], v["nodes"][0]["html"][:120]) for v in violations] == []
+
+
+def test_the_button_changes_the_colours_of_page_and_figures(report: Path, open_page) -> None:
+    colours = """() => [
+        getComputedStyle(document.body).backgroundColor,
+        getComputedStyle(document.querySelector("#accuracy_per_epoch .scatterlayer .point")).fill,
+        document.getElementById("scheme").textContent,
+    ]"""
+    light, dark = (open_page(report, scheme=scheme) for scheme in ("light", "dark"))
+    expected = {"light": light.evaluate(colours), "dark": dark.evaluate(colours)}
+    assert expected["light"][2] == "Dark colours"
+    assert not set(expected["light"]) & set(expected["dark"])
+    light.locator("#scheme").click()
+    assert light.evaluate(colours) == expected["dark"]
+    light.locator("#scheme").click()
+    assert light.evaluate(colours) == expected["light"]
+
+
+def test_the_page_is_small_enough_to_send(report: Path) -> None:
+    assert report.stat().st_size < 2_500_000
