@@ -177,7 +177,7 @@ def show_data(
     softmaxes data cifar100 --data-dir cifar-100-python.tar.gz
     ```
     """
-    from softmaxes.lab.report.sheet import write_sheet
+    from softmaxes.lab.data.sheet import write_sheet
 
     loaded = _load(data, data_dir, image_size)
     card = loaded.card()

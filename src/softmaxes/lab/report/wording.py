@@ -150,11 +150,15 @@ def training_in_words(runs: Sequence[Run]) -> str:
         return listed((f"{value:,}" if isinstance(value, int) else f"{value}" for value in choices(runs, name)), "or")
 
     network = f"TinyVGG ({chosen('channels')} channels, padding {chosen('padding')}"
-    if choices(runs, "hidden_units") != [None]:
-        widths = ("none" if width is None else f"{width}" for width in choices(runs, "hidden_units"))
-        network += f", a layer of {listed(widths, 'or')} units before the head"
+    for width in choices(runs, "hidden_units"):
+        if width is not None:
+            having = [run for run in runs if run.hidden_units == width]
+            heads = "each head" if len(having) == len(runs) else listed(choices(having, "head"))
+            network += f", a layer of {width} units before {heads}"
     network += ")"
-    optimiser = f"SGD at learning rate {chosen('lr')}"
+    falling = {"linear": "falling linearly to 0", "constant": "constant"}
+    schedule = listed((falling[str(name)] for name in choices(runs, "lr_schedule")), "or")
+    optimiser = f"SGD at learning rate {chosen('lr')}, {schedule}"
     for name in ("momentum", "weight_decay"):
         optimiser += f", {name.replace('_', ' ')} {chosen(name)}" if choices(runs, name) != [0.0] else ""
     seeds = sorted({run.seed for run in runs})
