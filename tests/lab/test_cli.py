@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 from test_train import numbers
-from toy import toy_data
 
 from softmaxes.lab.cli import main
 from softmaxes.lab.data import Data, encode_png
 from softmaxes.lab.store import Store
+from toy import toy_data
 
 EPOCHS = 12
 COMMAND = [sys.executable, "-m", "softmaxes.lab.cli"]

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy import put, toy_data, toy_run
 
 import softmaxes
 from softmaxes import Head, metrics
@@ -18,6 +17,7 @@ from softmaxes.lab.heads import HEADS
 from softmaxes.lab.run import Result, Run
 from softmaxes.lab.store import Store
 from softmaxes.lab.train import Classifier, Progress, build, train
+from toy import put, toy_data, toy_run
 
 DATA = toy_data()
 

@@ -146,7 +146,7 @@ class DataCard(Record):
 
     name: str
     description: str  # one sentence
-    source: str  # where it came from: a path, an address, or "rendered"
+    source: str  # where it came from: the name of a file or folder, an address, or "rendered"
     fingerprint: str
     class_names: tuple[str, ...]
     group_names: tuple[str, ...] | None = None

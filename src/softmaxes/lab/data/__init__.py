@@ -119,7 +119,7 @@ class Data:
         return DataCard(
             name=self.name,
             description=self.description,
-            source=self.source,
+            source=self.source if "://" in self.source else Path(self.source).name,  # a report is sent to others
             fingerprint=self.fingerprint,
             class_names=tuple(self.class_names),
             group_names=None if self.group_names is None else tuple(self.group_names),

@@ -16,9 +16,7 @@ HEADS: dict[str, dict[str, Any]] = {
 SETTING: dict[str, Any] = {"epochs": 10, "batch_size": 32, "lr": 0.1, "lr_schedule": "constant"}
 
 PUBLISHED = (
-    Published(
-        head="softmax", accuracy=0.2314, precision=0.237453, recall=0.2314, f1=0.212231, epoch_seconds=61.13
-    ),
+    Published(head="softmax", accuracy=0.2314, precision=0.237453, recall=0.2314, f1=0.212231, epoch_seconds=61.13),
     Published(
         head="gumbel-normal", accuracy=0.1671, precision=0.173658, recall=0.1671, f1=0.163595, epoch_seconds=58.39
     ),

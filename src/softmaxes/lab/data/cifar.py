@@ -1,0 +1,495 @@
+"""CIFAR-10, CIFAR-100 and anything in one of their two file layouts, read from a folder or straight from an archive."""
+
+import hashlib
+import io
+import pickle
+import re
+import tarfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from softmaxes.lab import InputError
+from softmaxes.lab.data import Data, cache_dir
+from softmaxes.lab.data.download import download
+
+Bytes = npt.NDArray[np.uint8]
+Integers = npt.NDArray[np.int64]
+
+SIDE = 32
+PIXELS = 3 * SIDE * SIDE
+ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One of the two ways the data is laid out in files."""
+
+    folder: str  # the folder's usual name
+    archive: str  # the archive's usual name, without its suffix
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    names: tuple[str, ...]  # the files that name the classes, and after them the groups
+    pickled: bool
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file of the layout."""
+        return (*self.train, *self.test, *self.names)
+
+
+@dataclass(frozen=True)
+class Official:
+    """What is known of the official data, to tell it from other data in its layout."""
+
+    address: str
+    checksum: str
+    layouts: tuple[Layout, ...]
+    grouped: bool
+    names_sha256: str  # of the class names, one a line
+    train_per_class: int
+    test_per_class: int
+    images_per_pickle: Mapping[str, int]
+
+
+_BATCHES = tuple(f"data_batch_{batch}" for batch in range(1, 6))
+
+OFFICIAL = {
+    "cifar10": Official(
+        address="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        checksum="md5:c58f30108f718f92721af3b95e74349a",
+        layouts=(
+            Layout("cifar-10-batches-py", "cifar-10-python", _BATCHES, ("test_batch",), ("batches.meta",), True),
+            Layout(
+                "cifar-10-batches-bin",
+                "cifar-10-binary",
+                tuple(f"{batch}.bin" for batch in _BATCHES),
+                ("test_batch.bin",),
+                ("batches.meta.txt",),
+                False,
+            ),
+        ),
+        grouped=False,
+        names_sha256="bb3914949cecedee6d1257f7f5fdb8f43fa3b2c8095fd1763161caf1b873fe59",
+        train_per_class=5000,
+        test_per_class=1000,
+        images_per_pickle=dict.fromkeys((*_BATCHES, "test_batch"), 10_000),
+    ),
+    "cifar100": Official(
+        address="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        checksum="md5:eb9058c3a382ffc7106e4002c42a8d85",
+        layouts=(
+            Layout("cifar-100-python", "cifar-100-python", ("train",), ("test",), ("meta",), True),
+            Layout(
+                "cifar-100-binary",
+                "cifar-100-binary",
+                ("train.bin",),
+                ("test.bin",),
+                ("fine_label_names.txt", "coarse_label_names.txt"),
+                False,
+            ),
+        ),
+        grouped=True,
+        names_sha256="fbe8ad23bbaf24969898a386833b49c3aaf6ad1119d43f7b41cdea1b3416d578",
+        train_per_class=500,
+        test_per_class=100,
+        images_per_pickle={"train": 50_000, "test": 10_000},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The images and labels of one file, or of several joined."""
+
+    images: Bytes  # (N, 3072)
+    labels: Integers  # (N,)
+    groups: Integers  # (N,), empty where the data has none
+
+
+def load_cifar(name: Literal["cifar10", "cifar100"], data_dir: Path | None = None) -> Data:
+    """Reads CIFAR-10, CIFAR-100, or other 32x32 images laid out as one of them.
+
+    The pickles of the python layout are read without running what they ask for, and an archive without unpacking it.
+
+    Args:
+        name: whose layout the files are in.
+        data_dir: an archive, a folder with the files, or a folder with the usual folder or archive in it. None
+            downloads the official archive into the cache.
+
+    Returns:
+        The data, named ``cifar10`` or ``cifar100`` only if it is the official one; otherwise named after the archive or
+        folder.
+
+    Raises:
+        InputError: the files are missing, cut off, of another layout, or contradict themselves.
+    """
+    official = OFFICIAL[name]
+    if data_dir is None:
+        path = download(official.address, cache_dir() / "downloads", checksum=official.checksum)
+        source = official.address
+    else:
+        path, source = data_dir, str(data_dir)
+    place, layout, contents = _find(name, path)
+    class_names, group_names = _read_names(contents, place, layout, official)
+
+    def read(files: Sequence[str]) -> _Part:
+        parts = []
+        for file in files:
+            where = f"{place}/{file}"
+            if layout.pickled:
+                parts.append(_read_pickle(contents[file], where, official, official.images_per_pickle[file]))
+            else:
+                parts.append(_read_records(contents[file], where, official))
+            _check_range(parts[-1].labels, len(class_names), "labels", where)
+            _check_range(parts[-1].groups, len(group_names), "coarse labels", where)
+        return _Part(
+            np.concatenate([part.images for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.groups for part in parts]),
+        )
+
+    train, test = read(layout.train), read(layout.test)
+    train_counts, test_counts = (np.bincount(part.labels, minlength=len(class_names)) for part in (train, test))
+    if absent := [class_names[index] for index in np.flatnonzero(train_counts == 0)]:
+        others = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+        raise InputError(f"{place}: expected training images of every class, got none of {absent[0]}{others}.")
+
+    is_official = (
+        hashlib.sha256("\n".join(class_names).encode()).hexdigest() == official.names_sha256
+        and bool((train_counts == official.train_per_class).all())
+        and bool((test_counts == official.test_per_class).all())
+    )
+    title = name if is_official else _unofficial_name(name, path)
+    groups = f" in {len(group_names)} groups" if official.grouped else ""
+    return Data(
+        name=title,
+        description=(
+            f"{title}: {len(class_names)} classes{groups}, {len(train.labels):,} training and {len(test.labels):,} "
+            f"test images of {SIDE}x{SIDE} pixels in colour."
+        ),
+        source=source,
+        train_images=torch.from_numpy(train.images.reshape(-1, 3, SIDE, SIDE)),
+        train_labels=torch.from_numpy(train.labels),
+        test_images=torch.from_numpy(test.images.reshape(-1, 3, SIDE, SIDE)),
+        test_labels=torch.from_numpy(test.labels),
+        class_names=class_names,
+        group_names=group_names if official.grouped else None,
+        group_of_class=_group_of_class(train, test, class_names, group_names, place) if official.grouped else None,
+    )
+
+
+def _unofficial_name(name: str, path: Path) -> str:
+    """A name from the archive's or folder's, never one that the official data goes by."""
+    stem = path.resolve().name
+    for suffix in ARCHIVE_SUFFIXES:
+        stem = stem.removesuffix(suffix)
+    stem = re.sub("-(binary|python|batches-py|batches-bin)$", "", stem)
+    if re.sub("[-_ ]", "", stem.lower()) in {"", *OFFICIAL}:
+        return f"{stem or name}-unofficial"
+    return stem
+
+
+# Finding the files
+
+
+def _find(name: str, path: Path) -> tuple[str, Layout, dict[str, bytes]]:
+    """The place, layout and contents of the files at `path`."""
+    layouts = OFFICIAL[name].layouts
+    if path.is_file():
+        return _choose(name, path, _read_archive(path, {file for layout in layouts for file in layout.files}))
+    if not path.is_dir():
+        raise InputError(f"{path}: expected an archive or folder with {name}'s files, got nothing of that name.")
+    folders = (path, *(path / layout.folder for layout in layouts))
+    for layout in layouts:
+        for folder in folders:
+            if all((folder / file).is_file() for file in layout.files):
+                return str(folder), layout, {file: _read_file(folder / file) for file in layout.files}
+    for layout in layouts:
+        for suffix in ARCHIVE_SUFFIXES:
+            if (archive := path / f"{layout.archive}{suffix}").is_file():
+                return _find(name, archive)
+    return _choose(name, path, {str(folder): _list_files(folder) for folder in folders if folder.is_dir()})
+
+
+def _choose(name: str, path: Path, contents_at: Mapping[str, dict[str, bytes]]) -> tuple[str, Layout, dict[str, bytes]]:
+    """The place that holds every file of a layout; an error that says what is missing if none does."""
+    layouts = OFFICIAL[name].layouts
+    missing = {
+        (place, layout): [file for file in layout.files if file not in contents]
+        for layout in layouts
+        for place, contents in contents_at.items()
+    }
+    for (place, layout), files in missing.items():
+        if not files:
+            return place, layout, contents_at[place]
+    nearest = [(place, layout) for (place, layout), files in missing.items() if len(files) < len(layout.files)]
+    if nearest:
+        place, layout = min(nearest, key=lambda candidate: len(missing[candidate]))
+        raise InputError(
+            f"{place}: expected the files {', '.join(layout.files)}, got no {', '.join(missing[place, layout])}."
+        )
+    expected = " or ".join(f"{', '.join(layout.files)} (as in {layout.folder})" for layout in layouts)
+    archives = [file for file in contents_at.get(str(path), ()) if file.endswith(ARCHIVE_SUFFIXES)]
+    given = f"; an archive is given by its own name, such as {path / min(archives)}" if archives else ""
+    raise InputError(f"{path}: expected {name}'s files {expected}, got none of them{given}.")
+
+
+def _list_files(folder: Path) -> dict[str, bytes]:
+    """The names of the files in `folder`, for an error; nothing is read."""
+    return {file.name: b"" for file in folder.iterdir() if file.is_file()}
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: expected a readable file, got: {error.strerror}.") from error
+
+
+def _read_archive(path: Path, wanted: set[str]) -> dict[str, dict[str, bytes]]:
+    """The contents of the wanted regular files of a tar archive, by folder and name, in one pass over it."""
+    contents_at: dict[str, dict[str, bytes]] = {}
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                folder, _, file = member.name.rpartition("/")
+                if file in wanted and member.isfile() and not member.issparse():
+                    content = archive.extractfile(member)
+                    if content is not None:
+                        place = f"{path}/{folder}".rstrip("/")
+                        contents_at.setdefault(place, {})[file] = content.read()
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(
+            f"{path}: expected a whole tar archive ({', '.join(ARCHIVE_SUFFIXES)}), "
+            f"got {path.stat().st_size} bytes that cannot be read as one: {reason}."
+        ) from error
+    return contents_at
+
+
+# Names and groups
+
+
+def _read_names(
+    contents: Mapping[str, bytes], place: str, layout: Layout, official: Official
+) -> tuple[list[str], list[str]]:
+    """The names of the classes and of the groups; no groups where the layout has none."""
+    if layout.pickled:
+        where = f"{place}/{layout.names[0]}"
+        record = _unpickle(contents[layout.names[0]], where, "label names")
+        keys = ("fine_label_names", "coarse_label_names") if official.grouped else ("label_names",)
+        lists = [[_text(name, where) for name in _list(_value(record, key, where), key, where)] for key in keys]
+    else:
+        lists = []
+        for file in layout.names:
+            lines = _text(contents[file], f"{place}/{file}").splitlines()
+            lists.append([line.strip() for line in lines if line.strip()])
+    for name in (name for names in lists for name in names):
+        if not name or not name.isprintable():
+            raise InputError(f"{place}: expected names of printable characters, got {name!a}.")
+    class_names, group_names = lists if official.grouped else (*lists, [])
+    return class_names, group_names
+
+
+def _group_of_class(
+    train: _Part, test: _Part, class_names: Sequence[str], group_names: Sequence[str], place: str
+) -> list[int]:
+    """For each class the one group its images are labelled with, in train and test together."""
+    seen = np.zeros((len(class_names), len(group_names)), dtype=bool)
+    for part in (train, test):
+        seen[part.labels, part.groups] = True
+    for index in np.flatnonzero(seen.sum(axis=1) > 1).tolist():
+        first, second, *_ = (group_names[group] for group in np.flatnonzero(seen[index]).tolist())
+        raise InputError(
+            f"{place}: expected every image of class {class_names[index]} in one group, got {first} and {second}."
+        )
+    return [int(group) for group in seen.argmax(axis=1)]
+
+
+def _check_range(labels: Integers, count: int, what: str, where: str) -> None:
+    wrong = labels[(labels < 0) | (labels >= count)]
+    if len(wrong):
+        raise InputError(f"{where}: expected {what} in 0..{count - 1}, one for each name, got {wrong[0]}.")
+
+
+# The binary layout
+
+
+def _read_records(content: bytes, where: str, official: Official) -> _Part:
+    """The records of a binary file: the label's byte, before it the group's if there are groups, then the pixels."""
+    label_bytes = 2 if official.grouped else 1
+    size = label_bytes + PIXELS
+    rest = len(content) % size
+    if rest or not content:
+        raise InputError(
+            f"{where}: expected whole records of {size} bytes ({label_bytes} for labels, {PIXELS} for pixels), "
+            f"got {len(content)} bytes: {len(content) // size} records and {rest} bytes."
+        )
+    records = np.frombuffer(content, dtype=np.uint8).reshape(-1, size)
+    labels = records[:, :label_bytes].astype(np.int64)
+    return _Part(records[:, label_bytes:], labels[:, -1], labels[:, 0] if official.grouped else labels[:0, 0])
+
+
+# The python layout
+
+
+def _read_pickle(content: bytes, where: str, official: Official, count: int) -> _Part:
+    """The images and labels of a pickled batch, which officially has `count` images."""
+    record = _unpickle(content, where, f"{count} images")
+    images = _array(_value(record, "data", where), "data", where)
+    if images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != PIXELS or not len(images):
+        raise InputError(f"{where}: expected data as uint8 (N, {PIXELS}), got {images.dtype} {images.shape}.")
+
+    pixels = images.astype(np.uint8, copy=False)
+
+    def integers(key: str) -> Integers:
+        labels = _array(_value(record, key, where), key, where)
+        if labels.shape != (len(images),):
+            raise InputError(f"{where}: expected {len(images)} {key}, one an image, got {labels.shape}.")
+        return labels.astype(np.int64)
+
+    if official.grouped:
+        return _Part(pixels, integers("fine_labels"), integers("coarse_labels"))
+    return _Part(pixels, integers("labels"), np.empty(0, dtype=np.int64))
+
+
+def _value(record: Mapping[str, object], key: str, where: str) -> object:
+    if key not in record:
+        raise InputError(f"{where}: expected the key {key}, got a dictionary without it.")
+    return record[key]
+
+
+def _list(value: object, what: str, where: str) -> list[object]:
+    if not isinstance(value, list):
+        raise InputError(f"{where}: expected {what} as a list, got {type(value).__name__}.")
+    return value
+
+
+def _text(value: object, where: str) -> str:
+    try:
+        text = value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: expected names in UTF-8, got: {error}.") from error
+    if not isinstance(text, str):
+        raise InputError(f"{where}: expected names as text, got {type(value).__name__}.")
+    return text
+
+
+def _array(value: object, what: str, where: str) -> npt.NDArray[np.integer]:
+    """The integer array that a pickled array or list of numbers stands for."""
+    try:
+        if isinstance(value, _PickledArray):
+            return value.rebuild()
+        numbers = _list(value, what, where)
+        if not all(type(number) is int for number in numbers):
+            raise ValueError("a list of other things")
+        return np.array(numbers, dtype=np.int64)
+    except InputError:
+        raise
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"{where}: expected {what} as an array or list of integers, got {error}.") from error
+
+
+@dataclass
+class _PickledType:
+    """A number type as a pickle describes it: its code, and after BUILD its state."""
+
+    code: object = None
+    align: object = None
+    copy: object = None
+    state: object = field(default=None, init=False)
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+    def rebuild(self) -> np.dtype[np.integer]:
+        code = self.code.decode("ascii") if isinstance(self.code, bytes) else self.code
+        if not isinstance(code, str) or not re.fullmatch("[iu][1248]", code):
+            raise ValueError(f"elements of type {code!a}")
+        order = self.state[1] if isinstance(self.state, tuple) and len(self.state) > 1 else "="
+        return np.dtype(code).newbyteorder(">" if order in (">", b">") else "<")
+
+
+@dataclass
+class _PickledArray:
+    """An array as a pickle describes it; it takes numpy's place while reading, so numpy sees only checked values."""
+
+    subtype: object = None
+    shape: object = None
+    code: object = None
+    state: object = field(default=None, init=False)
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+    def rebuild(self) -> npt.NDArray[np.integer]:
+        match self.state:
+            case (_, tuple(shape), _PickledType() as kind, int() as column_major, bytes(content)):
+                pass
+            case _:
+                raise ValueError("an array without shape, type or content")
+        if not all(type(length) is int and length >= 0 for length in shape):
+            raise ValueError("an array of a shape that is none")
+        flat = np.frombuffer(content, dtype=kind.rebuild())
+        return flat.reshape(shape, order="F" if column_major else "C")
+
+
+def _encode(text: str, encoding: object) -> bytes:
+    """The bytes that Python 3 writes into old pickles as text."""
+    if encoding not in ("latin1", "latin-1", b"latin1"):
+        raise pickle.UnpicklingError("bytes in an unknown encoding")
+    return text.encode("latin-1")
+
+
+_STANDS_FOR: dict[tuple[str, str], Callable[..., object]] = {
+    ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
+    ("numpy._core.multiarray", "_reconstruct"): _PickledArray,
+    ("numpy", "ndarray"): _PickledArray,
+    ("numpy", "dtype"): _PickledType,
+    ("_codecs", "encode"): _encode,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads a pickle of arrays, strings and numbers; anything else that it names is an error and is never called.
+
+    Even the allowed names are not looked up: each gives a stand-in that only records what the pickle says. A new
+    `partial` each time keeps a pickle from changing the stand-ins themselves.
+    """
+
+    def __init__(self, content: bytes, where: str) -> None:
+        super().__init__(io.BytesIO(content), encoding="bytes")
+        self.where = where
+
+    def find_class(self, module_name: str, global_name: str, /) -> object:
+        stand_in = _STANDS_FOR.get((module_name, global_name))
+        if stand_in is None:
+            called = f"{module_name}.{global_name}".encode("unicode_escape").decode()
+            raise InputError(f"{self.where}: expected only arrays, strings and numbers, got a call of {called}.")
+        return partial(stand_in)
+
+
+def _unpickle(content: bytes, where: str, what: str) -> dict[str, object]:
+    """The dictionary in a pickle, its keys as text."""
+    try:
+        record = _Unpickler(content, where).load()
+    except InputError:
+        raise
+    except Exception as error:  # a broken pickle can raise anything
+        if isinstance(error, EOFError) or "truncated" in str(error):
+            raise InputError(
+                f"{where}: expected a whole pickle of {what}, the file ends after {len(content)} bytes."
+            ) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{where}: expected a pickle of {what}, got one that cannot be read: {reason}.") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{where}: expected a pickled dictionary, got {type(record).__name__}.")
+    return {_text(key, where): value for key, value in record.items()}

@@ -1,0 +1,380 @@
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from softmaxes.lab import InputError
+from softmaxes.lab.data import folder as folder_module
+from softmaxes.lab.data.folder import load_folder
+
+RED, GREEN, BLUE = (250, 10, 10), (10, 250, 10), (10, 10, 250)
+
+
+def write_image(path: Path, colour: tuple[int, int, int] = RED, size: tuple[int, int] = (8, 8)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+def write_classes(root: Path, *names: str, count: int = 2) -> Path:
+    for name in names:
+        for index in range(count):
+            write_image(root / name / f"{index}.png")
+    return root
+
+
+def load_one(tmp_path: Path, image: Image.Image, file: str = "0.png", size: int = 8, **options: object) -> np.ndarray:
+    """How the loader shows one image, (size, size, 3)."""
+    write_classes(tmp_path, "train/a", "train/b", "test/a", "test/b", count=1)
+    (tmp_path / "train" / "a" / "0.png").unlink()
+    image.save(tmp_path / "train" / "a" / file, **options)
+    data = load_folder(tmp_path, image_size=size)
+    return data.train_images[0].permute(1, 2, 0).numpy()
+
+
+# Layouts
+
+
+def test_classes_without_a_split_are_split_by_the_seed(tmp_path):
+    for name in ("cat", "Dog"):
+        for index in range(10):
+            write_image(tmp_path / "pets" / name / f"{index}.png", (index * 10, 0, 0))
+    data = load_folder(tmp_path / "pets", image_size=4)
+    assert list(data.class_names) == ["Dog", "cat"]
+    assert data.name == "pets"
+    assert data.source == str(tmp_path / "pets")
+    assert data.description == (
+        "pets: 2 classes, 16 training and 4 test images from folders, scaled and cropped to 4x4 pixels in colour, "
+        "a share of 0.2 of each class held out as test images at seed 0."
+    )
+    assert data.train_images.shape == (16, 3, 4, 4)
+    assert data.train_images.dtype == torch.uint8
+    assert data.counts(data.test_labels).tolist() == [2, 2]
+    assert data.group_names is None
+    for label in (0, 1):  # every image is on one side
+        shades = [
+            images[labels == label][:, 0, 0, 0].tolist()
+            for images, labels in ((data.train_images, data.train_labels), (data.test_images, data.test_labels))
+        ]
+        assert sorted(shades[0] + shades[1]) == [index * 10 for index in range(10)]
+    again = [load_folder(tmp_path / "pets", image_size=4, seed=seed).fingerprint for seed in (0, 1)]
+    assert again[0] == data.fingerprint
+    assert again[1] != data.fingerprint
+
+
+@pytest.mark.parametrize(("share", "held_out"), [(0.01, 1), (0.5, 2), (0.99, 3)])
+def test_each_class_keeps_an_image_on_either_side(tmp_path, share, held_out):
+    data = load_folder(write_classes(tmp_path, "a", "b", count=4), test_share=share)
+    assert data.counts(data.test_labels).tolist() == [held_out] * 2
+    assert data.counts(data.train_labels).tolist() == [4 - held_out] * 2
+
+
+@pytest.mark.parametrize("test", ["test", "val", "valid", "validation"])
+def test_a_split_in_folders_is_kept(tmp_path, test):
+    write_image(tmp_path / "train" / "a" / "x.png", RED)
+    write_image(tmp_path / "train" / "b" / "x.png", GREEN)
+    write_image(tmp_path / test / "b" / "x.png", BLUE)
+    write_image(tmp_path / test / "a" / "x.png", GREEN)
+    data = load_folder(tmp_path)
+    assert data.train_images[:, :, 0, 0].tolist() == [list(RED), list(GREEN)]
+    assert data.test_images[:, :, 0, 0].tolist() == [list(GREEN), list(BLUE)]
+    assert data.test_labels.tolist() == [0, 1]
+    assert data.description.endswith(f", split as in train/ and {test}/.")
+
+
+def test_test_comes_before_validation(tmp_path):
+    write_classes(tmp_path, "train/a", "train/b", "val/a", "val/b", "test/a", "test/b")
+    assert load_folder(tmp_path).description.endswith("train/ and test/.")
+
+
+def test_nested_files_count_and_hidden_ones_do_not(tmp_path, capsys):
+    write_classes(tmp_path, "a", "b", "a/deeper/still", ".git", "b/.thumbnails")
+    (tmp_path / "a" / ".DS_Store").write_bytes(b"hidden")
+    (tmp_path / "notes.txt").write_text("beside the classes")
+    data = load_folder(tmp_path)
+    assert list(data.class_names) == ["a", "b"]
+    assert (data.counts(data.train_labels) + data.counts(data.test_labels)).tolist() == [4, 2]
+    assert capsys.readouterr().err == ""  # .DS_Store is not even tried
+
+
+@pytest.mark.parametrize("parts", [[""], ["train/", "val/"]])
+def test_two_levels_are_groups_and_classes(tmp_path, parts):
+    for part in parts:
+        write_classes(tmp_path, f"{part}plant/fern", f"{part}animal/cat", f"{part}animal/dog")
+    (tmp_path / parts[0] / "animal" / "README.txt").write_text("not an image")
+    data = load_folder(tmp_path)
+    assert list(data.class_names) == ["animal/cat", "animal/dog", "plant/fern"]
+    assert list(data.group_names) == ["animal", "plant"]
+    assert list(data.group_of_class) == [0, 0, 1]
+    assert " 3 classes in 2 groups, " in data.description
+
+
+def test_a_single_folder_in_each_class_is_no_group(tmp_path):
+    data = load_folder(write_classes(tmp_path, "n01/images", "n02/images"))
+    assert list(data.class_names) == ["n01", "n02"]
+    assert data.group_names is None
+
+
+def test_a_class_called_train_is_a_class(tmp_path):
+    assert list(load_folder(write_classes(tmp_path, "bus", "train")).class_names) == ["bus", "train"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (
+            ["animal/cat", "animal/dog", "fern"],
+            "got images in fern and only folders in animal",
+        ),
+        (["train/a", "train/b"], "expected one of test, val, valid, validation beside train, got train alone"),
+        (["train/a", "train/b", "test/a", "test/b", "bus"], "not both, got bus beside train"),
+        (
+            ["train/a", "train/b", "test/a", "test/b", "test/c"],
+            "test: expected the classes of .*, got c",
+        ),
+        (["train/a", "train/b", "test/a"], "test: expected a test image of class b, got none"),
+        ([], "expected a folder for each class, got no folders"),
+        (["only"], "expected at least 2 classes, got 1"),
+        (["a\x1b[31m", "b"], r"expected class names of printable characters, got 'a\\x1b\[31m'"),
+    ],
+)
+def test_folders_that_fit_no_layout_are_explained(tmp_path, folders, message):
+    with pytest.raises(InputError, match=message) as caught:
+        load_folder(write_classes(tmp_path, *folders))
+    assert "\n" not in str(caught.value)
+
+
+def test_classes_without_enough_images_are_named(tmp_path):
+    write_image(write_classes(tmp_path, "a", "b") / "lonely" / "0.png")
+    with pytest.raises(InputError, match=r"expected at least 2 readable images of class lonely, .*, got 1\.$"):
+        load_folder(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"expected an image of class empty, got an empty folder\.$"):
+        load_folder(tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"image_size": 0}, {"test_share": 0.0}, {"test_share": 1.0}])
+def test_options_out_of_range_are_refused(tmp_path, options):
+    with pytest.raises(InputError, match=next(iter(options))):
+        load_folder(write_classes(tmp_path, "a", "b"), **options)
+    with pytest.raises(InputError, match=r"expected a folder of folders of images, got no folder of that name\.$"):
+        load_folder(tmp_path / "nowhere")
+
+
+# Pixels
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("file", ["0.png", "0.bmp", "0.tiff", "0.webp", "0.ppm", "without_suffix", "wrong.jpg"])
+def test_lossless_images_of_the_right_size_come_through_exactly(tmp_path, picture, file):
+    kind = {".bmp": "BMP", ".tiff": "TIFF", ".webp": "WEBP", ".ppm": "PPM"}.get(Path(file).suffix, "PNG")
+    shown = load_one(tmp_path, picture, file, format=kind, **({"lossless": True} if kind == "WEBP" else {}))
+    np.testing.assert_array_equal(shown, np.asarray(picture))
+
+
+def test_the_exif_orientation_is_honoured(tmp_path, picture):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to show
+    shown = load_one(tmp_path, picture, exif=exif)
+    np.testing.assert_array_equal(shown, np.rot90(np.asarray(picture), -1))
+
+
+@pytest.mark.parametrize("size", [(30, 10), (10, 30)])
+def test_the_centre_is_kept(tmp_path, size):
+    image = Image.new("RGB", size, RED)
+    image.paste(GREEN, ((size[0] - 10) // 2, (size[1] - 10) // 2, (size[0] + 10) // 2, (size[1] + 10) // 2))
+    assert (load_one(tmp_path, image, size=10) == GREEN).all()
+
+
+def test_fine_detail_is_averaged_not_sampled(tmp_path):
+    stripes = np.zeros((64, 64, 3), dtype=np.uint8)
+    stripes[:, ::2] = 255
+    shown = load_one(tmp_path, Image.fromarray(stripes), size=8)
+    assert np.abs(shown.astype(int) - 127).max() < 12
+
+
+def test_large_jpegs_keep_their_colours(tmp_path):
+    image = Image.new("RGB", (1600, 1200), RED)
+    image.paste(BLUE, (0, 600, 1600, 1200))
+    shown = load_one(tmp_path, image, "0.jpg", size=8, quality=95).astype(int)
+    assert np.abs(shown[:3] - RED).max() < 15
+    assert np.abs(shown[5:] - BLUE).max() < 15
+
+
+def test_large_jpegs_keep_what_detail_fits(tmp_path):
+    stripes = np.zeros((400, 400, 3), dtype=np.uint8)
+    stripes[:, np.arange(400) % 8 < 4] = 255
+    assert load_one(tmp_path, Image.fromarray(stripes), "0.jpg", size=100, quality=95).std() > 50
+
+
+def test_transparency_is_laid_on_white(tmp_path):
+    image = Image.new("RGBA", (8, 8), (*RED, 0))
+    image.paste((*RED, 255), (0, 0, 4, 8))
+    shown = load_one(tmp_path, image)
+    assert shown[4, 1].tolist() == list(RED)
+    assert shown[4, 6].tolist() == [255, 255, 255]
+
+
+def test_a_transparent_palette_is_laid_on_white(tmp_path):
+    image = Image.new("P", (8, 8), 1)
+    image.putpalette([*RED, *GREEN])
+    image.paste(0, (0, 0, 4, 8))
+    shown = load_one(tmp_path, image, "0.gif", transparency=1)
+    assert shown[4, 1].tolist() == list(RED)
+    assert shown[4, 6].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize(("dtype", "file"), [(np.uint16, "0.png"), (np.int32, "0.tiff")])
+def test_16_bit_grey_keeps_its_shades(tmp_path, dtype, file):
+    shades = np.arange(64).reshape(8, 8) * 1024
+    shown = load_one(tmp_path, Image.fromarray(shades.astype(dtype)), file)
+    np.testing.assert_array_equal(shown, np.repeat(np.rint(shades / 257)[:, :, None], 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "file", "shown"),
+    [
+        ("L", 77, "0.png", (77, 77, 77)),
+        ("1", 1, "0.png", (255, 255, 255)),
+        ("LA", (77, 255), "0.png", (77, 77, 77)),
+        ("CMYK", (0, 255, 255, 0), "0.tiff", (255, 0, 0)),
+        ("CMYK", (0, 255, 255, 0), "0.jpg", (255, 0, 0)),
+    ],
+)
+def test_other_colour_models_become_rgb(tmp_path, mode, colour, file, shown):
+    pixels = load_one(tmp_path, Image.new(mode, (8, 8), colour), file).astype(int)
+    assert np.abs(pixels - shown).max() <= 3
+
+
+# Unreadable files
+
+
+def test_unreadable_files_are_skipped_and_listed(tmp_path, capsys):
+    write_classes(tmp_path, "a", "b", count=3)
+    whole = write_image(tmp_path / "a" / "cut.jpg", size=(200, 200)).read_bytes()
+    (tmp_path / "a" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "a" / "notes[bold].txt").write_text("no image")
+    (tmp_path / "b" / "empty.png").write_bytes(b"")
+    Image.new("F", (8, 8)).save(tmp_path / "b" / "float.tiff")
+    data = load_folder(tmp_path)
+    assert len(data.train_labels) + len(data.test_labels) == 6
+    printed = capsys.readouterr()
+    lines = printed.err.splitlines()
+    assert printed.out == ""
+    assert lines[0] == "4 unreadable files skipped:"
+    assert lines[1].startswith("a/cut.jpg: image file is truncated")
+    assert lines[2:] == [
+        "a/notes[bold].txt: no image, or of an unknown format",
+        "b/empty.png: no image, or of an unknown format",
+        "b/float.tiff: floating-point pixels, of which white is unknown",
+    ]
+
+
+def test_a_decompression_bomb_is_skipped(tmp_path, capsys, monkeypatch):
+    write_classes(tmp_path, "a", "b")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    write_image(tmp_path / "a" / "large.png", size=(40, 40))
+    write_image(tmp_path / "a" / "larger.png", size=(60, 60))
+    load_folder(tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "2 unreadable files skipped:"
+    assert lines[1].startswith("a/large.png: Image size (1600 pixels) exceeds limit")
+    assert lines[2].startswith("a/larger.png: Image size (3600 pixels) exceeds limit")
+
+
+def test_an_image_that_another_program_would_draw_is_skipped(tmp_path, capsys):
+    write_classes(tmp_path, "a", "b")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a" / "drawing.eps")
+    load_folder(tmp_path)
+    assert capsys.readouterr().err.splitlines() == [
+        "1 unreadable file skipped:",
+        "a/drawing.eps: no image, or of an unknown format",
+    ]
+
+
+def test_a_long_list_is_cut(tmp_path, capsys):
+    write_classes(tmp_path, "a", "b")
+    for index in range(23):
+        (tmp_path / "a" / f"broken{index:02}.png").write_bytes(b"broken")
+    load_folder(tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 22
+    assert lines[0] == "23 unreadable files skipped:"
+    assert lines[20].startswith("a/broken19.png: ")
+    assert lines[21] == "and 3 more"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are free only elsewhere")
+def test_a_name_cannot_write_to_the_terminal(tmp_path, capsys):
+    write_classes(tmp_path, "a", "b")
+    (tmp_path / "a" / "\x1b[2J\n\udcff.png").write_bytes(b"broken")
+    load_folder(tmp_path)
+    assert capsys.readouterr().err.splitlines()[1] == "a/�[2J��.png: no image, or of an unknown format"
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (True, r"train: expected a training image of class a, got none that can be read\.$"),
+        (False, r"expected at least 2 readable images of class a, one to train on and one to test, got 0\.$"),
+    ],
+)
+def test_a_class_with_nothing_readable_is_named(tmp_path, split, message):
+    root = tmp_path / "train" if split else tmp_path
+    write_classes(root, "b")
+    if split:
+        write_classes(tmp_path / "test", "a", "b")
+    (root / "a").mkdir()
+    (root / "a" / "0.png").write_bytes(b"broken")
+    with pytest.raises(InputError, match=message):
+        load_folder(tmp_path)
+
+
+def test_a_broken_image_never_ends_in_another_error(tmp_path):
+    """Any byte of an image may be wrong: the loader either shows it or says why not."""
+    generator = np.random.default_rng(0)
+    for suffix in ("png", "jpg", "gif", "tiff", "webp", "bmp"):
+        whole = np.frombuffer(write_image(tmp_path / f"whole.{suffix}", size=(40, 30)).read_bytes(), dtype=np.uint8)
+        for _ in range(20):
+            content = whole.copy()
+            content[generator.integers(0, len(content), 4)] = generator.integers(0, 256, 4)
+            path = tmp_path / f"broken.{suffix}"
+            path.write_bytes(content.tobytes())
+            decoded = folder_module._decode(path, 8)
+            assert isinstance(decoded, str) or decoded.shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize(("error", "reason"), [(OSError("two\n lines."), "two lines"), (MemoryError(), "MemoryError")])
+def test_a_reason_is_one_line(tmp_path, monkeypatch, error, reason):
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Image, "open", refuse)
+    assert folder_module._decode(tmp_path / "0.png", 8) == reason
+
+
+def test_several_processes_read_what_one_does(tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    write_classes(tmp_path, "a", "b")
+    for name in ("a", "b"):
+        for index in range(4):
+            pixels = generator.integers(0, 256, (9, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"noise{index}.png")
+    (tmp_path / "a" / "broken.png").write_bytes(struct.pack("<I", 7))
+    one, two = (load_folder(tmp_path, jobs=jobs) for jobs in (1, 2))
+    assert one.fingerprint == two.fingerprint
+    first, second = capsys.readouterr().err.split("1 unreadable file skipped:")[1:]
+    assert first == second
+
+
+def test_small_sets_start_no_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_module, "ProcessPoolExecutor", None)
+    load_folder(write_classes(tmp_path, "a", "b"))
