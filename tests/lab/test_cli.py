@@ -189,7 +189,7 @@ BAD: list[tuple[list[str], str]] = [
     (["compare", "--study", "seed", "--heads", "softmax"], "--heads: expected none with --study seed"),
     (["compare", "--seeds", "0"], "--seeds: expected 1 or more, got 0."),
     (["compare", "--data", "glyfs"], "--data: expected glyphs, glyphs:CLASSES, cifar10, cifar100, or a folder"),
-    (["compare", "--data", "glyphs:many"], "--data: expected glyphs or glyphs:CLASSES, e.g. glyphs:1000, got glyphs:many."),
+    (["compare", "--data", "glyphs:many"], "expected glyphs or glyphs:CLASSES, e.g. glyphs:1000, got glyphs:many."),
     (["compare", "--data", "glyphs:1"], "glyphs: expected 2 to "),
     (["compare", "--data", "folder"], "--data folder: expected --data-dir with the folder of images, got none."),
     (["compare", "--data", "glyphs", "--data-dir", "x"], "--data-dir: expected none with --data glyphs"),

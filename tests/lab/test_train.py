@@ -165,7 +165,7 @@ def test_a_broken_checkpoint_is_refused(store: Store) -> None:
     run = toy_run(DATA)
     store.checkpoint(run).parent.mkdir()
     store.checkpoint(run).write_bytes(b"not a checkpoint")
-    with pytest.raises(InputError, match="expected a whole checkpoint .*; delete it to start the run anew"):
+    with pytest.raises(InputError, match=r"expected a whole checkpoint .*; delete it to start the run anew"):
         train(run, DATA.card(), store)
 
 

@@ -37,8 +37,8 @@ Begin with `softmaxes compare`: minutes later there is a table and a page, `runs
 DataName = Annotated[
     str,
     Parameter(
-        help="**glyphs** (100 kinds of characters, rendered here), **glyphs:1000** (any number of kinds), **cifar100**, "
-        "**cifar10** (downloaded unless --data-dir says where they lie), or the path of a folder of images with a "
+        help="**glyphs** (100 kinds of characters, rendered here), **glyphs:1000** (any number of kinds), **cifar100** "
+        "or **cifar10** (downloaded unless --data-dir says where it lies), or the path of a folder of images with a "
         "folder for each class."
     ),
 ]

@@ -54,14 +54,16 @@ class Data:
                 )
             if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
                 raise InputError(
-                    f"{self.source}: expected {len(images)} int64 {part} labels, got {labels.dtype} {tuple(labels.shape)}."
+                    f"{self.source}: expected {len(images)} int64 {part} labels, "
+                    f"got {labels.dtype} {tuple(labels.shape)}."
                 )
             if len(images) == 0:
                 raise InputError(f"{self.source}: expected at least one {part} image, got none.")
             low, high = int(labels.min()), int(labels.max())
             if low < 0 or high >= self.num_classes:
                 raise InputError(
-                    f"{self.source}: expected {part} labels in 0..{self.num_classes - 1}, got {low if low < 0 else high}."
+                    f"{self.source}: expected {part} labels in 0..{self.num_classes - 1}, "
+                    f"got {low if low < 0 else high}."
                 )
         if self.num_classes < 2:
             raise InputError(f"{self.source}: expected at least 2 classes, got {self.num_classes}.")

@@ -13,7 +13,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "gumbel-normal": {},
     "hierarchical": {"hidden_units": 100},  # the layer that the study put before its tree
 }
-SETTING: dict[str, Any] = {"epochs": 10, "batch_size": 32, "lr": 0.1, "lr_schedule": "constant"}
+SETTING: dict[str, Any] = {"epochs": 10, "batch_size": 32, "lr": 0.1, "lr_schedule": "constant", "padding": 1}
 
 PUBLISHED = (
     Published(head="softmax", accuracy=0.2314, precision=0.237453, recall=0.2314, f1=0.212231, epoch_seconds=61.13),

@@ -1,0 +1,78 @@
+"""Time of a training step of the hierarchical softmax over that of nn.Linear with F.cross_entropy.
+
+    python benchmarks/hierarchical.py
+
+Both do the same work in turn, forward and backward on one thread; printed is the median ratio with its 20 % and 80 %
+quantiles. Below 1 the tree is faster. "gathered" and "all" say which way the head takes; the other is timed beside it.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from softmaxes import HierarchicalSoftmax, Tree
+from softmaxes.heads import hierarchical
+
+ROUNDS = 60
+
+
+def seconds(step: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def step_of(
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    module: nn.Module,
+    input: torch.Tensor,
+    target: torch.Tensor,
+) -> Callable[[], None]:
+    def step() -> None:
+        module.zero_grad()
+        loss(input, target).mean().backward()
+
+    return step
+
+
+def flat_loss(linear: nn.Linear) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    return lambda features, target: F.cross_entropy(linear(features), target)
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    gather = hierarchical.GATHER
+    print(f"torch {torch.__version__}, one thread, {ROUNDS} rounds")
+    print(f"{'batch':>6} {'D':>5} {'C':>7} {'way':>9}   step / (nn.Linear + F.cross_entropy)")
+    for batch, features, classes in [
+        (32, 250, 100),
+        (32, 250, 1_000),
+        (32, 64, 3_000),
+        (256, 250, 1_000),
+        (32, 250, 30_000),
+    ]:
+        input = torch.randn(batch, features, requires_grad=True)
+        target = torch.randint(classes, (batch,))
+        linear = nn.Linear(features, classes)
+        head = HierarchicalSoftmax(features, Tree.balanced(classes))
+        flat = step_of(flat_loss(linear), linear, input, target)
+        tree = step_of(head, head, input, target)
+        for way, factor in (("gathered", 0), ("all", 10**9)):
+            hierarchical.GATHER = factor
+            for warm_up in (flat, tree, flat, tree):
+                warm_up()
+            ratios = sorted(seconds(tree) / seconds(flat) for _ in range(ROUNDS))
+            low, high = ratios[ROUNDS // 5], ratios[-ROUNDS // 5]
+            chosen = "*" if (gather * head.tree.depth <= len(head.weight)) == (way == "gathered") else " "
+            median = statistics.median(ratios)
+            print(f"{batch:>6} {features:>5} {classes:>7} {way:>8}{chosen}   {median:.2f} ({low:.2f} to {high:.2f})")
+    print("* the way that the head takes by itself")
+
+
+if __name__ == "__main__":
+    main()
