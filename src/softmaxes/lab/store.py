@@ -2,10 +2,12 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from softmaxes.lab import InputError
@@ -35,6 +37,24 @@ class Store:
     def tensors(self) -> Path:
         """The data set in a form that all processes map; it is removed when the runs are done."""
         return self.directory / "data.safetensors"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from writing here; the system lets go of it when this process ends, however it ends."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.directory / ".lock")
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(
+                f"{self.directory}: expected a folder of one's own, got one that is being written."
+            ) from None
+        except OSError as error:
+            raise InputError(f"{self.directory}: expected a folder to write to, got {error.strerror}.") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def save_study(self, study: Study, card: DataCard) -> None:
         """Write what is compared, and on what."""

@@ -36,28 +36,29 @@ def execute(study: Study, data: Data, store: Store, jobs: int, device: str, cons
         The results of all runs, in the study's order.
 
     Raises:
-        InputError: a run failed; the message has the runs and why. The others are stored.
+        InputError: a run failed; the message has the runs and why. The others are stored. Or another comparison is
+            writing into the same folder.
         KeyboardInterrupt: stopped by the user; nothing is lost but the epochs in hand.
     """
-    card = data.card()
-    store.save_study(study, card)
-    waiting = deque(run for run in study.runs if store.result(run) is None)
-    if waiting:
-        jobs = min(jobs, len(waiting))
-        tensors = {
-            "train_images": data.train_images,
-            "train_labels": data.train_labels,
-            "test_images": data.test_images,
-            "test_labels": data.test_labels,
-            "samples": data.samples(),
-        }
-        write_whole(store.tensors(), lambda part: save_file(tensors, part))
+    with store.lock():
+        card = data.card()
+        store.save_study(study, card)
+        waiting = deque(run for run in study.runs if store.result(run) is None)
         try:
-            with _Display(study, waiting, len(data.train_labels), console) as display:
-                _run_all(waiting, card, store, jobs, device, display)
+            if waiting:
+                tensors = {
+                    "train_images": data.train_images,
+                    "train_labels": data.train_labels,
+                    "test_images": data.test_images,
+                    "test_labels": data.test_labels,
+                    "samples": data.samples(),
+                }
+                write_whole(store.tensors(), lambda part: save_file(tensors, part))
+                with _Display(study, waiting, len(data.train_labels), console) as display:
+                    _run_all(waiting, card, store, min(jobs, len(waiting)), device, display)
         finally:
             store.tensors().unlink(missing_ok=True)
-    return store.results(study)
+        return store.results(study)
 
 
 def usable_cores() -> int:
