@@ -1,6 +1,5 @@
 """The pages say what is there: every head has one, every link leads somewhere, every command can be typed."""
 
-import csv
 import re
 import shlex
 from pathlib import Path
@@ -42,10 +41,7 @@ def test_commands_can_be_typed(page: Path) -> None:
 
 def test_the_readme_s_table_is_that_of_the_stored_results() -> None:
     readme = (ROOT / "README.md").read_text()
-    for folder, table in re.findall(r"<!-- table: (\S+) -->\n(.*?)<!-- /table -->", readme, re.DOTALL):
-        with (ROOT / folder / "table.csv").open(newline="") as file:
-            rows = {row["head"]: row for row in csv.DictReader(file)}
-        shown = [[cell.strip(" `*") for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
-        assert [line[0] for line in shown] == list(rows)
-        for name, accuracy, *_ in shown:
-            assert accuracy.split(" ± ")[0] == f"{100 * float(rows[name]['accuracy']):.1f} %"
+    tables = re.findall(r"<!-- table: (\S+) -->\n(.*?)<!-- /table -->", readme, re.DOTALL)
+    assert len(tables) == readme.count("<!-- table") > 0
+    for folder, table in tables:
+        assert table == (ROOT / folder / "table.md").read_text(), folder

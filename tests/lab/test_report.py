@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 
 from softmaxes.lab import InputError
-from softmaxes.lab.report import figures, print_table, table, write_report
+from softmaxes.lab.report import figures, print_table, table, wording, write_report
 from softmaxes.lab.report import page as html_page
 from softmaxes.lab.report.summary import MEASURES, estimate, final_scores, student_t_975, summarise
 from softmaxes.lab.run import (
@@ -474,6 +474,19 @@ def test_the_table_as_csv_has_every_digit(report: Path) -> None:
         assert row.epoch_seconds is not None
         assert float(line["epoch_seconds"]) == row.epoch_seconds.median
         assert int(line["parameters"]) == row.parameters
+
+
+def test_the_table_as_markdown_says_what_the_terminal_says(report: Path) -> None:
+    study, card, results = whole_study()
+    summary = summarise(study, card, results)
+    lines = (report.parent / "table.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert {len(row) for row in cells} == {9}
+    for found, row in zip(cells[2:], summary.rows, strict=True):
+        accuracy = wording.with_interval(row.scores["accuracy"], MEASURES[0])
+        best = row.marks["accuracy"] == "best"
+        assert found[:2] == [f"`{row.label}`", f"**{accuracy}**" if best else accuracy]
+        assert found[-1] == "3 seeds"
 
 
 def test_the_table_of_a_partial_study_leaves_cells_empty() -> None:

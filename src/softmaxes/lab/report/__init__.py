@@ -25,7 +25,7 @@ def print_table(study: Study, card: DataCard, results: Sequence[Result], console
 
 
 def write_report(study: Study, card: DataCard, results: Sequence[Result], directory: Path) -> Path:
-    """Write ``report.html``, ``table.csv`` and ``figures/*.png`` into the directory, each whole or not at all.
+    """Write ``report.html``, ``table.csv``, ``table.md`` and ``figures/*.png``, each whole or not at all.
 
     Returns:
         The path of ``report.html``.
@@ -37,6 +37,7 @@ def write_report(study: Study, card: DataCard, results: Sequence[Result], direct
     for name, content in figures.draw(summary).items():
         put(directory / "figures" / name, content)
     put(directory / "table.csv", table.render(summary).encode())
+    put(directory / "table.md", table.markdown(summary).encode())
     html = directory / "report.html"
     put(html, page.render(summary).encode())
     return html

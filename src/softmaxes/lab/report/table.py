@@ -1,9 +1,11 @@
-"""The comparison as CSV, every digit kept."""
+"""The comparison as CSV, every digit kept, and as a Markdown table to paste."""
 
 import csv
 import io
 
 from softmaxes.lab.report.summary import MEASURES, Row, Summary
+from softmaxes.lab.report.terminal import SHOWN
+from softmaxes.lab.report.wording import compact, seconds, status, with_interval
 
 
 def columns(row: Row) -> dict[str, object]:
@@ -39,3 +41,20 @@ def render(summary: Summary) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def markdown(summary: Summary) -> str:
+    """The table as Markdown: mean and half a 95 % interval over seeds, the best mean of a column in bold."""
+    shown = [measure for measure in MEASURES if measure.key in SHOWN]
+    titles = [f"{measure.name}{', %' if measure.percent else ''}" for measure in shown]
+    rows = [["head", *titles, "s/epoch", "parameters", "runs"]]
+    for row in summary.rows:
+        cells = [f"`{row.label}`"]
+        for measure in shown:
+            text = with_interval(row.scores[measure.key], measure) if row.finished else "–"
+            cells.append(f"**{text}**" if row.marks[measure.key] == "best" else text)
+        cells.append("–" if row.epoch_seconds is None else seconds(row.epoch_seconds.median))
+        cells.append("–" if row.parameters is None else compact(row.parameters))
+        rows.append([*cells, status(row)])
+    rows.insert(1, ["---"] * len(rows[0]))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
