@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from softmaxes import Head, metrics
@@ -200,7 +200,8 @@ def train(
         machine=machine(fabric.device, jobs),
     )
     weights = {name: tensor.contiguous().cpu() for name, tensor in classifier.state_dict().items()}
-    write_whole(store.weights(run), lambda part: save_file(weights, part, metadata={"run": run.model_dump_json()}))
+    content = save(weights, metadata={"run": run.model_dump_json()})
+    write_whole(store.weights(run), lambda part: part.write_bytes(content))
     store.save_result(result)
     path.unlink(missing_ok=True)
     return result
