@@ -55,6 +55,14 @@ def test_the_loss_is_the_nll_of_the_perturbed_softmax(noise: Any) -> None:
     assert float(losses.std()) == pytest.approx(float(expected.std()), rel=0.05)
 
 
+def test_the_temperature_is_exact_in_float64() -> None:
+    head = GumbelSoftmax(4, 3, scale=0.0, temperature=0.7, dtype=torch.float64)
+    x, y = torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2])
+    logits = torch.nn.functional.linear(x, head.weight, head.bias)
+    expected = torch.nn.functional.cross_entropy(logits / 0.7, y, reduction="none")
+    torch.testing.assert_close(head(x, y), expected, rtol=1e-14, atol=1e-14)
+
+
 def test_the_hard_sample_has_the_probabilities_of_the_softmax() -> None:
     """The Gumbel-max theorem: a straight-through loss is 0 just as often as the softmax says."""
     head = GumbelSoftmax(2, 3, straight_through=True)

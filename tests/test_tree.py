@@ -151,6 +151,12 @@ def test_what_is_not_a_tree_is_refused(parent: list[int], message: str) -> None:
 def test_other_arguments_are_refused() -> None:
     with pytest.raises(TypeError, match=r"Tree: expected parent as a sequence of ints.*got torch.float32"):
         Tree([0.5, -1.0])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match=r"Tree: expected group_of_class as a sequence of ints.*got torch.bool"):
+        Tree.from_groups([True, False])
+    with pytest.raises(TypeError, match=r"expected num_classes to be an int, got 2.5"):
+        Tree.balanced(2.5)  # type: ignore[arg-type]
+    with pytest.raises(AttributeError, match="Tree: expected no change"):
+        Tree.balanced(4).num_classes = 99
     with pytest.raises(ValueError, match="expected num_classes to be at least 2, got 1"):
         Tree.balanced(1)
     with pytest.raises(ValueError, match="expected arity to be at least 2, got 1"):

@@ -139,10 +139,12 @@ class Head(nn.Module, ABC):
             Their log-probabilities, (*, k), and the classes, (*, k), int64.
 
         Raises:
-            TypeError: the dtype is not the one expected.
+            TypeError: the dtype is not the one expected, or k is not an int.
             ValueError: the shape or device is not one expected, or k is out of range.
         """
         self._check_input(input)
+        if isinstance(k, bool) or not isinstance(k, int):
+            raise TypeError(f"{type(self).__name__}: expected k to be an int, got {k!r}.")
         if not 1 <= k <= self.num_classes:
             raise ValueError(f"{type(self).__name__}: expected k in 1..{self.num_classes}, got {k}.")
         values, classes = self._topk(input.reshape(-1, self.in_features), k)

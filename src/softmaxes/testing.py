@@ -59,7 +59,8 @@ def leading_dimensions(make_head: MakeHead, in_features: int) -> None:
         x, y = input[:rows].reshape(*shape, in_features), target[:rows].reshape(shape)
         classes = head.num_classes
         k = min(3, classes)
-        _equal(head(x, y).shape, shape, f"shape of the loss for leading dimensions {shape}")
+        _equal(head.train()(x, y).shape, shape, f"shape of the training loss for leading dimensions {shape}")
+        _equal(head.eval()(x, y).shape, shape, f"shape of the loss for leading dimensions {shape}")
         _equal(head.log_prob(x).shape, (*shape, classes), f"shape of log_prob for leading dimensions {shape}")
         _equal(head.target_log_prob(x, y).shape, shape, f"shape of target_log_prob for leading dimensions {shape}")
         _equal(head.predict(x).shape, shape, f"shape of predict for leading dimensions {shape}")
@@ -313,6 +314,7 @@ def bad_arguments_are_refused(make_head: MakeHead, in_features: int) -> None:
         ("the class C", lambda: head(x, wrong_class), ValueError, f"got {classes}"),
         ("the class C", lambda: head.target_log_prob(x, wrong_class), ValueError, f"got {classes}"),
         ("the class -1", lambda: head(x, negative), ValueError, "got -1"),
+        ("k = 2.0", lambda: head.topk(x, 2.0), TypeError, "got 2.0"),  # type: ignore[arg-type]
         ("k = 0", lambda: head.topk(x, 0), ValueError, "got 0"),
         ("k = C + 1", lambda: head.topk(x, classes + 1), ValueError, f"got {classes + 1}"),
         ("no features", lambda: make_head(0), ValueError, "got 0"),

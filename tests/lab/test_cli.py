@@ -115,7 +115,7 @@ def test_compare_then_report(folder: Path, tmp_path: Path, capsys: pytest.Captur
     assert f"report: {out / 'report.html'}" in printed.out
     results = Store(out).results(Store(out).study())
     assert [(result.run.head, result.run.seed) for result in results] == [
-        (head, seed) for head in ("softmax", "gumbel") for seed in (0, 1)
+        (head, seed) for seed in (0, 1) for head in ("softmax", "gumbel")
     ]
     assert {result.machine.jobs for result in results} == {2}
     written = {path: path.stat().st_mtime_ns for path in out.glob("runs/*")}
@@ -195,8 +195,8 @@ BAD: list[tuple[list[str], str]] = [
     (["compare", "--data", "glyphs", "--data-dir", "x"], "--data-dir: expected none with --data glyphs"),
     (["compare", "--data", "cifar100", "--data-dir", "/nowhere"], "/nowhere"),
     (["train", "--seed", "-1"], "--seed: expected 0 or more, got -1."),
-    (["train", "--head", "x"], "--heads: expected one of softmax"),
-    (["data", "glyphs", "--image-size", "8"], "--image-size: expected 16 or more, got 8."),
+    (["train", "--head", "x"], "--head: expected one of softmax"),
+    (["data", "glyphs", "--image-size", "8"], "--image-size: expected 16 to 1024 pixels, got 8."),
     (["report", "/nowhere"], "/nowhere/study.json: expected the folder of a comparison"),
     (["compare", "--epoch", "3"], "Did you mean --epochs?"),
     (["copare"], "compare"),
@@ -222,6 +222,92 @@ def test_bad_input(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--heads", "softmax", "hierarchical-groups"], "hierarchical-groups: expected data with groups of classes"),
+        (["--channels", "300000"], "expected less than or equal to 100000, got 300000"),
+        (["--padding", "2000"], "expected less than or equal to 1000, got 2000"),
+        (["--hidden-units", "0"], "expected greater than 0, got 0"),
+        (["--batch-size", "9" * 20], "expected less than or equal to 1000000000, got"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is(
+    more: list[str], message: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["compare", "--data", str(folder), "--image-size", "16", "--out", str(out), *more]
+    assert main(command) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert not list(out.glob("**/*.json"))
+
+
+def test_a_file_where_a_folder_should_be(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (
+        ["report", __file__],
+        ["train", "--data", str(folder), "--image-size", "16", "--out", __file__],
+        ["data", str(folder), "--image-size", "16", "--out", str(tmp_path)],
+        ["data", str(folder), "--image-size", "16", "--out", str(Path(__file__) / "sheet.png")],
+    ):
+        capsys.readouterr()
+        assert main(command) == 2
+        errors = capsys.readouterr().err
+        assert errors.startswith("softmaxes: ")
+        assert errors.count("\n") == 1
+
+
+def test_a_comparison_that_fails_leaves_the_one_before(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same folder with a run that diverges at once in every try, then with the folder taken."""
+    out = tmp_path / "out"
+    command = ["train", "--data", str(folder), "--image-size", "16", "--epochs", "1", "--out", str(out)]
+    assert main(command) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != ".lock"}
+    with Store(out).lock():
+        assert main([*command, "--seed", "1"]) == 2
+    assert "got one that is being written" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != ".lock"} == before
+
+
+def test_a_run_that_overflows_has_diverged(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One batch, one step: the loss before it is finite, what the head says after it is not."""
+    out = tmp_path / "out"
+    command = ["train", "--data", str(folder), "--image-size", "16", "--epochs", "1", "--out", str(out)]
+    main([*command, "--lr", "1e30", "--lr-schedule", "constant", "--batch-size", "1000"])
+    (result,) = Store(out).results(Store(out).study())
+    assert result.diverged == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize("after", [0.2, 1.5])
+def test_stopped_while_starting(after: float, folder: Path, tmp_path: Path) -> None:
+    """Ctrl-C at any moment: no traceback, no process left behind."""
+    process = subprocess.Popen(
+        [*COMMAND, *options(folder, tmp_path / "out", EPOCHS)],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "out" / "data.safetensors").exists():  # the data are read, processes are about to start
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(after)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode in (0, 130)
+    assert "Traceback" not in errors
+    deadline = time.monotonic() + 30
+    while alive(process.pid):
+        assert time.monotonic() < deadline, "its processes went on"
+        time.sleep(0.05)
+
+
 def edit(path: Path, **fields: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
@@ -236,6 +322,11 @@ def test_broken_results_are_refused(folder: Path, tmp_path: Path, capsys: pytest
         (lambda: path.write_text(good[:100]), "expected Result as JSON"),
         (lambda: edit(path, surprise=1), "surprise: Extra inputs are not permitted"),
         (lambda: edit(path, run=json.loads(good)["run"] | {"seed": 5}), "expected the result of run"),
+        (lambda: edit(path, epochs=[]), "epochs: Tuple should have at least 1 item"),
+        (lambda: edit(path, confusion=[[0, -1, 3]]), "confusion.0.1: Input should be greater than or equal to 0"),
+        (lambda: edit(path, guesses=[{"classes": [0], "probabilities": []}]), "expected 1 probabilities, got 0"),
+        (lambda: edit(path, **{"\x1b[31m": 1}), "Extra inputs are not permitted"),
+        (lambda: edit(path, machine=json.loads(good)["machine"] | {"processor": "\x1b[31m"}), "expected printable"),
     ):
         path.write_text(good)
         spoil()
@@ -244,6 +335,7 @@ def test_broken_results_are_refused(folder: Path, tmp_path: Path, capsys: pytest
         errors = capsys.readouterr().err
         assert str(path) in errors
         assert message in errors
+        assert "\x1b" not in errors
         assert errors.count("\n") == 1
 
 

@@ -67,8 +67,14 @@ def test_the_fingerprint_is_of_every_image_and_label() -> None:
     pixel[-1, -1, -1, -1] += 1
     label = DATA.train_labels.clone()
     label[0] = 1
-    others = [{"test_images": pixel}, {"train_labels": label}, {"class_names": [*DATA.class_names[:5], "other"]}]
-    assert len({dataclasses.replace(DATA, **change).fingerprint for change in others} | {DATA.fingerprint}) == 4
+    others: list[dict[str, Any]] = [
+        {"test_images": pixel},
+        {"train_labels": label},
+        {"class_names": [*DATA.class_names[:5], "other"]},
+        {"group_names": ["red", "green", "other"]},
+        {"group_of_class": [0, 0, 0, 1, 1, 2]},
+    ]
+    assert len({dataclasses.replace(DATA, **change).fingerprint for change in others} | {DATA.fingerprint}) == 6
 
 
 def test_samples_are_of_as_many_classes_as_can_be() -> None:

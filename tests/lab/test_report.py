@@ -32,6 +32,7 @@ from softmaxes.lab.run import (
     Scores,
     Study,
 )
+from softmaxes.lab.store import Store
 
 GROUPS = (
     "Latin",
@@ -476,6 +477,26 @@ def test_the_table_as_csv_has_every_digit(report: Path) -> None:
         assert int(line["parameters"]) == row.parameters
 
 
+def test_every_run_is_listed_with_its_own_score(tmp_path: Path) -> None:
+    """Through the store, as the command line does it: reading a run's key must not fix it for its copies."""
+    study, card, results = whole_study()
+    store = Store(tmp_path)
+    for result in results:
+        store.save_result(result)
+    summary = summarise(study, card, store.results(study))
+    expected = {(result.run.head, result.run.seed): f"{100 * final_scores(result).accuracy:.1f}" for result in results}
+    assert len(set(expected.values())) > 3
+    lines = wording.runs(summary)
+    assert {(line.run.head, line.run.seed): line.accuracy for line in lines} == expected
+
+
+def test_a_class_that_the_data_do_not_have_is_refused() -> None:
+    study, card, results = whole_study()
+    spoiled = results[0].model_copy(update={"confusion": ((0, len(card.class_names), 1),)})
+    with pytest.raises(InputError, match=r"expected classes in 0\.\.99, got 100 in run"):
+        summarise(study, card, [spoiled, *results[1:]])
+
+
 def test_the_table_as_markdown_says_what_the_terminal_says(report: Path) -> None:
     study, card, results = whole_study()
     summary = summarise(study, card, results)
@@ -484,8 +505,8 @@ def test_the_table_as_markdown_says_what_the_terminal_says(report: Path) -> None
     assert {len(row) for row in cells} == {9}
     for found, row in zip(cells[2:], summary.rows, strict=True):
         accuracy = wording.with_interval(row.scores["accuracy"], MEASURES[0])
-        best = row.marks["accuracy"] == "best"
-        assert found[:2] == [f"`{row.label}`", f"**{accuracy}**" if best else accuracy]
+        marked = {"best": f"**{accuracy}**", "level": f"≈ {accuracy}", "": accuracy}
+        assert found[:2] == [f"`{row.label}`", marked[row.marks["accuracy"]]]
         assert found[-1] == "3 seeds"
 
 
@@ -524,7 +545,7 @@ def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(figures, "draw", lambda summary: {"accuracy.png": str(summary.rows).encode()})
     write_report(study, card, results, tmp_path)
     before = {file: file.read_bytes() for file in tmp_path.rglob("*.*")}
-    assert {file.name for file in before} == {"report.html", "table.csv", "accuracy.png"}
+    assert {file.name for file in before} == {"report.html", "table.csv", "table.md", "accuracy.png"}
 
     def fail(self: Path, target: Path) -> Path:
         raise OSError("disk full")

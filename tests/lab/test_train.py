@@ -1,7 +1,6 @@
 """One training: paired randomness, exact resumption, honest records."""
 
 import hashlib
-import math
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from softmaxes.lab import train as training
 from softmaxes.lab.heads import HEADS
 from softmaxes.lab.run import Result, Run
 from softmaxes.lab.store import Store
-from softmaxes.lab.train import Classifier, Progress, build, train
-from toy import put, toy_data, toy_run
+from softmaxes.lab.train import Classifier, Progress, build, lay_out, train
+from toy import toy_data, toy_run
 
 DATA = toy_data()
 
@@ -25,7 +24,7 @@ DATA = toy_data()
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = Store(tmp_path)
-    put(DATA, store)
+    lay_out(DATA, store)
     return store
 
 
@@ -94,7 +93,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     run = toy_run(DATA, head, momentum=0.9)
     whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
     for store in (whole, cut):
-        put(DATA, store)
+        lay_out(DATA, store)
     expected = train(run, DATA.card(), whole)
 
     class Killed(BaseException):
@@ -123,7 +122,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
 
 def test_the_result_is_what_the_stored_weights_give(store: Store) -> None:
     """The referee asked again, from the files: accuracy, NLL, confusion matrix and guesses."""
-    run = toy_run(DATA, "gumbel", epochs=15, momentum=0.9)
+    run = toy_run(DATA, "gumbel", epochs=25, momentum=0.9)
     train(run, DATA.card(), store)
     result = store.result(run)
     assert result is not None
@@ -140,7 +139,7 @@ def test_the_result_is_what_the_stored_weights_give(store: Store) -> None:
     assert [list(guess.classes) for guess in result.guesses] == samples.tolist()
     assert result.parameters == sum(parameter.numel() for parameter in classifier.parameters())
     assert result.head_parameters == sum(parameter.numel() for parameter in classifier.head.parameters())
-    assert len(result.epochs) == 15
+    assert len(result.epochs) == 25
     assert all(epoch.train_seconds > 0 for epoch in result.epochs)
     assert result.peak_memory_mib > 50
 
@@ -158,7 +157,9 @@ def test_a_run_that_diverges_is_recorded_as_such(store: Store) -> None:
     result = train(toy_run(DATA, lr=1e30), DATA.card(), store)
     assert result.diverged == len(result.epochs)
     assert result.epochs[-1].scores is None
-    assert store.result(result.run) == result or math.isnan(result.epochs[-1].train_loss)
+    again = store.result(result.run)
+    assert again is not None
+    assert repr(again) == repr(result)  # also where a loss is NaN, which equals nothing
 
 
 def test_a_broken_checkpoint_is_refused(store: Store) -> None:
@@ -195,6 +196,6 @@ def test_images_that_are_too_small_are_refused() -> None:
 def test_on_a_gpu(store: Store, device: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
-    result = train(toy_run(DATA, "gumbel", epochs=15, momentum=0.9), DATA.card(), store, device=device)
+    result = train(toy_run(DATA, "gumbel", epochs=25, momentum=0.9), DATA.card(), store, device=device)
     assert result.epochs[-1].scores is not None
     assert result.epochs[-1].scores.accuracy > 0.5

@@ -1,11 +1,9 @@
 """A small data set that a head can learn in a second: colour decides the group, brightness the class."""
 
 import torch
-from safetensors.torch import save_file
 
 from softmaxes.lab.data import Data
 from softmaxes.lab.run import Run
-from softmaxes.lab.store import Store, write_whole
 
 
 def toy_data(classes: int = 6, train_per_class: int = 20, test_per_class: int = 5, seed: int = 0) -> Data:
@@ -32,18 +30,6 @@ def toy_data(classes: int = 6, train_per_class: int = 20, test_per_class: int = 
         group_names=["red", "green", "blue"],
         group_of_class=[c % 3 for c in range(classes)],
     )
-
-
-def put(data: Data, store: Store) -> None:
-    """Lay the tensors where a training reads them."""
-    tensors = {
-        "train_images": data.train_images,
-        "train_labels": data.train_labels,
-        "test_images": data.test_images,
-        "test_labels": data.test_labels,
-        "samples": data.samples(),
-    }
-    write_whole(store.tensors(), lambda part: save_file(tensors, part))
 
 
 def toy_run(data: Data, head: str = "softmax", **fields: object) -> Run:

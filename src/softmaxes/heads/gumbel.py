@@ -123,10 +123,11 @@ class GumbelSoftmax(Head):
 
     def current_temperature(self) -> Tensor:
         """The temperature of the next training step, a scalar on the head's device."""
-        start = torch.tensor(self.temperature, dtype=torch.float32, device=self.num_steps.device)
+        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        start = torch.full((), self.temperature, dtype=dtype, device=self.num_steps.device)
         if self.final_temperature is None or self.anneal_steps is None:
             return start
-        share = (self.num_steps / self.anneal_steps).clamp(max=1)
+        share = (self.num_steps.to(dtype) / self.anneal_steps).clamp(max=1)
         return start * (self.final_temperature / self.temperature) ** share
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ DataName = Annotated[
     ),
 ]
 DataDir = Annotated[Path | None, Parameter(help="Where the data lies: a folder, or an archive of CIFAR.")]
-ImageSize = Annotated[int, Parameter(help="Side in pixels to which the images of a folder are brought.")]
+ImageSize = Annotated[int, Parameter(help="Side in pixels to which the images of a folder are brought, 16 to 1024.")]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
     Parameter(help="Where to train; *auto* takes a GPU if there is one.", group=TRAINING),
@@ -98,10 +98,11 @@ def compare(
         loaded = _load(data or entry.data, data_dir, image_size)
         chosen = entry.make(loaded.card(), seeds, changes)
     else:
-        names = _heads(heads or ("softmax", "gumbel", "hierarchical"))
+        names = _heads("--heads", heads or ("softmax", "gumbel", "hierarchical"))
         loaded = _load(data or "glyphs", data_dir, image_size)
         chosen = _comparison(loaded, names, range(seeds), changes)
-    return _execute(chosen, loaded, out or Path("runs") / _folder(study or loaded.name), jobs, device)
+    name = loaded.name if study is None else f"{study}-{loaded.name}"
+    return _execute(chosen, loaded, out or Path("runs") / _folder(name), jobs, device)
 
 
 @app.command(sort_key=2)
@@ -124,7 +125,7 @@ def train(
     ```
     """
     _at_least("--seed", seed, 0)
-    names = _heads((head,))
+    names = _heads("--head", (head,))
     changes = {} if training is None else training.model_dump(include=training.model_fields_set)
     loaded = _load(data, data_dir, image_size)
     chosen = _comparison(loaded, names, [seed], changes)
@@ -208,7 +209,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(arguments, exit_on_error=False, print_error=False)
     except (InputError, CycloptsError, ValidationError) as error:
-        errors.print(f"softmaxes: {_one_line(error)}")
+        errors.print(f"softmaxes: {_printable(_one_line(error))}")
+        return 2
+    except (OSError, MemoryError) as error:
+        place = getattr(error, "filename", None) or "softmaxes"
+        reason = getattr(error, "strerror", None) or "not enough memory"
+        errors.print(f"softmaxes: {_printable(f'{place}: {reason}')}.")
         return 2
     except KeyboardInterrupt:
         errors.print("softmaxes: stopped; the same command goes on from the last whole epoch of each run.")
@@ -226,6 +232,11 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def _printable(text: str) -> str:
+    """Nothing that a terminal would take for a command: an error may quote a stranger's file."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
 def _at_least(option: str, value: int, least: int) -> None:
     if value < least:
         raise InputError(f"{option}: expected {least} or more, got {value}.")
@@ -241,13 +252,13 @@ def _named(option: str, name: str, known: dict[str, Named]) -> Named:
     return known[name]
 
 
-def _heads(names: Sequence[str]) -> tuple[str, ...]:
+def _heads(option: str, names: Sequence[str]) -> tuple[str, ...]:
     from softmaxes.lab.heads import HEADS
 
     for name in names:
-        _named("--heads", name, HEADS)
+        _named(option, name, HEADS)
     if len(set(names)) < len(names):
-        raise InputError(f"--heads: expected each head once, got {' '.join(names)}.")
+        raise InputError(f"{option}: expected each head once, got {' '.join(names)}.")
     return tuple(names)
 
 
@@ -259,15 +270,16 @@ def _folder(name: str) -> str:
 def _load(name: str, data_dir: Path | None, image_size: int) -> "Data":
     from softmaxes.lab.data import load
 
-    _at_least("--image-size", image_size, 16)
+    if not 16 <= image_size <= 1024:
+        raise InputError(f"--image-size: expected 16 to 1024 pixels, got {image_size}.")
     return load(name, data_dir, image_size)
 
 
 def _comparison(data: "Data", heads: Sequence[str], seeds: Sequence[int] | range, changes: dict[str, Any]) -> Study:
     runs = tuple(
         Run(head=head, seed=seed, data=data.name, fingerprint=data.fingerprint, **changes)
+        for seed in seeds  # seed by seed, so that a head does not have the machine to itself, and a cut shows all
         for head in heads
-        for seed in seeds
     )
     return Study(
         name=data.name,
@@ -280,8 +292,9 @@ def _comparison(data: "Data", heads: Sequence[str], seeds: Sequence[int] | range
 def _execute(study: Study, data: "Data", out: Path, jobs: int | None, device: str) -> int:
     import torch
 
+    from softmaxes.lab.data import usable_cores
     from softmaxes.lab.store import Store
-    from softmaxes.lab.study import execute, usable_cores
+    from softmaxes.lab.study import execute
 
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device: expected a GPU that torch can use for cuda, got none.")
@@ -291,11 +304,12 @@ def _execute(study: Study, data: "Data", out: Path, jobs: int | None, device: st
         _at_least("--jobs", jobs, 1)
     jobs = jobs or (1 if device == "cuda" else usable_cores())
     store = Store(out)
-    try:
-        execute(study, data, store, jobs, device, Console(stderr=True))
-    finally:
-        if any(store.result(run) for run in study.runs):
-            _report(store, study)
+    with store.lock():
+        try:
+            execute(study, data, store, jobs, device, Console(stderr=True))
+        finally:
+            if store.results(study):
+                _report(store, study)
     return 0
 
 

@@ -5,19 +5,31 @@ This module imports no torch, so that ``softmaxes --help`` answers at once.
 
 import hashlib
 import json
-from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-PositiveInt = Annotated[int, Field(gt=0)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Record(BaseModel):
-    """A frozen record that refuses fields it does not know and keeps infinities through JSON."""
+    """A frozen record that refuses fields it does not know and keeps infinities through JSON.
+
+    Its texts are printable, so that a record from a stranger cannot write to the terminal what it likes.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", protected_namespaces=())
+
+    @model_validator(mode="after")
+    def _printable(self) -> Self:
+        for name, value in self:
+            texts = value if isinstance(value, tuple) else (value,)
+            if not all(text.isprintable() for text in texts if isinstance(text, str)):
+                raise ValueError(f"expected printable characters in {name}")
+        return self
 
 
 class Training(Record):
@@ -33,10 +45,11 @@ class Training(Record):
     ] = "linear"
     momentum: Annotated[float, Field(ge=0, lt=1, description="Momentum of SGD.")] = 0.0
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False, description="Weight decay (L2) of SGD.")] = 0.0
-    channels: Annotated[PositiveInt, Field(description="Channels of TinyVGG's convolutions.")] = 10
-    padding: Annotated[NonNegativeInt, Field(description="Zero padding of TinyVGG's 3x3 convolutions.")] = 0
+    channels: Annotated[PositiveInt, Field(le=10**5, description="Channels of TinyVGG's convolutions.")] = 10
+    padding: Annotated[NonNegativeInt, Field(le=1000, description="Zero padding of TinyVGG's 3x3 convolutions.")] = 0
     hidden_units: Annotated[
-        int | None, Field(gt=0, description="Width of a linear layer between TinyVGG and the head; none by default.")
+        int | None,
+        Field(gt=0, le=10**7, description="Width of a linear layer between TinyVGG and the head; none by default."),
     ] = None
     precision: Annotated[
         Literal["32-true", "bf16-mixed"],
@@ -52,13 +65,13 @@ class Run(Training):
     data: str
     fingerprint: str  # of every image and label: the same name with other images is another run
 
-    @cached_property
+    @property
     def key(self) -> str:
         """Sixteen hexadecimal digits that name this run: a hash of every field."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
-    @cached_property
+    @property
     def setting(self) -> "Run":
         """This run at seed 0: runs of one setting differ in their seed alone."""
         return self.model_copy(update={"seed": 0})
@@ -67,13 +80,13 @@ class Run(Training):
 class Scores(Record):
     """What the referee says of one epoch on the test set, from ``log_prob`` alone. Shares are in 0..1, NLL in nats."""
 
-    accuracy: float
-    top5: float
-    precision: float  # macro average over all classes; a class never predicted counts as 0
-    recall: float
-    f1: float
-    nll: float  # inf when a head gave some target probability zero
-    calibration_error: float  # expected calibration error, 15 bins of equal width
+    accuracy: Share
+    top5: Share
+    precision: Share  # macro average over all classes; a class never predicted counts as 0
+    recall: Share
+    f1: Share
+    nll: Annotated[float, Field(ge=0)]  # inf when a head gave some target probability zero
+    calibration_error: Share  # expected calibration error, 15 bins of equal width
 
 
 class Epoch(Record):
@@ -82,8 +95,8 @@ class Epoch(Record):
     epoch: PositiveInt
     train_loss: float  # mean of the head's own training loss, in nats: not comparable between heads
     scores: Scores | None  # none where training diverged
-    train_seconds: float  # the test is outside this timer
-    test_seconds: float
+    train_seconds: Seconds  # the test is outside this timer
+    test_seconds: Seconds
 
 
 class LossPoint(Record):
@@ -96,8 +109,14 @@ class LossPoint(Record):
 class Guess(Record):
     """A head's five most probable classes for one of the data card's sample images, most probable first."""
 
-    classes: tuple[int, ...]
-    probabilities: tuple[float, ...]
+    classes: tuple[NonNegativeInt, ...]
+    probabilities: tuple[Share, ...]
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if len(self.classes) != len(self.probabilities):
+            raise ValueError(f"expected {len(self.classes)} probabilities, got {len(self.probabilities)}")
+        return self
 
 
 class Machine(Record):
@@ -116,10 +135,10 @@ class Result(Record):
     """All that is kept of a finished run, beside its weights."""
 
     run: Run
-    epochs: tuple[Epoch, ...]
+    epochs: Annotated[tuple[Epoch, ...], Field(min_length=1)]
     losses: tuple[LossPoint, ...]
     confusion: tuple[
-        tuple[int, int, int], ...
+        tuple[NonNegativeInt, NonNegativeInt, PositiveInt], ...
     ]  # (target, predicted, count) of the last epoch's test, counts above zero
     guesses: tuple[Guess, ...]  # one for each sample of the data card, in its order
     parameters: int
@@ -137,7 +156,7 @@ class Result(Record):
 class Sample(Record):
     """A test image that the report shows."""
 
-    target: int
+    target: NonNegativeInt
     png: str  # base64
 
 
@@ -155,6 +174,23 @@ class DataCard(Record):
     train_counts: tuple[int, ...]  # images a class
     test_counts: tuple[int, ...]
     samples: tuple[Sample, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        classes = len(self.class_names)
+        if classes < 2:
+            raise ValueError(f"expected at least 2 classes, got {classes}")
+        for name in ("train_counts", "test_counts", "group_of_class"):
+            values = getattr(self, name)
+            if values is not None and (len(values) != classes or min(values) < 0):
+                raise ValueError(f"expected a number for each of {classes} classes in {name}")
+        if (self.group_names is None) != (self.group_of_class is None):
+            raise ValueError("expected group_names and group_of_class together")
+        if self.group_of_class is not None and max(self.group_of_class) >= len(self.group_names or ()):
+            raise ValueError("expected a group name for every group in group_of_class")
+        if any(sample.target >= classes for sample in self.samples):
+            raise ValueError("expected a class name for every sample's target")
+        return self
 
 
 class Published(Record):

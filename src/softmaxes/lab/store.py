@@ -35,7 +35,7 @@ class Store:
         return self.directory / "runs" / f"{run.key}.safetensors"
 
     def tensors(self) -> Path:
-        """The data set in a form that all processes map; it is removed when the runs are done."""
+        """The data set, for the processes that train; it is removed when the runs are done."""
         return self.directory / "data.safetensors"
 
     @contextmanager
@@ -52,6 +52,8 @@ class Store:
         except OSError as error:
             raise InputError(f"{self.directory}: expected a folder to write to, got {error.strerror}.") from None
         try:
+            for part in self.directory.glob("**/.*.part"):  # of a writer that was killed
+                part.unlink()
             yield
         finally:
             lock.release()
@@ -60,6 +62,10 @@ class Store:
         """Write what is compared, and on what."""
         self._write("data.json", card)
         self._write("study.json", study)
+
+    def has_study(self) -> bool:
+        """Whether a comparison has been written here."""
+        return (self.directory / "study.json").exists()
 
     def study(self) -> Study:
         """Read what is compared; an error says where there is nothing."""
@@ -88,7 +94,7 @@ class Store:
         return [result for run in study.runs if (result := self.result(run)) is not None]
 
     def _write(self, name: str, record: Record) -> None:
-        fields = record.model_dump(mode="json").items()  # a line each, so that versions can be compared
+        fields = json.loads(record.model_dump_json()).items()  # a line each, so that versions can be compared
         lines = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields)
         text = "{\n" + ",\n".join(lines) + "\n}\n"
         write_whole(self.directory / name, lambda path: path.write_text(text, encoding="utf-8"))
@@ -97,7 +103,7 @@ class Store:
         path = self.directory / name
         try:
             return kind.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise InputError(
                 f"{path}: expected the folder of a comparison, made by `softmaxes compare --out`, got none."
             ) from None
@@ -118,6 +124,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

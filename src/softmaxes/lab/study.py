@@ -4,21 +4,26 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import traceback
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from safetensors.torch import save_file
 
 from softmaxes.lab import InputError
 from softmaxes.lab.data import Data
 from softmaxes.lab.run import DataCard, Epoch, Result, Run, Study
-from softmaxes.lab.store import Store, write_whole
+from softmaxes.lab.store import Store
+from softmaxes.lab.train import Progress as Step
+from softmaxes.lab.train import build, lay_out, train
 
 
 def execute(study: Study, data: Data, store: Store, jobs: int, device: str, console: Console) -> list[Result]:
@@ -27,7 +32,7 @@ def execute(study: Study, data: Data, store: Store, jobs: int, device: str, cons
     Args:
         study: the runs.
         data: what they are trained on.
-        store: holds and takes the results.
+        store: holds and takes the results; the caller has its lock.
         jobs: how many runs at a time, each with one thread.
         device: ``cpu`` or ``cuda``.
         console: shows a bar for each running run and one for all; lines where it is not a terminal.
@@ -36,41 +41,40 @@ def execute(study: Study, data: Data, store: Store, jobs: int, device: str, cons
         The results of all runs, in the study's order.
 
     Raises:
-        InputError: a run failed; the message has the runs and why. The others are stored. Or another comparison is
-            writing into the same folder.
+        InputError: a head or the network does not fit the data; or a run failed: the message has the runs and why,
+            the others are stored.
         KeyboardInterrupt: stopped by the user; nothing is lost but the epochs in hand.
     """
-    with store.lock():
-        card = data.card()
-        store.save_study(study, card)
-        waiting = deque(run for run in study.runs if store.result(run) is None)
+    card = data.card()
+    for setting in dict.fromkeys(run.setting for run in study.runs):
         try:
-            if waiting:
-                tensors = {
-                    "train_images": data.train_images,
-                    "train_labels": data.train_labels,
-                    "test_images": data.test_images,
-                    "test_labels": data.test_labels,
-                    "samples": data.samples(),
-                }
-                write_whole(store.tensors(), lambda part: save_file(tensors, part))
-                with _Display(study, waiting, len(data.train_labels), console) as display:
-                    _run_all(waiting, card, store, min(jobs, len(waiting)), device, display)
-        finally:
-            store.tensors().unlink(missing_ok=True)
-        return store.results(study)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            build(setting, card, data.train_images[:1])
+        except (ValueError, RuntimeError) as error:  # images too small, no groups, no memory
+            raise InputError(str(error)) from None
+    if not store.has_study():
+        store.save_study(study, card)
+    waiting = deque(run for run in study.runs if store.result(run) is None)
+    try:
+        if waiting:
+            lay_out(data, store)
+            with _Display(study, waiting, len(data.train_labels), console) as display:
+                _run_all(waiting, card, store, min(jobs, len(waiting)), device, display)
+    finally:
+        store.tensors().unlink(missing_ok=True)
+        if store.results(study):  # until then the folder keeps what was there before
+            store.save_study(study, card)
+    return store.results(study)
 
 
 def _run_all(waiting: deque[Run], card: DataCard, store: Store, jobs: int, device: str, display: "_Display") -> None:
     # A forked server has torch imported already, and a fresh process a run keeps their peak memory apart.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context: Any = multiprocessing.get_context(method)
-    context.set_forkserver_preload(["softmaxes.lab.train"])
+    if method == "forkserver":
+        context.set_forkserver_preload(["softmaxes.lab.study"])
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the server inherits: Ctrl-C is for the parent
+        forkserver.ensure_running()
+        signal.signal(signal.SIGINT, handler)
     running: dict[Connection, tuple[BaseProcess, Run]] = {}
     failures: list[str] = []
     try:
@@ -79,9 +83,10 @@ def _run_all(waiting: deque[Run], card: DataCard, store: Store, jobs: int, devic
                 run = waiting.popleft()
                 receiver, sender = context.Pipe(duplex=False)
                 process = context.Process(target=_work, args=(run, card, store, device, jobs, sender), daemon=True)
-                process.start()
+                with _uninterrupted():
+                    process.start()
+                    running[receiver] = process, run
                 sender.close()
-                running[receiver] = process, run
                 display.start(run)
             for receiver in cast(list[Connection], wait(list(running))):
                 process, run = running[receiver]
@@ -106,17 +111,22 @@ def _run_all(waiting: deque[Run], card: DataCard, store: Store, jobs: int, devic
         raise InputError("expected every run to end, got " + "; ".join(failures))
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until a process is started and known, so that none is left behind."""
+    pressed = []
+    handler = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if pressed:
+        raise KeyboardInterrupt
+
+
 def _work(run: Run, card: DataCard, store: Store, device: str, jobs: int, sender: Connection) -> None:
     """One run, in a process of its own. When nobody listens any more it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-
-    import time
-
-    import torch
-
-    from softmaxes.lab.train import Progress as Step
-    from softmaxes.lab.train import train
-
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     told = 0.0
 
@@ -128,14 +138,17 @@ def _work(run: Run, card: DataCard, store: Store, device: str, jobs: int, sender
             sender.send((step.step, step.epoch))
 
     try:
-        train(run, card, store, device, jobs, watch)
+        try:
+            train(run, card, store, device, jobs, watch)
+        except BrokenPipeError:
+            raise
+        except InputError as error:
+            sender.send(str(error))
+        except Exception as error:  # what went wrong in one run must not take the others along
+            traceback.print_exc(file=sys.stderr)
+            sender.send(f"{type(error).__name__}: {error}")
     except BrokenPipeError:
         os._exit(1)
-    except InputError as error:
-        sender.send(str(error))
-    except Exception as error:  # what went wrong in one run must not take the others along
-        traceback.print_exc(file=sys.stderr)
-        sender.send(f"{type(error).__name__}: {error}")
 
 
 class _Display:

@@ -4,23 +4,24 @@ import copy
 import hashlib
 import math
 import os
-import pickle
 import platform
 import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from pickle import UnpicklingError  # the name alone: nothing is unpickled here
 from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
 from softmaxes import Head, metrics
 from softmaxes.lab import InputError
 from softmaxes.lab.backbones import TinyVGG
+from softmaxes.lab.data import Data
 from softmaxes.lab.heads import HEADS
 from softmaxes.lab.run import DataCard, Epoch, Guess, LossPoint, Machine, Result, Run, Scores
 from softmaxes.lab.store import Store, write_whole
@@ -82,6 +83,18 @@ def build(run: Run, card: DataCard, train_images: Tensor) -> Classifier:
     return classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
+def lay_out(data: Data, store: Store) -> None:
+    """Put a data set where `train` reads it, pixels with their channels last, as the convolutions take them."""
+    tensors = {
+        "train_images": data.train_images.permute(0, 2, 3, 1).contiguous(),
+        "train_labels": data.train_labels,
+        "test_images": data.test_images.permute(0, 2, 3, 1).contiguous(),
+        "test_labels": data.test_labels,
+        "samples": data.samples(),
+    }
+    write_whole(store.tensors(), lambda part: save_file(tensors, part))
+
+
 def order(run: Run, epoch: int, examples: int) -> Tensor:
     """The order of the training examples in an epoch. It depends on the seed and never on the head."""
     return torch.randperm(examples, generator=torch.Generator().manual_seed(stream(run.seed, "order", epoch)))
@@ -116,25 +129,22 @@ def train(
     """
     fabric = Fabric(accelerator=device, devices=1, precision=run.precision)
     tensors = load_file(store.tensors())
-    classifier = build(run, card, tensors["train_images"])
+    classifier = build(run, card, tensors["train_images"].permute(0, 3, 1, 2))
     optimiser = torch.optim.SGD(
         classifier.parameters(), lr=run.lr, momentum=run.momentum, weight_decay=run.weight_decay
     )
     model, optimiser = fabric.setup(classifier, optimiser)
     model.mark_forward_method("log_prob")
-    images = tensors["train_images"].to(fabric.device, memory_format=torch.channels_last)
+    images = tensors["train_images"].permute(0, 3, 1, 2).to(fabric.device)  # channels last in memory
     labels = tensors["train_labels"].to(fabric.device)
-    test_images = tensors["test_images"].to(fabric.device, memory_format=torch.channels_last)
+    test_images = tensors["test_images"].permute(0, 3, 1, 2).to(fabric.device)
     test_labels = tensors["test_labels"].to(fabric.device)
 
     epochs: list[Epoch] = []
     losses: list[LossPoint] = []
     window = torch.zeros((), dtype=torch.float64, device=fabric.device)  # sum of the losses since the last LossPoint
     if (path := store.checkpoint(run)).exists():
-        saved = _load_checkpoint(fabric, path, {"model": model, "optimiser": optimiser})
-        epochs = [Epoch.model_validate_json(text) for text in saved["epochs"]]
-        losses = [LossPoint.model_validate_json(text) for text in saved["losses"]]
-        window = saved["window"].to(fabric.device)
+        epochs, losses, window = _load_checkpoint(fabric, path, {"model": model, "optimiser": optimiser})
     steps_per_epoch = math.ceil(len(labels) / run.batch_size)
     step = len(epochs) * steps_per_epoch
     _warm_up(fabric, model, images[: run.batch_size], labels[: run.batch_size])
@@ -162,8 +172,8 @@ def train(
         trained = _now(fabric)
         train_loss = total.item() / len(labels)
         scores = None
-        if math.isfinite(train_loss) and all(bool(p.isfinite().all()) for p in model.parameters()):
-            judged = _judge(model, test_images, test_labels)
+        judged = _judge(model, test_images, test_labels) if math.isfinite(train_loss) else None
+        if judged is not None:
             scores = score(judged, len(card.class_names))
             confused = metrics.confusion(judged, len(card.class_names)).cpu()
         epoch = Epoch(
@@ -183,7 +193,8 @@ def train(
                 "optimiser": optimiser,
                 "epochs": [epoch.model_dump_json() for epoch in epochs],
                 "losses": [loss.model_dump_json() for loss in losses],
-                "window": window,
+                "window": window.item(),
+                "device": fabric.device.type,
             }
             write_whole(path, lambda part: fabric.save(part, state))  # noqa: B023
 
@@ -239,10 +250,16 @@ def machine(device: torch.device, jobs: int) -> Machine:
 
 
 @torch.no_grad()
-def _judge(model: Any, images: Tensor, labels: Tensor) -> metrics.Judged:
+def _judge(model: Any, images: Tensor, labels: Tensor) -> metrics.Judged | None:
+    """What the scores need of the test set, or none where the head says something that is no number."""
     model.eval()
-    parts = zip(torch.split(images, TEST_BATCH), torch.split(labels, TEST_BATCH), strict=True)
-    return metrics.join([metrics.judge(model.log_prob(image), label) for image, label in parts])
+    parts = []
+    for image, label in zip(torch.split(images, TEST_BATCH), torch.split(labels, TEST_BATCH), strict=True):
+        log_prob = model.log_prob(image)
+        if bool(log_prob.isnan().any()):
+            return None
+        parts.append(metrics.judge(log_prob, label))
+    return metrics.join(parts)
 
 
 @torch.no_grad()
@@ -263,14 +280,33 @@ def _warm_up(fabric: Fabric, model: Any, images: Tensor, labels: Tensor) -> None
         fabric.backward(twin(images, labels).mean())
 
 
-def _load_checkpoint(fabric: Fabric, path: Path, state: dict[str, Any]) -> dict[str, Any]:
+def _load_checkpoint(fabric: Fabric, path: Path, state: dict[str, Any]) -> tuple[list[Epoch], list[LossPoint], Tensor]:
     try:
-        return fabric.load(path, state, weights_only=True)
-    except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        rest = fabric.load(path, state, weights_only=True)
+        epochs = [Epoch.model_validate_json(text) for text in rest["epochs"]]
+        losses = [LossPoint.model_validate_json(text) for text in rest["losses"]]
+        window = torch.tensor(rest["window"], dtype=torch.float64, device=fabric.device)
+        device = rest["device"]
+    except (
+        RuntimeError,
+        OSError,
+        EOFError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        UnpicklingError,
+    ) as error:
         raise InputError(
             f"{path}: expected a whole checkpoint of tensors and numbers, got a file that does not load as one "
             f"({type(error).__name__}); delete it to start the run anew."
         ) from None
+    if device != fabric.device.type:
+        raise InputError(
+            f"{path}: expected to go on with --device {device}, on which the run began, got {fabric.device.type}; "
+            "delete it to start the run anew."
+        )
+    return epochs, losses, window
 
 
 def _now(fabric: Fabric) -> float:

@@ -37,19 +37,21 @@ class Tree:
         Tree(num_classes=3, num_nodes=5, depth=2, arity=2)
     """
 
+    parent: Tensor
+    num_nodes: int
+    num_classes: int
+    root: int
+    depth: int
+    arity: int
+
     def __init__(self, parent: Tensor | Sequence[int]) -> None:
-        parent = torch.as_tensor(parent)
-        if parent.is_floating_point() or parent.is_complex() or parent.dtype == torch.bool or parent.dim() != 1:
-            raise TypeError(
-                "Tree: expected parent as a sequence of ints, one a node, "
-                f"got {parent.dtype} of shape {tuple(parent.shape)}."
-            )
-        self.parent = parent.to(dtype=torch.int64, device="cpu", copy=True)
-        self.num_nodes = len(self.parent)
+        own = self.__dict__  # past the guard against changes
+        own["parent"] = _integers("parent", "one a node", parent)
+        own["num_nodes"] = len(self.parent)
         roots = (self.parent == -1).nonzero().flatten()
         if len(roots) != 1:
             raise ValueError(f"Tree: expected one root, a node whose parent is -1, got {len(roots)}.")
-        self.root = int(roots)
+        own["root"] = int(roots)
         wrong = ((self.parent < -1) | (self.parent >= self.num_nodes)).nonzero().flatten()
         if len(wrong) > 0:
             node = int(wrong[0])
@@ -57,7 +59,7 @@ class Tree:
                 f"Tree: expected parents in 0..{self.num_nodes - 1}, got {int(self.parent[node])} for node {node}."
             )
         inner = self.num_children > 0
-        self.num_classes = int((~inner).sum())
+        own["num_classes"] = int((~inner).sum())
         if self.num_classes < 2:
             raise ValueError(f"Tree: expected at least 2 leaves, got {self.num_classes}.")
         if bool(inner[: self.num_classes].any()):
@@ -69,8 +71,8 @@ class Tree:
         lost = (self.node_depth < 0).nonzero().flatten()
         if len(lost) > 0:
             raise ValueError(f"Tree: expected every node to descend from the root, got node {int(lost[0])} in a cycle.")
-        self.depth = int(self.node_depth.max())
-        self.arity = int(self.num_children.max())
+        own["depth"] = int(self.node_depth.max())
+        own["arity"] = int(self.num_children.max())
 
     @classmethod
     def balanced(cls, num_classes: int, arity: int = 2) -> "Tree":
@@ -87,6 +89,7 @@ class Tree:
             The tree.
 
         Raises:
+            TypeError: an argument is not an int.
             ValueError: an argument is out of range.
 
         Example:
@@ -94,10 +97,11 @@ class Tree:
             >>> Tree.balanced(100)
             Tree(num_classes=100, num_nodes=202, depth=7, arity=2)
         """
-        if num_classes < 2:
-            raise ValueError(f"Tree: expected num_classes to be at least 2, got {num_classes}.")
-        if arity < 2:
-            raise ValueError(f"Tree: expected arity to be at least 2, got {arity}.")
+        for name, value in (("num_classes", num_classes), ("arity", arity)):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"Tree: expected {name} to be an int, got {value!r}.")
+            if value < 2:
+                raise ValueError(f"Tree: expected {name} to be at least 2, got {value}.")
         widths = [num_classes]  # nodes of each level, from the leaves up
         while widths[-1] > 1:
             widths.append(-(-widths[-1] // arity))
@@ -121,6 +125,7 @@ class Tree:
             The tree; its inner nodes are the root, C, and the groups in the order of their numbers, C + 1 on.
 
         Raises:
+            TypeError: `group_of_class` is not of integers.
             ValueError: there are fewer than 2 classes.
 
         Example:
@@ -128,7 +133,7 @@ class Tree:
             >>> Tree.from_groups([0, 0, 1, 1, 1])
             Tree(num_classes=5, num_nodes=8, depth=2, arity=3)
         """
-        groups = torch.as_tensor(group_of_class)
+        groups = _integers("group_of_class", "one a class", group_of_class)
         distinct, index = torch.unique(groups, return_inverse=True)
         root = len(groups)
         return cls(torch.cat([root + 1 + index, torch.tensor([-1]), torch.full((len(distinct),), root)]))
@@ -203,6 +208,9 @@ class Tree:
             numbers[nodes] = self.arity * numbers[self.parent[nodes]] + 1 + self.child_index[nodes]
         return numbers
 
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"Tree: expected no change, got {name} = {value!r}; make another tree.")
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Tree) and torch.equal(self.parent, other.parent)
 
@@ -219,3 +227,13 @@ class Tree:
         return (
             f"Tree(num_classes={self.num_classes}, num_nodes={self.num_nodes}, depth={self.depth}, arity={self.arity})"
         )
+
+
+def _integers(name: str, what: str, values: Tensor | Sequence[int]) -> Tensor:
+    """A copy as an int64 tensor on the CPU."""
+    tensor = torch.as_tensor(values)
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool or tensor.dim() != 1:
+        raise TypeError(
+            f"Tree: expected {name} as a sequence of ints, {what}, got {tensor.dtype} of shape {tuple(tensor.shape)}."
+        )
+    return tensor.to(dtype=torch.int64, device="cpu", copy=True)

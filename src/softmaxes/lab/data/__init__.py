@@ -94,8 +94,9 @@ class Data:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits over every image, label and class name: data sets that differ have other ones."""
-        digest = hashlib.sha256("\n".join(self.class_names).encode())
+        """Sixteen hexadecimal digits over all images, labels, names and groups: other data have other ones."""
+        names = [*self.class_names, "", *(self.group_names or ()), "", *map(str, self.group_of_class or ())]
+        digest = hashlib.sha256("\n".join(names).encode())
         for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(repr(tuple(tensor.shape)).encode())
             digest.update(tensor.contiguous().numpy().data)
@@ -182,6 +183,11 @@ def load(name: str, data_dir: Path | None = None, image_size: int = 32) -> Data:
     raise InputError(
         f"--data: expected glyphs, glyphs:CLASSES, cifar10, cifar100, or a folder with images, got {name}."
     )
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cache_dir() -> Path:

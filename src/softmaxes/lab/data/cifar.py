@@ -25,6 +25,7 @@ Integers = npt.NDArray[np.int64]
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
+LARGEST_FILE = 2**30  # bytes of a file in an archive: the largest official one has 155 MB
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
 
 
@@ -262,6 +263,10 @@ def _read_archive(path: Path, wanted: set[str]) -> dict[str, dict[str, bytes]]:
             for member in archive:
                 folder, _, file = member.name.rpartition("/")
                 if file in wanted and member.isfile() and not member.issparse():
+                    if member.size > LARGEST_FILE:
+                        raise InputError(
+                            f"{path}/{member.name}: expected at most {LARGEST_FILE} bytes, got {member.size}."
+                        )
                     content = archive.extractfile(member)
                     if content is not None:
                         place = f"{path}/{folder}".rstrip("/")

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from softmaxes.lab import InputError
-from softmaxes.lab.data import Data
+from softmaxes.lab.data import Data, usable_cores
 
 TEST_FOLDERS = ("test", "val", "valid", "validation")
 IN_PROCESS_LIMIT = 2000  # up to so many images, starting other processes takes longer than it saves
@@ -212,8 +212,7 @@ def _decode_all(files: Sequence[Path], image_size: int, jobs: int | None) -> tup
     images = np.zeros((len(files), 3, image_size, image_size), dtype=np.uint8)
     reasons = {}
     if jobs is None:
-        jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        jobs = jobs if len(files) > IN_PROCESS_LIMIT else 1
+        jobs = usable_cores() if len(files) > IN_PROCESS_LIMIT else 1
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("Reading images", total=len(files))

@@ -8,7 +8,6 @@ same versions of Pillow, FreeType and matplotlib draw the same bytes on every ma
 
 import hashlib
 import multiprocessing
-import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -32,7 +31,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from softmaxes.lab import InputError
-from softmaxes.lab.data import Data, cache_dir
+from softmaxes.lab.data import Data, cache_dir, usable_cores
+from softmaxes.lab.store import write_whole
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -274,7 +274,7 @@ def _draw_all(
     """Training and test images, class after class."""
     if jobs is None:
         little = len(characters) * (train_per_class + test_per_class) < 5000
-        jobs = 1 if little else _usable_cores()
+        jobs = 1 if little else usable_cores()
     train = np.empty((len(characters), train_per_class, 3, SIDE, SIDE), dtype=np.uint8)
     test = np.empty((len(characters), test_per_class, 3, SIDE, SIDE), dtype=np.uint8)
     draw_class = partial(_draw_class, train_per_class=train_per_class, test_per_class=test_per_class, seed=seed)
@@ -291,10 +291,6 @@ def _draw_all(
         for label, (train_images, test_images) in enumerate(drawn):
             train[label], test[label] = train_images, test_images
     return torch.from_numpy(train).flatten(0, 1), torch.from_numpy(test).flatten(0, 1)
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # The cache
@@ -322,10 +318,5 @@ def _read(path: Path) -> tuple[list[str], Tensor, Tensor] | None:
 
 
 def _write(path: Path, characters: Sequence[str], train: Tensor, test: Tensor) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        metadata = {"characters": "".join(characters), "sha256": _digest(characters, train, test)}
-        save_file({"train": train, "test": test}, part, metadata)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    metadata = {"characters": "".join(characters), "sha256": _digest(characters, train, test)}
+    write_whole(path, lambda part: save_file({"train": train, "test": test}, part, metadata))

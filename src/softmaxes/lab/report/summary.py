@@ -483,6 +483,12 @@ def summarise(study: Study, card: DataCard, results: Sequence[Result]) -> Summar
                 f"report: expected results of the runs in study {study.name!r}, "
                 f"got run {run.key} ({run.head}, seed {run.seed}), which is not one of them."
             )
+        classes = [index for guess in result.guesses for index in guess.classes]
+        classes += [index for true, predicted, _ in result.confusion for index in (true, predicted)]
+        if max(classes, default=0) >= len(card.class_names):
+            raise InputError(
+                f"report: expected classes in 0..{len(card.class_names) - 1}, got {max(classes)} in run {run.key}."
+            )
         by_setting[run.setting][run.seed] = result
     if not results:
         raise InputError(f"report: expected at least one finished run of study {study.name!r}, got none.")

@@ -44,7 +44,7 @@ def render(summary: Summary) -> str:
 
 
 def markdown(summary: Summary) -> str:
-    """The table as Markdown: mean and half a 95 % interval over seeds, the best mean of a column in bold."""
+    """The table as Markdown: means, half a 95 % interval over seeds; the best in bold, ≈ what is level with it."""
     shown = [measure for measure in MEASURES if measure.key in SHOWN]
     titles = [f"{measure.name}{', %' if measure.percent else ''}" for measure in shown]
     rows = [["head", *titles, "s/epoch", "parameters", "runs"]]
@@ -52,7 +52,7 @@ def markdown(summary: Summary) -> str:
         cells = [f"`{row.label}`"]
         for measure in shown:
             text = with_interval(row.scores[measure.key], measure) if row.finished else "–"
-            cells.append(f"**{text}**" if row.marks[measure.key] == "best" else text)
+            cells.append({"best": f"**{text}**", "level": f"≈ {text}", "": text}[row.marks[measure.key]])
         cells.append("–" if row.epoch_seconds is None else seconds(row.epoch_seconds.median))
         cells.append("–" if row.parameters is None else compact(row.parameters))
         rows.append([*cells, status(row)])

@@ -37,8 +37,8 @@ def study(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:
     """
     runs = tuple(
         Run(head=head, seed=seed, data=card.name, fingerprint=card.fingerprint, **(SETTING | own | dict(changes)))
-        for head, own in HEADS.items()
         for seed in range(seeds)
+        for head, own in HEADS.items()
     )
     same_data = card.name == "cifar100"
     return Study(
