@@ -490,9 +490,7 @@ def test_other_data_is_named_after_its_file(tmp_path, file, name):
     mode = "w" if file.endswith(".tar") else "w:gz"
     data = load_cifar("cifar100", write_archive(tmp_path / file, binary_files(), "cifar-100-binary", mode))
     assert data.name == name
-    assert data.description == (
-        f"{name}: 4 classes in 2 groups, 12 training and 8 test images of 32x32 pixels in colour."
-    )
+    assert data.description == "Colour images in the layout of CIFAR-100."
 
 
 def test_other_data_in_a_folder_is_named_after_the_folder_given(tmp_path, monkeypatch):

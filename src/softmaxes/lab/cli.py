@@ -9,6 +9,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from softmaxes import __version__
 from softmaxes.lab import InputError
@@ -184,7 +185,7 @@ def show_data(
     card = loaded.card()
     counts = {"train": card.train_counts, "test": card.test_counts}
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]{card.name}[/bold]: {card.description}", markup=True)
+    console.print(Text.assemble((card.name, "bold"), f": {card.description}"))
     for part, of_class in counts.items():
         console.print(f"{part}: {sum(of_class):,} images, {min(of_class):,} to {max(of_class):,} a class")
     groups = "no groups" if card.group_names is None else f"{len(card.group_names):,} groups"

@@ -50,6 +50,7 @@ class Layout:
 class Official:
     """What is known of the official data, to tell it from other data in its layout."""
 
+    title: str
     address: str
     checksum: str
     layouts: tuple[Layout, ...]
@@ -64,6 +65,7 @@ _BATCHES = tuple(f"data_batch_{batch}" for batch in range(1, 6))
 
 OFFICIAL = {
     "cifar10": Official(
+        title="CIFAR-10",
         address="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
         checksum="md5:c58f30108f718f92721af3b95e74349a",
         layouts=(
@@ -84,6 +86,7 @@ OFFICIAL = {
         images_per_pickle=dict.fromkeys((*_BATCHES, "test_batch"), 10_000),
     ),
     "cifar100": Official(
+        title="CIFAR-100",
         address="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
         checksum="md5:eb9058c3a382ffc7106e4002c42a8d85",
         layouts=(
@@ -169,13 +172,9 @@ def load_cifar(name: Literal["cifar10", "cifar100"], data_dir: Path | None = Non
         and bool((test_counts == official.test_per_class).all())
     )
     title = name if is_official else _unofficial_name(name, path)
-    groups = f" in {len(group_names)} groups" if official.grouped else ""
     return Data(
         name=title,
-        description=(
-            f"{title}: {len(class_names)} classes{groups}, {len(train.labels):,} training and {len(test.labels):,} "
-            f"test images of {SIDE}x{SIDE} pixels in colour."
-        ),
+        description=f"Colour images{'' if is_official else ' in the layout'} of {official.title}.",
         source=source,
         train_images=torch.from_numpy(train.images.reshape(-1, 3, SIDE, SIDE)),
         train_labels=torch.from_numpy(train.labels),

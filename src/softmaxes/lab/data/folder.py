@@ -92,12 +92,10 @@ def load_folder(
 
     group_names = sorted({name.partition("/")[0] for name in class_names}) if grouped else None
     title = data_dir.resolve().name or "images"
-    groups = f" in {len(group_names)} groups" if group_names is not None else ""
     return Data(
         name=title,
         description=(
-            f"{title}: {len(class_names)} classes{groups}, {len(train):,} training and {len(test):,} test images from "
-            f"folders, scaled and cropped to {image_size}x{image_size} pixels in colour, {split}."
+            f"Images from folders, scaled and cropped to {image_size}x{image_size} pixels in colour, {split}."
         ),
         source=str(data_dir),
         train_images=torch.from_numpy(images[train]),

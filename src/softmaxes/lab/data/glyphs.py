@@ -140,9 +140,8 @@ def load_glyphs(
     return Data(
         name="glyphs" if num_classes == 100 else f"glyphs:{num_classes}",
         description=(
-            f"{num_classes} characters from {len(group_names)} Unicode blocks, {train_per_class} training and "
-            f"{test_per_class} test images of each in {SIDE}x{SIDE} pixels, drawn with random faces of the DejaVu and "
-            "STIX fonts, sizes, rotations, shears, positions, stroke widths, colours, blur and noise."
+            "Characters grouped by Unicode block, drawn in random faces of the DejaVu and STIX fonts, sizes, "
+            "rotations, shears, positions, stroke widths, colours, blur and noise."
         ),
         source="rendered",
         train_images=train,
