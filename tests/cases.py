@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from softmaxes import GumbelSoftmax, HierarchicalSoftmax, Softmax, Tree
+import softmaxes
+from softmaxes import GumbelSoftmax, Head, HierarchicalSoftmax, Softmax, Tree
 from softmaxes.testing import MakeHead
 
 
@@ -13,6 +14,12 @@ class Case:
     make: MakeHead
     in_features: int = 6
     breaks: Mapping[str, str] = field(default_factory=dict)  # law -> why it is known to be broken
+
+
+def public_heads() -> set[type[Head]]:
+    """Every head that a user can import."""
+    public = {getattr(softmaxes, name) for name in softmaxes.__all__}
+    return {thing for thing in public if isinstance(thing, type) and issubclass(thing, Head)} - {Head}
 
 
 # Class 0 lies right under the root; node 8 has one child; nodes have one, two, three and four children.

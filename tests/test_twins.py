@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-import softmaxes
-from softmaxes import Head
+from cases import public_heads
 from twins import TWINS, Twin
 
 
@@ -27,6 +26,4 @@ def test_twin(twin: Twin, training: bool) -> None:
 
 
 def test_every_public_head_has_a_twin() -> None:
-    public = {getattr(softmaxes, name) for name in softmaxes.__all__}
-    heads = {thing for thing in public if isinstance(thing, type) and issubclass(thing, Head)} - {Head}
-    assert {type(twin(4)[0]) for twin in TWINS} == heads
+    assert {type(twin(4)[0]) for twin in TWINS} == public_heads()

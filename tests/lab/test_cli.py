@@ -259,10 +259,30 @@ def test_a_file_where_a_folder_should_be(folder: Path, tmp_path: Path, capsys: p
         assert errors.count("\n") == 1
 
 
-def test_a_comparison_that_fails_leaves_the_one_before(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError("disk full"), "softmaxes: disk full.\n"),
+        (PermissionError(13, "Permission denied", "/some/file"), "softmaxes: /some/file: Permission denied.\n"),
+        (MemoryError(), "softmaxes: expected enough memory for these data, got too little.\n"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_the_system_refuses_is_said_as_it_is(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same folder with a run that diverges at once in every try, then with the folder taken."""
+    def refuse(*_: object) -> Data:
+        raise error
+
+    monkeypatch.setattr("softmaxes.lab.data.load", refuse)
+    assert main(["data", "glyphs"]) == 2
+    assert capsys.readouterr().err == said
+
+
+def test_a_comparison_that_fails_leaves_the_one_before(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same folder, while another process writes to it, then with a run that cannot go on."""
     out = tmp_path / "out"
     command = ["train", "--data", str(folder), "--image-size", "16", "--epochs", "1", "--out", str(out)]
     assert main(command) == 0
@@ -270,6 +290,13 @@ def test_a_comparison_that_fails_leaves_the_one_before(
     with Store(out).lock():
         assert main([*command, "--seed", "1"]) == 2
     assert "got one that is being written" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != ".lock"} == before
+    (run,) = Store(out).study().runs
+    broken = Store(out).checkpoint(run.model_copy(update={"seed": 1}))
+    broken.write_bytes(b"not a checkpoint")
+    assert main([*command, "--seed", "1"]) == 2
+    assert "expected a whole checkpoint" in capsys.readouterr().err
+    broken.unlink()
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != ".lock"} == before
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from softmaxes import __version__
 from softmaxes.lab import InputError
-from softmaxes.lab.run import Run, Study, Training
+from softmaxes.lab.run import Result, Run, Study, Training
 
 if TYPE_CHECKING:
     from softmaxes.lab.data import Data
@@ -144,7 +144,8 @@ def report(directory: Annotated[Path, Parameter(help="The folder that `compare` 
     from softmaxes.lab.store import Store
 
     store = Store(directory)
-    _report(store, store.study())
+    study = store.study()
+    _report(store, study, store.results(study))
     return 0
 
 
@@ -212,10 +213,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, CycloptsError, ValidationError) as error:
         errors.print(f"softmaxes: {_printable(_one_line(error))}")
         return 2
-    except (OSError, MemoryError) as error:
-        place = getattr(error, "filename", None) or "softmaxes"
-        reason = getattr(error, "strerror", None) or "not enough memory"
-        errors.print(f"softmaxes: {_printable(f'{place}: {reason}')}.")
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        errors.print(f"softmaxes: {_printable(place + (error.strerror or _one_line(error)))}.")
+        return 2
+    except MemoryError:
+        errors.print("softmaxes: expected enough memory for these data, got too little.")
         return 2
     except KeyboardInterrupt:
         errors.print("softmaxes: stopped; the same command goes on from the last whole epoch of each run.")
@@ -276,7 +279,7 @@ def _load(name: str, data_dir: Path | None, image_size: int) -> "Data":
     return load(name, data_dir, image_size)
 
 
-def _comparison(data: "Data", heads: Sequence[str], seeds: Sequence[int] | range, changes: dict[str, Any]) -> Study:
+def _comparison(data: "Data", heads: Sequence[str], seeds: Sequence[int], changes: dict[str, Any]) -> Study:
     runs = tuple(
         Run(head=head, seed=seed, data=data.name, fingerprint=data.fingerprint, **changes)
         for seed in seeds  # seed by seed, so that a head does not have the machine to itself, and a cut shows all
@@ -309,15 +312,15 @@ def _execute(study: Study, data: "Data", out: Path, jobs: int | None, device: st
         try:
             execute(study, data, store, jobs, device, Console(stderr=True))
         finally:
-            if store.results(study):
-                _report(store, study)
+            if results := store.results(study):
+                _report(store, study, results)
     return 0
 
 
-def _report(store: "Store", study: Study) -> None:
+def _report(store: "Store", study: Study, results: Sequence[Result]) -> None:
     from softmaxes.lab.report import print_table, write_report
 
-    card, results = store.card(), store.results(study)
+    card = store.card()
     console = Console()
     print_table(study, card, results, console)
     page = write_report(study, card, results, store.directory)

@@ -56,6 +56,10 @@ class Training(Record):
         Field(description="Arithmetic of the training step, in Lightning Fabric's words."),
     ] = "32-true"
 
+    def steps_per_epoch(self, examples: int) -> int:
+        """Batches of an epoch, the last of them perhaps smaller."""
+        return -(-examples // self.batch_size)
+
 
 class Run(Training):
     """One training: a head, a seed, a data set and a setting. Its JSON is its configuration file."""

@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -130,33 +130,34 @@ def _work(run: Run, card: DataCard, store: Store, device: str, jobs: int, sender
     torch.set_num_threads(1)
     told = 0.0
 
-    def watch(step: Step) -> None:
+    def tell(message: str | tuple[int, Epoch | None]) -> None:
+        try:
+            sender.send(message)
+        except BrokenPipeError:
+            os._exit(1)
+
+    def watch(progress: Step) -> None:
         nonlocal told
         now = time.monotonic()
-        if step.epoch is not None or now - told > 0.2:
+        if progress.epoch is not None or now - told > 0.2:
             told = now
-            sender.send((step.step, step.epoch))
+            tell((progress.step, progress.epoch))
 
     try:
-        try:
-            train(run, card, store, device, jobs, watch)
-        except BrokenPipeError:
-            raise
-        except InputError as error:
-            sender.send(str(error))
-        except Exception as error:  # what went wrong in one run must not take the others along
-            traceback.print_exc(file=sys.stderr)
-            sender.send(f"{type(error).__name__}: {error}")
-    except BrokenPipeError:
-        os._exit(1)
+        train(run, card, store, device, jobs, watch)
+    except InputError as error:
+        tell(str(error))
+    except Exception as error:  # what went wrong in one run must not take the others along
+        traceback.print_exc(file=sys.stderr)
+        tell(f"{type(error).__name__}: {error}")
 
 
 class _Display:
     """Bars on a terminal: one a running run, one for all with the time left. Elsewhere a line an epoch."""
 
-    def __init__(self, study: Study, waiting: Sequence[Run] | deque[Run], examples: int, console: Console) -> None:
+    def __init__(self, study: Study, waiting: Collection[Run], examples: int, console: Console) -> None:
         self.console = console
-        self.steps = {run.key: run.epochs * -(-examples // run.batch_size) for run in waiting}
+        self.steps = {run.key: run.epochs * run.steps_per_epoch(examples) for run in waiting}
         self.done = dict.fromkeys(self.steps, 0)
         self.bars: dict[str, TaskID] = {}
         self.progress = Progress(

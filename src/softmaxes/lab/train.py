@@ -33,7 +33,6 @@ TEST_BATCH = 500  # images
 class Progress(NamedTuple):
     """What a running training tells those who watch it."""
 
-    run: str  # its key
     step: int  # batches so far, over all epochs
     epoch: Epoch | None = None  # the epoch that has just been tested, if one has
 
@@ -145,7 +144,7 @@ def train(
     window = torch.zeros((), dtype=torch.float64, device=fabric.device)  # sum of the losses since the last LossPoint
     if (path := store.checkpoint(run)).exists():
         epochs, losses, window = _load_checkpoint(fabric, path, {"model": model, "optimiser": optimiser})
-    steps_per_epoch = math.ceil(len(labels) / run.batch_size)
+    steps_per_epoch = run.steps_per_epoch(len(labels))
     step = len(epochs) * steps_per_epoch
     _warm_up(fabric, model, images[: run.batch_size], labels[: run.batch_size])
 
@@ -168,7 +167,7 @@ def train(
             if step % LOSS_EVERY == 0:
                 losses.append(LossPoint(step=step, loss=window.item() / LOSS_EVERY))
                 window.zero_()
-            watch(Progress(run.key, step))
+            watch(Progress(step))
         trained = _now(fabric)
         train_loss = total.item() / len(labels)
         scores = None
@@ -184,7 +183,7 @@ def train(
             test_seconds=_now(fabric) - trained,
         )
         epochs.append(epoch)
-        watch(Progress(run.key, step, epoch))
+        watch(Progress(step, epoch))
         if scores is None:
             break
         if number < run.epochs:

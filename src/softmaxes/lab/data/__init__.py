@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from softmaxes.lab import InputError
 from softmaxes.lab.run import DataCard, Sample
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -134,12 +138,17 @@ class Data:
         )
 
 
-def encode_png(image: Tensor) -> bytes:
-    """An image, uint8 (3, height, width), as a PNG file."""
+def picture(image: Tensor) -> "Image.Image":
+    """An image, uint8 (3, height, width), for Pillow."""
     from PIL import Image
 
+    return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+
+
+def encode_png(image: Tensor) -> bytes:
+    """An image, uint8 (3, height, width), as a PNG file."""
     file = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(file, format="PNG", optimize=True)
+    picture(image).save(file, format="PNG", optimize=True)
     return file.getvalue()
 
 
