@@ -4,7 +4,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import softmaxes
-from softmaxes import GumbelSoftmax, Head, HierarchicalSoftmax, Softmax, Tree
+from softmaxes import (
+    NCE,
+    AdaptiveSoftmax,
+    CosineSoftmax,
+    Entmax,
+    ForestSoftmax,
+    GumbelSoftmax,
+    Head,
+    HierarchicalSoftmax,
+    MixtureOfSoftmaxes,
+    NegativeSampling,
+    OneVsRest,
+    SampledSoftmax,
+    Sampler,
+    Softmax,
+    Sparsemax,
+    SphericalSoftmax,
+    TaylorSoftmax,
+    Tree,
+)
 from softmaxes.testing import MakeHead
 
 
@@ -24,6 +43,8 @@ def public_heads() -> set[type[Head]]:
 
 # Class 0 lies right under the root; node 8 has one child; nodes have one, two, three and four children.
 RAGGED = Tree([10, 7, 7, 7, 7, 8, 9, 10, 9, 10, -1])
+# Counts in no order, with a tie; the most frequent class is in the middle.
+COUNTS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8]
 
 CASES = [
     Case("softmax-2", lambda d, **kw: Softmax(d, 2, **kw)),
@@ -54,4 +75,70 @@ CASES = [
         in_features=20,
     ),
     Case("hierarchical-7-ragged", lambda d, **kw: HierarchicalSoftmax(d, RAGGED, **kw)),
+    Case(
+        "gumbel-12-samples",
+        lambda d, **kw: GumbelSoftmax(d, 12, num_samples=3, straight_through=False, **kw),
+    ),
+    Case("hierarchical-12-random", lambda d, **kw: HierarchicalSoftmax(d, Tree.random(12, arity=3, seed=5), **kw)),
+    Case("forest-3-of-one", lambda d, **kw: ForestSoftmax(d, [Tree.balanced(3)], **kw)),
+    Case(
+        "forest-12",
+        lambda d, **kw: ForestSoftmax(d, [Tree.random(12, seed=0), Tree.random(12, arity=4, seed=1)], bias=False, **kw),
+        in_features=20,
+    ),
+    Case("adaptive-2", lambda d, **kw: AdaptiveSoftmax(d, [1, 3], **kw)),
+    Case("adaptive-3", lambda d, **kw: AdaptiveSoftmax(d, [1, 1, 3], cutoffs=[1], div_value=1, **kw), in_features=1),
+    Case(
+        "adaptive-12",
+        lambda d, **kw: AdaptiveSoftmax(d, COUNTS, cutoffs=[3, 7], div_value=1.7, head_bias=True, **kw),
+    ),
+    Case("adaptive-100", lambda d, **kw: AdaptiveSoftmax(d, range(1, 101), cutoffs=[20], **kw), in_features=20),
+    Case("cosine-2", lambda d, **kw: CosineSoftmax(d, 2, **kw)),
+    Case("cosine-3-learned", lambda d, **kw: CosineSoftmax(d, 3, scale=8.0, learn_scale=True, **kw), in_features=20),
+    Case("cosine-12-cosface", lambda d, **kw: CosineSoftmax(d, 12, cosine_margin=0.35, **kw)),
+    Case("cosine-100-arcface", lambda d, **kw: CosineSoftmax(d, 100, angular_margin=0.5, **kw)),
+    Case(
+        "cosine-12-both",
+        lambda d, **kw: CosineSoftmax(d, 12, learn_scale=True, cosine_margin=0.2, angular_margin=0.3, **kw),
+        in_features=20,
+    ),
+    Case("sampled-2", lambda d, **kw: SampledSoftmax(d, Sampler.uniform(2), 1, **kw)),
+    Case("sampled-3", lambda d, **kw: SampledSoftmax(d, Sampler.uniform(3), 7, bias=False, **kw), in_features=1),
+    Case("sampled-12-unigram", lambda d, **kw: SampledSoftmax(d, Sampler.unigram(COUNTS, 0.75), 5, **kw)),
+    Case(
+        "sampled-100-log-uniform",
+        lambda d, **kw: SampledSoftmax(d, Sampler.log_uniform(range(100)), 20, **kw),
+        in_features=20,
+    ),
+    Case("nce-2", lambda d, **kw: NCE(d, Sampler.uniform(2), 3, **kw)),
+    Case("nce-12-unigram", lambda d, **kw: NCE(d, Sampler.unigram(COUNTS), 5, bias=False, **kw), in_features=20),
+    Case("nce-100", lambda d, **kw: NCE(d, Sampler.log_uniform(range(100)), 20, **kw)),
+    Case("negative-3", lambda d, **kw: NegativeSampling(d, Sampler.uniform(3), 3, **kw), in_features=1),
+    Case("negative-12-unigram", lambda d, **kw: NegativeSampling(d, Sampler.unigram(COUNTS, 0.75), 5, **kw)),
+    Case(
+        "negative-100",
+        lambda d, **kw: NegativeSampling(d, Sampler.uniform(100), 20, bias=False, **kw),
+        in_features=20,
+    ),
+    Case("sparsemax-2", lambda d, **kw: Sparsemax(d, 2, **kw)),
+    Case("sparsemax-12", lambda d, **kw: Sparsemax(d, 12, bias=False, **kw), in_features=20),
+    Case("sparsemax-100", lambda d, **kw: Sparsemax(d, 100, **kw)),
+    Case("entmax-2", lambda d, **kw: Entmax(d, 2, **kw)),
+    Case("entmax-3-softmax", lambda d, **kw: Entmax(d, 3, alpha=1.0, bias=False, **kw)),
+    Case("entmax-12-bisected", lambda d, **kw: Entmax(d, 12, alpha=1.3, **kw), in_features=20),
+    Case("entmax-12-beyond-sparsemax", lambda d, **kw: Entmax(d, 12, alpha=3.0, **kw)),
+    Case("entmax-12-learned", lambda d, **kw: Entmax(d, 12, learn_alpha=True, **kw)),
+    Case("entmax-100", lambda d, **kw: Entmax(d, 100, **kw), in_features=20),
+    Case("mixture-2", lambda d, **kw: MixtureOfSoftmaxes(d, 2, num_components=2, **kw)),
+    Case("mixture-12", lambda d, **kw: MixtureOfSoftmaxes(d, 12, num_components=3, bias=False, **kw), in_features=20),
+    Case("mixture-100", lambda d, **kw: MixtureOfSoftmaxes(d, 100, **kw)),
+    Case("one-vs-rest-2", lambda d, **kw: OneVsRest(d, 2, **kw)),
+    Case("one-vs-rest-12", lambda d, **kw: OneVsRest(d, 12, bias=False, **kw), in_features=20),
+    Case("one-vs-rest-100", lambda d, **kw: OneVsRest(d, 100, **kw)),
+    Case("taylor-2", lambda d, **kw: TaylorSoftmax(d, 2, **kw)),
+    Case("taylor-12-order-4", lambda d, **kw: TaylorSoftmax(d, 12, order=4, bias=False, **kw), in_features=20),
+    Case("taylor-100-order-12", lambda d, **kw: TaylorSoftmax(d, 100, order=12, **kw)),
+    Case("spherical-3", lambda d, **kw: SphericalSoftmax(d, 3, **kw), in_features=1),
+    Case("spherical-12", lambda d, **kw: SphericalSoftmax(d, 12, epsilon=0.1, bias=False, **kw), in_features=20),
+    Case("spherical-100", lambda d, **kw: SphericalSoftmax(d, 100, **kw)),
 ]

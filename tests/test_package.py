@@ -8,10 +8,23 @@ import softmaxes
 
 def test_the_public_names() -> None:
     assert sorted(softmaxes.__all__) == [
+        "AdaptiveSoftmax",
+        "CosineSoftmax",
+        "Entmax",
+        "ForestSoftmax",
         "GumbelSoftmax",
         "Head",
         "HierarchicalSoftmax",
+        "MixtureOfSoftmaxes",
+        "NCE",
+        "NegativeSampling",
+        "OneVsRest",
+        "SampledSoftmax",
+        "Sampler",
         "Softmax",
+        "Sparsemax",
+        "SphericalSoftmax",
+        "TaylorSoftmax",
         "Tree",
         "__version__",
     ]

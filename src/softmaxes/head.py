@@ -1,10 +1,13 @@
 """The contract that every softmax keeps: features in, a training loss and a distribution out."""
 
+import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Head(nn.Module, ABC):
@@ -156,11 +159,30 @@ class Head(nn.Module, ABC):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
+    def extra_repr(self) -> str:
+        """The constructor's arguments, which are attributes; one that is a module is shown as a module."""
+        shown = []
+        for name in inspect.signature(type(self)).parameters:
+            value = getattr(self, name, None)
+            if name in ("device", "dtype") or not hasattr(self, name) or isinstance(value, nn.Module):
+                continue
+            if name == "bias":
+                value = value is not None and value is not False
+            shown.append(f"{name}={f'tensor of shape {tuple(value.shape)}' if isinstance(value, Tensor) else value!r}")
+        return ", ".join(shown)
+
     def _at_least(self, what: str, value: int, least: int) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"{type(self).__name__}: expected {what} to be an int, got {value!r}.")
         if value < least:
             raise ValueError(f"{type(self).__name__}: expected {what} to be at least {least}, got {value}.")
+        return value
+
+    def _number(self, what: str, value: float, rule: str, holds: Callable[[float], bool]) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"{type(self).__name__}: expected {what} to be a number, got {value!r}.")
+        if not holds(value):
+            raise ValueError(f"{type(self).__name__}: expected {what} to be {rule}, got {value}.")
         return value
 
     def _check_input(self, input: Tensor) -> None:
@@ -195,6 +217,45 @@ class Head(nn.Module, ABC):
                 )
 
 
+def linear_parameters(
+    rows: int, columns: int, bias: bool, device: torch.device | str | None, dtype: torch.dtype | None
+) -> tuple[nn.Parameter, nn.Parameter | None]:
+    """The weight and bias of a linear layer, (rows, columns) and (rows,) or none, not yet filled."""
+    weight = nn.Parameter(torch.empty(rows, columns, device=device, dtype=dtype))
+    return weight, nn.Parameter(torch.empty(rows, device=device, dtype=dtype)) if bias else None
+
+
+def linear_logits(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The logits of a linear layer, in float32 at least: (N, D), (R, D), (R,) -> (N, R)."""
+    return widen(F.linear(input, weight, bias))
+
+
+def row_logits(input: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None, sparse: bool) -> Tensor:
+    """Logits of chosen rows of a linear layer alone, in float32 at least.
+
+    Args:
+        input: (N, D).
+        rows: rows of each example, (N, L), or rows that all examples share, (K,).
+        weight: (R, D).
+        bias: (R,), or none.
+        sparse: whether the gradients of weight and bias are sparse tensors, as in `torch.nn.Embedding`.
+
+    Returns:
+        (N, L), or (N, K).
+    """
+    chosen = F.embedding(rows, weight, sparse=sparse)  # (N, L, D) or (K, D)
+    logits = F.linear(input, chosen) if rows.dim() == 1 else torch.bmm(chosen, input.unsqueeze(2)).squeeze(2)
+    if bias is not None:
+        logits = logits + torch.gather(bias, 0, rows.flatten(), sparse_grad=sparse).view_as(rows)
+    return widen(logits)
+
+
 def widen(logits: Tensor) -> Tensor:
     """The same numbers in float32 if they came in half precision: what is normalised must be able to sum to one."""
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
+def log_of_sparse(probability: Tensor) -> Tensor:
+    """The logarithm, -inf of zero; there its gradient is zero."""
+    nothing = probability == 0
+    return probability.masked_fill(nothing, 1.0).log().masked_fill(nothing, -torch.inf)

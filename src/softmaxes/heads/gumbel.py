@@ -4,10 +4,9 @@ import math
 from typing import ClassVar, Literal, final, get_args
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from softmaxes.head import Head, widen
+from softmaxes.head import Head, linear_logits, linear_parameters
 
 Noise = Literal["gumbel", "normal"]
 
@@ -40,6 +39,7 @@ class GumbelSoftmax(Head):
         anneal_steps: the temperature falls (or rises) exponentially over so many training steps, then stays. A step is
             one call of the loss in training mode.
         straight_through: whether the forward value is that of a hard sample.
+        num_samples: draws of the noise for each example, S; the loss is the mean over them.
         bias: whether the linear layer has a bias.
         device: where the parameters are made.
         dtype: dtype of the parameters.
@@ -85,6 +85,7 @@ class GumbelSoftmax(Head):
         final_temperature: float | None = None,
         anneal_steps: int | None = None,
         straight_through: bool = False,
+        num_samples: int = 1,
         bias: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -92,27 +93,21 @@ class GumbelSoftmax(Head):
         super().__init__(in_features, num_classes)
         if noise not in get_args(Noise):
             raise ValueError(f"GumbelSoftmax: expected noise to be 'gumbel' or 'normal', got {noise!r}.")
-        if not 0 <= scale < math.inf:
-            raise ValueError(f"GumbelSoftmax: expected scale to be finite and at least 0, got {scale}.")
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"GumbelSoftmax: expected temperature to be finite and above 0, got {temperature}.")
         if (final_temperature is None) != (anneal_steps is None):
             raise ValueError(
                 "GumbelSoftmax: expected final_temperature and anneal_steps together or neither, "
                 f"got {final_temperature} and {anneal_steps}."
             )
-        if final_temperature is not None and not 0 < final_temperature < math.inf:
-            raise ValueError(
-                f"GumbelSoftmax: expected final_temperature to be finite and above 0, got {final_temperature}."
-            )
+        if final_temperature is not None:
+            self._number("final_temperature", final_temperature, "finite and above 0", lambda t: 0 < t < math.inf)
         self.noise = noise
-        self.scale = scale
-        self.temperature = temperature
+        self.scale = self._number("scale", scale, "finite and at least 0", lambda s: 0 <= s < math.inf)
+        self.temperature = self._number("temperature", temperature, "finite and above 0", lambda t: 0 < t < math.inf)
         self.final_temperature = final_temperature
         self.anneal_steps = None if anneal_steps is None else self._at_least("anneal_steps", anneal_steps, 1)
         self.straight_through = straight_through
-        self.weight = nn.Parameter(torch.empty(num_classes, in_features, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(num_classes, device=device, dtype=dtype)) if bias else None
+        self.num_samples = self._at_least("num_samples", num_samples, 1)
+        self.weight, self.bias = linear_parameters(num_classes, in_features, bias, device, dtype)
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64, device=device))
         self.reset_parameters()
 
@@ -133,30 +128,22 @@ class GumbelSoftmax(Head):
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         if not self.training:
             return -self._target_log_prob(input, target)
-        logits = widen(F.linear(input, self.weight, self.bias))
+        logits = linear_logits(input, self.weight, self.bias).expand(self.num_samples, -1, -1)  # (S, N, C)
         if self.noise == "gumbel":
             smallest = torch.finfo(logits.dtype).tiny
             noise = -torch.empty_like(logits).exponential_().clamp(min=smallest).log()
         else:
             noise = torch.randn_like(logits)
-        perturbed = logits + self.scale * noise  # (N, C)
-        soft = torch.log_softmax(perturbed / self.current_temperature(), dim=1)
-        soft = soft.gather(1, target.unsqueeze(1)).squeeze(1)  # (N,)
+        perturbed = logits + self.scale * noise
+        soft = torch.log_softmax(perturbed / self.current_temperature(), dim=2)
+        soft = soft.gather(2, target.expand(self.num_samples, -1).unsqueeze(2)).squeeze(2)  # (S, N)
         # A new tensor: if the old one is changed in place, a compiled backward pass reads the next step's temperature.
         self.num_steps = self.num_steps + 1
         if not self.straight_through:
-            return -soft
-        hard = (perturbed.argmax(1) == target).to(soft.dtype)
+            return -soft.mean(0)
+        hard = (perturbed.argmax(2) == target).to(soft.dtype)
         sample = hard + soft.exp() - soft.exp().detach()
-        return math.log(self.num_classes) - torch.log1p((self.num_classes - 1) * sample)
+        return math.log(self.num_classes) - torch.log1p((self.num_classes - 1) * sample).mean(0)
 
     def _log_prob(self, input: Tensor) -> Tensor:
-        return torch.log_softmax(widen(F.linear(input, self.weight, self.bias)), dim=1)
-
-    def extra_repr(self) -> str:
-        """The constructor's arguments."""
-        return (
-            f"in_features={self.in_features}, num_classes={self.num_classes}, noise={self.noise!r}, "
-            f"scale={self.scale}, temperature={self.temperature}, final_temperature={self.final_temperature}, "
-            f"anneal_steps={self.anneal_steps}, straight_through={self.straight_through}, bias={self.bias is not None}"
-        )
+        return torch.log_softmax(linear_logits(input, self.weight, self.bias), dim=1)

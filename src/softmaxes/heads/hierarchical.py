@@ -3,10 +3,9 @@
 from typing import ClassVar, final
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from softmaxes.head import Head, widen
+from softmaxes.head import Head, linear_logits, linear_parameters, row_logits
 from softmaxes.trees.tree import Tree
 
 # A path's logits alone are computed where the tree has so many times as many; below, one product of matrices for all of
@@ -29,6 +28,8 @@ class HierarchicalSoftmax(Head):
         in_features: size of a feature vector, D.
         tree: the classes' hierarchy, e.g. ``Tree.balanced(num_classes)``.
         bias: whether the decisions have a bias.
+        sparse: whether the gradients of `weight` and `bias` are sparse tensors with the rows of the targets' paths
+            alone, as in `torch.nn.Embedding`; for `torch.optim.SGD`, `SparseAdam` and `Adagrad`.
         device: where the parameters are made.
         dtype: dtype of the parameters.
 
@@ -77,6 +78,7 @@ class HierarchicalSoftmax(Head):
         in_features: int,
         tree: Tree,
         bias: bool = True,
+        sparse: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -88,8 +90,8 @@ class HierarchicalSoftmax(Head):
         rows = len(arrays["row_owner"])
         self.width = int(arrays["num_rows"].max())  # logits of the widest node, K
         self.level_sizes = torch.bincount(tree.node_depth).tolist()
-        self.weight = nn.Parameter(torch.empty(rows, in_features, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(rows, device=device, dtype=dtype)) if bias else None
+        self.sparse = sparse
+        self.weight, self.bias = linear_parameters(rows, in_features, bias, device, dtype)
         for name, array in arrays.items():
             self.register_buffer(name, torch.empty_like(array, device=device), persistent=False)
         self.reset_parameters()
@@ -112,7 +114,7 @@ class HierarchicalSoftmax(Head):
         offset = torch.arange(self.width, device=input.device)  # (K,)
         own = offset < self.num_rows[owner].unsqueeze(2)  # (N, L, K)
         rows = (self.first_row[owner].unsqueeze(2) + offset).where(own, 0)
-        logits = widen(self._logits_of(input, rows)).masked_fill(~own, -torch.inf)
+        logits = self._logits_of(input, rows).masked_fill(~own, -torch.inf)
         # The last column is the logit fixed at zero, of nodes with fewer than three children.
         fixed = torch.zeros_like(logits[..., 0]).masked_fill(self.num_rows[owner] > 1, -torch.inf)
         decisions = torch.log_softmax(torch.cat([logits, fixed.unsqueeze(2)], dim=2), dim=2)
@@ -121,15 +123,14 @@ class HierarchicalSoftmax(Head):
 
     def _logits_of(self, input: Tensor, rows: Tensor) -> Tensor:
         """The logits of chosen rows: (N, D), (N, L, K) -> (N, L, K)."""
-        if GATHER * rows.shape[1] * rows.shape[2] > len(self.weight):
-            return F.linear(input, self.weight, self.bias).gather(1, rows.flatten(1)).view_as(rows)
-        weight = F.embedding(rows.flatten(1), self.weight)  # (N, L K, D)
-        logits = torch.bmm(weight, input.unsqueeze(2)).view_as(rows)
-        return logits if self.bias is None else logits + self.bias[rows]
+        flat = rows.flatten(1)
+        if not self.sparse and GATHER * flat.shape[1] > len(self.weight):
+            return linear_logits(input, self.weight, self.bias).gather(1, flat).view_as(rows)
+        return row_logits(input, flat, self.weight, self.bias, self.sparse).view_as(rows)
 
     def _log_prob(self, input: Tensor) -> Tensor:
         # Nodes come first here, (R, N) and (M, N): what is gathered and added up are then whole rows of memory.
-        logits = widen(F.linear(input, self.weight, self.bias)).t().contiguous()
+        logits = linear_logits(input, self.weight, self.bias).t().contiguous()
         fixed = (self.num_rows < 2).unsqueeze(1)  # (M, 1) the nodes with a logit fixed at zero
         zero = logits.new_zeros(self.tree.num_nodes, logits.shape[1])
         owner = self.row_owner.unsqueeze(1).expand_as(logits)
@@ -149,10 +150,6 @@ class HierarchicalSoftmax(Head):
             end = start + size
             levels.append(levels[-1][above[start:end] - before] + decision[start:end])
         return torch.cat(levels)[self.place[: self.num_classes]].t()
-
-    def extra_repr(self) -> str:
-        """The constructor's arguments."""
-        return f"in_features={self.in_features}, tree={self.tree}, bias={self.bias is not None}"
 
 
 def _arrays(tree: Tree) -> dict[str, Tensor]:

@@ -115,6 +115,36 @@ class Tree:
         return cls(torch.cat([parents[0], *reversed(parents[1:])]))
 
     @classmethod
+    def random(cls, num_classes: int, arity: int = 2, seed: int = 0) -> "Tree":
+        """The balanced tree over the classes in an order drawn at random: a control for any other tree.
+
+        Args:
+            num_classes: number of classes, C, at least 2.
+            arity: children of a node, at least 2; nodes at the right edge may have fewer.
+            seed: decides the order; torch's global random state is left alone.
+
+        Returns:
+            The tree.
+
+        Raises:
+            TypeError: an argument is not an int.
+            ValueError: an argument is out of range.
+
+        Example:
+            >>> from softmaxes import Tree
+            >>> Tree.random(100, seed=1)
+            Tree(num_classes=100, num_nodes=202, depth=7, arity=2)
+            >>> Tree.random(100, seed=1) == Tree.random(100, seed=2)
+            False
+        """
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise TypeError(f"Tree: expected seed to be an int, got {seed!r}.")
+        parent = cls.balanced(num_classes, arity).parent.clone()
+        order = torch.randperm(num_classes, generator=torch.Generator().manual_seed(seed))
+        parent[:num_classes] = parent[order]
+        return cls(parent)
+
+    @classmethod
     def from_groups(cls, group_of_class: Sequence[int] | Tensor) -> "Tree":
         """A root, a node for each group, and under it the group's classes.
 
