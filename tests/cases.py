@@ -18,6 +18,7 @@ from softmaxes import (
     OneVsRest,
     SampledSoftmax,
     Sampler,
+    Sigsoftmax,
     Softmax,
     Sparsemax,
     SphericalSoftmax,
@@ -141,4 +142,7 @@ CASES = [
     Case("spherical-3", lambda d, **kw: SphericalSoftmax(d, 3, **kw), in_features=1),
     Case("spherical-12", lambda d, **kw: SphericalSoftmax(d, 12, epsilon=0.1, bias=False, **kw), in_features=20),
     Case("spherical-100", lambda d, **kw: SphericalSoftmax(d, 100, **kw)),
+    Case("sigsoftmax-3", lambda d, **kw: Sigsoftmax(d, 3, **kw), in_features=1),
+    Case("sigsoftmax-12", lambda d, **kw: Sigsoftmax(d, 12, bias=False, **kw), in_features=20),
+    Case("sigsoftmax-100", lambda d, **kw: Sigsoftmax(d, 100, **kw)),
 ]

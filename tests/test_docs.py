@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cases import public_heads
 from softmaxes.lab.cli import app
 from softmaxes.lab.heads import HEADS
+from softmaxes.testing import LAWS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
@@ -18,6 +20,32 @@ def test_every_head_of_the_lab_is_on_a_page() -> None:
     for name, entry in HEADS.items():
         assert f"`{name}`" in text, name
         assert entry.summary.endswith(".")
+
+
+def test_every_public_head_is_on_a_page_of_its_own_and_in_the_readme_s_table() -> None:
+    pages = [page.read_text() for page in (ROOT / "docs" / "heads").glob("*.md")]
+    readme = (ROOT / "README.md").read_text()
+    for head in public_heads():
+        assert any(f"\n\n`{head.__name__}(" in page for page in pages), head.__name__
+        assert f"| `{head.__name__}` |" in readme, head.__name__
+
+
+def test_what_the_pages_name_as_a_test_is_one() -> None:
+    written = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    names = {name for page in PAGES for name in re.findall(r"`(test_\w+)`", page.read_text())}
+    assert len(names) > 10
+    for name in names:
+        assert f"def {name}(" in written, name
+
+
+def test_each_of_the_eighteen_traps_is_kept_out_by_a_law_or_a_test() -> None:
+    rows = re.findall(r"^\| (\d+) \|(.*)\|$", (ROOT / "docs" / "traps.md").read_text(), re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 19))
+    laws = {law.__name__ for law in LAWS}
+    for number, row in rows:
+        named = re.findall(r"`(\w+)`", row.rpartition("|")[2])
+        assert all(name in laws or name.startswith("test_") for name in named), named
+        assert named or number == "5"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -1,37 +1,188 @@
 """What is particular to a head and no law can know."""
 
+import itertools
 import math
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from softmaxes import GumbelSoftmax, Softmax
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"noise": "uniform"}, "expected noise to be 'gumbel' or 'normal', got 'uniform'"),
-        ({"scale": -0.1}, "expected scale to be finite and at least 0, got -0.1"),
-        ({"scale": math.nan}, "expected scale to be finite and at least 0, got nan"),
-        ({"temperature": 0.0}, "expected temperature to be finite and above 0, got 0.0"),
-        ({"temperature": math.inf}, "expected temperature to be finite and above 0, got inf"),
-        ({"anneal_steps": 5}, "expected final_temperature and anneal_steps together or neither, got None and 5"),
-        ({"final_temperature": 0.0, "anneal_steps": 5}, "expected final_temperature to be finite and above 0, got 0.0"),
-        ({"final_temperature": 0.5, "anneal_steps": 0}, "expected anneal_steps to be at least 1, got 0"),
-    ],
+from cases import CASES, Case
+from softmaxes import (
+    NCE,
+    AdaptiveSoftmax,
+    CosineSoftmax,
+    Entmax,
+    ForestSoftmax,
+    GumbelSoftmax,
+    Head,
+    HierarchicalSoftmax,
+    MixtureOfSoftmaxes,
+    NegativeSampling,
+    OneVsRest,
+    SampledSoftmax,
+    Sampler,
+    Sigsoftmax,
+    Softmax,
+    Sparsemax,
+    SphericalSoftmax,
+    TaylorSoftmax,
+    Tree,
 )
-def test_gumbel_refuses(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=f"GumbelSoftmax: {message}"):
-        GumbelSoftmax(4, 3, **arguments)
+
+UNIFORM = Sampler.uniform(3)
 
 
-def test_sizes_are_ints() -> None:
-    with pytest.raises(TypeError, match=r"Softmax: expected num_classes to be an int, got 10.0"):
-        Softmax(4, 10.0)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="Softmax: expected num_classes to be at least 2, got 1"):
-        Softmax(4, 1)
+REFUSED: list[tuple[Callable[[], Head], str]] = [
+    (lambda: Softmax(4, 1), "Softmax: expected num_classes to be at least 2, got 1"),
+    (lambda: Softmax(0, 3), "Softmax: expected in_features to be at least 1, got 0"),
+    (
+        lambda: GumbelSoftmax(4, 3, noise="uniform"),  # type: ignore[arg-type]
+        "GumbelSoftmax: expected noise to be 'gumbel' or 'normal', got 'uniform'",
+    ),
+    (lambda: GumbelSoftmax(4, 3, scale=-0.1), "GumbelSoftmax: expected scale to be finite and at least 0, got -0.1"),
+    (lambda: GumbelSoftmax(4, 3, scale=math.nan), "GumbelSoftmax: expected scale to be finite and at least 0, got nan"),
+    (lambda: GumbelSoftmax(4, 3, scale=math.inf), "GumbelSoftmax: expected scale to be finite and at least 0, got inf"),
+    (
+        lambda: GumbelSoftmax(4, 3, temperature=0.0),
+        "GumbelSoftmax: expected temperature to be finite and above 0, got 0.0",
+    ),
+    (
+        lambda: GumbelSoftmax(4, 3, temperature=math.inf),
+        "GumbelSoftmax: expected temperature to be finite and above 0, got inf",
+    ),
+    (
+        lambda: GumbelSoftmax(4, 3, anneal_steps=5),
+        "GumbelSoftmax: expected final_temperature and anneal_steps together or neither, got None and 5",
+    ),
+    (
+        lambda: GumbelSoftmax(4, 3, final_temperature=0.0, anneal_steps=5),
+        "GumbelSoftmax: expected final_temperature to be finite and above 0, got 0.0",
+    ),
+    (
+        lambda: GumbelSoftmax(4, 3, final_temperature=math.inf, anneal_steps=5),
+        "GumbelSoftmax: expected final_temperature to be finite and above 0, got inf",
+    ),
+    (
+        lambda: GumbelSoftmax(4, 3, final_temperature=0.5, anneal_steps=0),
+        "GumbelSoftmax: expected anneal_steps to be at least 1, got 0",
+    ),
+    (lambda: GumbelSoftmax(4, 3, num_samples=0), "GumbelSoftmax: expected num_samples to be at least 1, got 0"),
+    (lambda: CosineSoftmax(4, 3, scale=0.0), "CosineSoftmax: expected scale to be finite and above 0, got 0.0"),
+    (lambda: CosineSoftmax(4, 3, scale=math.inf), "CosineSoftmax: expected scale to be finite and above 0, got inf"),
+    (lambda: CosineSoftmax(4, 3, cosine_margin=-0.1), "CosineSoftmax: expected cosine_margin to be in 0..2, got -0.1"),
+    (lambda: CosineSoftmax(4, 3, cosine_margin=2.1), "CosineSoftmax: expected cosine_margin to be in 0..2, got 2.1"),
+    (
+        lambda: CosineSoftmax(4, 3, angular_margin=28.6),  # degrees
+        "CosineSoftmax: expected angular_margin to be in 0..pi/2, in radians, got 28.6",
+    ),
+    (
+        lambda: CosineSoftmax(4, 3, angular_margin=-0.5),
+        "CosineSoftmax: expected angular_margin to be in 0..pi/2, in radians, got -0.5",
+    ),
+    (lambda: Entmax(4, 3, alpha=0.9), "Entmax: expected alpha to be in 1..10, got 0.9"),
+    (lambda: Entmax(4, 3, alpha=10.1), "Entmax: expected alpha to be in 1..10, got 10.1"),
+    (
+        lambda: Entmax(4, 3, alpha=2.0, learn_alpha=True),
+        "Entmax: expected alpha to be above 1.01 and below 2 to be learned, got 2.0",
+    ),
+    (
+        lambda: Entmax(4, 3, alpha=1.01, learn_alpha=True),
+        "Entmax: expected alpha to be above 1.01 and below 2 to be learned, got 1.01",
+    ),
+    (lambda: TaylorSoftmax(4, 3, order=0), "TaylorSoftmax: expected order to be at least 2, got 0"),
+    (lambda: TaylorSoftmax(4, 3, order=3), "TaylorSoftmax: expected order to be even and at most 12, got 3"),
+    (lambda: TaylorSoftmax(4, 3, order=14), "TaylorSoftmax: expected order to be even and at most 12, got 14"),
+    (lambda: SphericalSoftmax(4, 3, epsilon=0), "SphericalSoftmax: expected epsilon to be finite and above 0, got 0"),
+    (
+        lambda: SphericalSoftmax(4, 3, epsilon=math.inf),
+        "SphericalSoftmax: expected epsilon to be finite and above 0, got inf",
+    ),
+    (lambda: MixtureOfSoftmaxes(4, 3, 0), "MixtureOfSoftmaxes: expected num_components to be at least 1, got 0"),
+    (lambda: SampledSoftmax(4, UNIFORM, 0), "SampledSoftmax: expected num_samples to be at least 1, got 0"),
+    (lambda: NCE(4, UNIFORM, -1), "NCE: expected num_samples to be at least 1, got -1"),
+    (lambda: NegativeSampling(4, UNIFORM, 0), "NegativeSampling: expected num_samples to be at least 1, got 0"),
+    (lambda: AdaptiveSoftmax(4, [1, -2]), "AdaptiveSoftmax: expected counts to be finite and at least 0, got -2.0 for"),
+    (lambda: AdaptiveSoftmax(4, [1]), "AdaptiveSoftmax: expected counts of at least 2 classes, got 1"),
+    (lambda: AdaptiveSoftmax(4, [0, 0]), "AdaptiveSoftmax: expected counts not all 0, got 2 zeros"),
+    (
+        lambda: AdaptiveSoftmax(4, range(1, 9), div_value=0.5),
+        "AdaptiveSoftmax: expected div_value to be finite and at least 1, got 0.5",
+    ),
+    (
+        lambda: AdaptiveSoftmax(4, range(1, 9), div_value=math.inf),
+        "AdaptiveSoftmax: expected div_value to be finite and at least 1, got inf",
+    ),
+    (
+        lambda: AdaptiveSoftmax(4, range(1, 9), cutoffs=[0, 2]),
+        "AdaptiveSoftmax: expected each cut-off to be at least 1, got 0",
+    ),
+    (
+        lambda: AdaptiveSoftmax(4, range(1, 9), cutoffs=[3, 3]),
+        r"AdaptiveSoftmax: expected cutoffs to rise and stay below 8, got \(3, 3\)",
+    ),
+    (
+        lambda: AdaptiveSoftmax(4, range(1, 9), cutoffs=[3, 8]),
+        r"AdaptiveSoftmax: expected cutoffs to rise and stay below 8, got \(3, 8\)",
+    ),
+    (
+        lambda: AdaptiveSoftmax(6, range(1, 9), cutoffs=[2, 4]),  # a width of zero
+        "AdaptiveSoftmax: expected at least 1 feature for each cluster, got "
+        r"in_features // div_value\*\*j = 0 for cluster j = 2",
+    ),
+    (
+        lambda: ForestSoftmax(4, [Tree.balanced(3), Tree.balanced(4)]),
+        r"ForestSoftmax: expected trees over the same number of classes, got \[3, 4\]",
+    ),
+]
+
+MISTYPED: list[tuple[Callable[[], Any], str]] = [
+    (lambda: Softmax(4, 10.0), "Softmax: expected num_classes to be an int, got 10.0"),  # type: ignore[arg-type]
+    (lambda: Softmax(4, True), "Softmax: expected num_classes to be an int, got True"),
+    (lambda: CosineSoftmax(4, 3, scale="16"), "CosineSoftmax: expected scale to be a number, got '16'"),  # type: ignore[arg-type]
+    (lambda: Entmax(4, 3, alpha=True), "Entmax: expected alpha to be a number, got True"),
+    (lambda: HierarchicalSoftmax(4, 10), "HierarchicalSoftmax: expected tree to be a Tree, got int"),  # type: ignore[arg-type]
+    (
+        lambda: ForestSoftmax(4, Tree.balanced(3)),  # type: ignore[arg-type]
+        "ForestSoftmax: expected trees to be a sequence of at least one Tree, got Tree",
+    ),
+    (lambda: ForestSoftmax(4, []), "ForestSoftmax: expected trees to be a sequence of at least one Tree, got "),
+    (
+        lambda: ForestSoftmax(4, [Tree.balanced(3), 3]),  # type: ignore[list-item]
+        "ForestSoftmax: expected trees to be a sequence of at least one Tree, got ",
+    ),
+    (lambda: SampledSoftmax(4, 10, 3), "SampledSoftmax: expected sampler to be a Sampler, got int"),  # type: ignore[arg-type]
+    (lambda: NCE(4, [1, 2], 3), "NCE: expected sampler to be a Sampler, got list"),  # type: ignore[arg-type]
+    (lambda: NegativeSampling(4, None, 3), "NegativeSampling: expected sampler to be a Sampler, got NoneType"),  # type: ignore[arg-type]
+    (
+        lambda: AdaptiveSoftmax(4, [[1, 2]]),  # type: ignore[list-item]
+        "AdaptiveSoftmax: expected counts as a sequence of numbers, one a class, got torch.int64 of shape",
+    ),
+    (lambda: Tree.random(4, seed=1.5), "Tree: expected seed to be an int, got 1.5"),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_what_is_out_of_range_is_refused(make: Callable[[], Head], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        make()
+
+
+@pytest.mark.parametrize(("make", "message"), MISTYPED, ids=[message for _, message in MISTYPED])
+def test_what_is_of_another_type_is_refused(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}"):
+        make()
+
+
+def test_the_ends_of_a_range_are_in_it() -> None:
+    GumbelSoftmax(4, 3, scale=0)
+    CosineSoftmax(4, 3, cosine_margin=2, angular_margin=math.pi / 2)
+    CosineSoftmax(4, 3, cosine_margin=0.0, angular_margin=0.0)
+    Entmax(4, 3, alpha=10)
+    TaylorSoftmax(4, 3, order=12)
+    AdaptiveSoftmax(4, range(8), cutoffs=[1, 7], div_value=1)
 
 
 @pytest.mark.parametrize("noise", ["gumbel", "normal"])
@@ -93,7 +244,30 @@ def test_the_temperature_follows_its_schedule_through_a_checkpoint() -> None:
     assert temperatures == pytest.approx([2.0, 2 * 0.5**0.5, 1.0, 0.5**0.5, 0.5, 0.5])
 
 
-def test_class_weights_and_ignored_labels_are_one_line_outside() -> None:
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_class_weights_and_ignored_labels_are_one_line_outside(case: Case) -> None:
+    """The gradient under class weights is the weighted sum of each example's own gradient."""
+    torch.manual_seed(0)
+    head = case.make(case.in_features, dtype=torch.float64).eval()
+    y = torch.randint(head.num_classes, (6,))
+    x = torch.randn(6, case.in_features, dtype=torch.float64)
+    weight = torch.rand(head.num_classes, dtype=torch.float64) + 0.5
+    keep = torch.tensor([True, True, False, True, False, True])
+    parameters = list(head.parameters())
+
+    def gradient(loss: torch.Tensor) -> list[torch.Tensor]:
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+
+    own = [gradient(head(x[row], y[row])) for row in range(6)]
+    together = gradient((weight[y[keep]] * head(x[keep], y[keep])).sum())
+    for index, found in enumerate(together):
+        expected = sum(weight[y[row]] * own[row][index] for row in range(6) if keep[row])
+        torch.testing.assert_close(found, expected)
+    assert any(bool(found.any()) for found in together)
+
+
+def test_class_weights_as_in_cross_entropy() -> None:
     torch.manual_seed(0)
     head = Softmax(4, 3)
     x, y = torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, -100])
@@ -103,3 +277,199 @@ def test_class_weights_and_ignored_labels_are_one_line_outside() -> None:
     logits = torch.nn.functional.linear(x, head.weight, head.bias)
     expected = torch.nn.functional.cross_entropy(logits, y, weight, reduction="sum")
     torch.testing.assert_close((weight[y[keep]] * loss).sum(), expected)
+
+
+MASKABLE: list[Callable[[], Head]] = [
+    lambda: Softmax(4, 5),
+    lambda: GumbelSoftmax(4, 5),
+    lambda: GumbelSoftmax(4, 5, straight_through=True, num_samples=2),
+    lambda: SampledSoftmax(4, Sampler.uniform(5), 5),
+    lambda: NCE(4, Sampler.uniform(5), 5),
+    lambda: NegativeSampling(4, Sampler.uniform(5), 5),
+    lambda: OneVsRest(4, 5),
+    lambda: Sparsemax(4, 5),
+    lambda: Entmax(4, 5),
+    lambda: Entmax(4, 5, alpha=1.0),
+    lambda: Entmax(4, 5, alpha=1.3),
+    lambda: Entmax(4, 5, learn_alpha=True),
+    lambda: MixtureOfSoftmaxes(4, 5),
+    lambda: Sigsoftmax(4, 5),
+]
+
+
+@pytest.mark.parametrize("make", MASKABLE, ids=[repr(make()).splitlines()[0] for make in MASKABLE])
+def test_a_class_is_masked_by_a_bias_of_minus_infinity(make: Callable[[], Head]) -> None:
+    torch.manual_seed(0)
+    head = make()
+    with torch.no_grad():
+        head.get_parameter("bias")[3] = -math.inf
+    x, y = torch.randn(8, 4, requires_grad=True), torch.tensor([0, 1, 2, 4, 0, 1, 2, 4])
+    for training in (True, False):
+        log_prob = head.train(training).log_prob(x)
+        assert bool(log_prob[:, 3].isneginf().all())
+        torch.testing.assert_close(log_prob.exp().sum(1), torch.ones(8))
+        loss = head(x, y)
+        if not isinstance(head, Entmax | Sparsemax) or training:
+            assert bool(loss.isfinite().all())
+        head.zero_grad()
+        loss.sum().backward()
+        for tensor in (x, *head.parameters()):
+            assert tensor.grad is not None
+            assert bool(tensor.grad.isfinite().all())
+
+
+def test_counts_may_come_in_any_order() -> None:
+    """Classes by another name: the same head, loss and distribution, with the classes renamed."""
+    torch.manual_seed(0)
+    counts = torch.tensor([50, 3, 8, 1, 20, 12, 2, 5])
+    order = torch.randperm(8)  # the new name of a class is its place in here
+    x, y = torch.randn(6, 4), torch.randint(8, (6,))
+    head = AdaptiveSoftmax(4, counts, cutoffs=[2, 5], div_value=1.5)
+    other = AdaptiveSoftmax(4, counts[order], cutoffs=[2, 5], div_value=1.5)
+    other.load_state_dict(
+        {name: value for name, value in head.state_dict().items() if "tail" in name or "head" in name}, strict=False
+    )
+    torch.testing.assert_close(other.log_prob(x), head.log_prob(x)[:, order])
+    torch.testing.assert_close(other(x, order.argsort()[y]), head(x, y))
+    frequent = head.log_prob(x)[:, [0, 4]].logsumexp(1)  # both on the shortlist
+    shortlist = torch.log_softmax(head.head(x), dim=1)[:, :2].logsumexp(1)
+    torch.testing.assert_close(frequent, shortlist)
+    torch.testing.assert_close(
+        Sampler.log_uniform(counts[order]).probability, Sampler.log_uniform(counts).probability[order]
+    )
+
+
+def test_a_checkpoint_brings_the_order_of_the_classes() -> None:
+    """Counts from other data must not mix up the classes of trained weights."""
+    torch.manual_seed(0)
+    head = AdaptiveSoftmax(4, [5, 1, 9, 2, 7, 3], cutoffs=[2], div_value=2)
+    other = AdaptiveSoftmax(4, [1, 2, 3, 4, 5, 6], cutoffs=[2], div_value=2)
+    other.load_state_dict(head.state_dict())
+    x = torch.randn(6, 4)
+    assert torch.equal(other.log_prob(x), head.log_prob(x))
+    assert torch.equal(other(x, torch.arange(6)), head(x, torch.arange(6)))
+
+
+def test_the_cut_offs_are_the_cheapest() -> None:
+    """Against the stated cost, tried for every pair of cut-offs by a plain loop."""
+    features, classes = 64, 400
+    counts = torch.tensor([100_000 // (c + 1) for c in range(classes)]).double()
+    share = torch.cat([torch.zeros(1), counts.cumsum(0) / counts.sum()]).double()
+
+    def cost(cutoffs: tuple[int, ...]) -> float:
+        total = features * classes if not cutoffs else features * (cutoffs[0] + len(cutoffs)) + 1e4 * len(cutoffs)
+        for cluster, (start, end) in enumerate(itertools.pairwise((*cutoffs, classes) if cutoffs else ()), 1):
+            total += float(share[end] - share[start]) * (features // 4**cluster) * (features + end - start)
+        return float(total)
+
+    head = AdaptiveSoftmax(features, counts)
+    assert len(head.cutoffs) > 0
+    every = [cost((start,)) for start in range(1, classes - 16)]
+    every += [cost((a, b)) for a in range(1, classes - 50, 5) for b in range(a + 16, classes - 16, 5)]
+    assert cost(head.cutoffs) < cost(())
+    assert cost(head.cutoffs) < 1.01 * min(every)  # places for a cut are a tenth apart
+    assert AdaptiveSoftmax(features, torch.ones(20)).cutoffs == ()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda sparse: HierarchicalSoftmax(6, Tree.balanced(40), sparse=sparse),
+        lambda sparse: ForestSoftmax(6, [Tree.random(400, arity=3)], sparse=sparse),
+        lambda sparse: SampledSoftmax(6, Sampler.uniform(40), 8, sparse=sparse),
+        lambda sparse: NCE(6, Sampler.uniform(40), 8, sparse=sparse),
+        lambda sparse: NegativeSampling(6, Sampler.uniform(40), 8, sparse=sparse),
+    ],
+    ids=["hierarchical", "forest", "sampled", "nce", "negative-sampling"],
+)
+def test_sparse_gradients_are_the_dense_ones(make: Callable[[bool], Head]) -> None:
+    dense, sparse = make(False), make(True)
+    sparse.load_state_dict(dense.state_dict())
+    x, y = torch.randn(5, 6), torch.tensor([3, 3, 17, 0, 39])
+    for head in (dense, sparse):
+        torch.manual_seed(0)
+        head(x, y).mean().backward()
+    for one, other in zip(dense.parameters(), sparse.parameters(), strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        assert other.grad.is_sparse
+        assert not one.grad.is_sparse
+        assert other.grad._nnz() < len(other)
+        torch.testing.assert_close(other.grad.to_dense(), one.grad)
+    torch.optim.SGD(sparse.parameters(), lr=0.1).step()
+    torch.optim.SparseAdam(list(sparse.parameters()), lr=0.1).step()
+
+
+def test_margins_make_training_harder_and_nothing_else() -> None:
+    torch.manual_seed(0)
+    plain = CosineSoftmax(6, 5, scale=10.0)
+    x, y = torch.randn(7, 6), torch.randint(5, (7,))
+    for margins in ({"cosine_margin": 0.35}, {"angular_margin": 0.5}):
+        head = CosineSoftmax(6, 5, scale=10.0, **margins)
+        head.load_state_dict(plain.state_dict())
+        assert bool((head(x, y) > plain(x, y)).all())
+        assert torch.equal(head.eval()(x, y), plain(x, y))
+        assert torch.equal(head.train().log_prob(x), plain.log_prob(x))
+
+
+def test_the_gradient_beside_a_class_weight_is_bounded() -> None:
+    """Where others give NaN: parallel, antiparallel, and so near to it that rounding decides."""
+    for dtype in (torch.float32, torch.float64):
+        head = CosineSoftmax(6, 5, scale=1.0, angular_margin=0.5, dtype=dtype)
+        weight = head.weight.detach()
+        for factor in (1.0, -1.0, 1e-20, 1e20):
+            for off in (0.0, 1e-8, 1e-4):
+                x = (factor * (weight + off * torch.randn_like(weight) * weight.norm())).requires_grad_()
+                head(x, torch.arange(5)).sum().backward()
+                assert x.grad is not None
+                # The loss moves by at most scale times two radians an angle; an angle by 1 / |x| a unit of length.
+                assert float((x.grad.double().norm(dim=1) * x.detach().double().norm(dim=1)).max()) < 3
+    zero = torch.zeros(3, 6, requires_grad=True, dtype=torch.float64)
+    head(zero, torch.arange(3)).sum().backward()
+    assert zero.grad is not None
+    assert not bool(zero.grad.any())
+
+
+def test_learned_scale_and_alpha_start_where_they_are_told_and_move() -> None:
+    cosine = CosineSoftmax(4, 3, scale=12.0, learn_scale=True)
+    assert cosine.log_scale is not None
+    assert float(cosine.log_scale.detach().exp()) == pytest.approx(12.0)
+    head = Entmax(4, 3, alpha=1.7, learn_alpha=True)
+    assert float(torch.as_tensor(head.current_alpha()).detach()) == pytest.approx(1.7)
+    torch.manual_seed(0)
+    x, y = 3 * torch.randn(64, 4), torch.randint(3, (64,))
+    optimiser = torch.optim.SGD([head.get_parameter("alpha_logit")], lr=1.0)
+    for _ in range(20):
+        head(x, y).mean().backward()
+        optimiser.step()
+    assert (
+        1.71 < float(torch.as_tensor(head.current_alpha()).detach()) < 2
+    )  # the loss falls as alpha rises, whatever the data
+
+
+def test_alpha_near_1_is_softmax() -> None:
+    """Where bisection divides by next to nothing, and others give the uniform distribution."""
+    torch.manual_seed(0)
+    for dtype, tolerance in ((torch.float32, 5e-3), (torch.float64, 1e-6)):
+        flat = Softmax(4, 6, dtype=dtype)
+        x, y = 3 * torch.randn(9, 4, dtype=dtype), torch.randint(6, (9,))
+        for exponent in range(3, 17):
+            head = Entmax(4, 6, alpha=1 + 10.0**-exponent, dtype=dtype)
+            head.load_state_dict(flat.state_dict())
+            off = float((head.log_prob(x).exp() - flat.log_prob(x).exp()).detach().abs().max())
+            assert off < tolerance + 3 * 10.0**-exponent
+            assert float((head(x, y) - flat(x, y)).detach().abs().max()) < tolerance + 20 * 10.0**-exponent
+
+
+WHOLE = [case for case in CASES if not isinstance(case.make(case.in_features), AdaptiveSoftmax | Entmax | Sparsemax)]
+
+
+@pytest.mark.parametrize("case", WHOLE, ids=lambda case: case.name)
+def test_compiles_to_one_graph(case: Case) -> None:
+    """All heads but those whose shapes depend on the data, or that call what torch.compile cannot follow."""
+    torch.compiler.reset()
+    head = case.make(case.in_features)
+    x, y = torch.randn(5, case.in_features), torch.randint(head.num_classes, (5,))
+    for training in (True, False):
+        head.train(training)
+        torch.compile(head, backend="eager", fullgraph=True)(x, y)

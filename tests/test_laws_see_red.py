@@ -114,6 +114,20 @@ class DetachedNormaliser(Plain):
         return logits - logits.detach().logsumexp(1, keepdim=True)
 
 
+class LogOfZero(Plain):
+    """The three most probable classes alone, and a logarithm whose gradient is 0 / 0 where the others are zero."""
+
+    loss_is_nll = False
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(self.logits(input), target, reduction="none")
+
+    def _log_prob(self, input: Tensor) -> Tensor:
+        chance = self.logits(input).softmax(1)
+        chance = chance * (chance >= chance.topk(3).values[:, 2:])
+        return (chance / chance.sum(1, keepdim=True)).log()
+
+
 class IdleParameter(Plain):
     def __init__(self, in_features: int, device: Any = None, dtype: Any = None) -> None:
         super().__init__(in_features, 5, device, dtype)
@@ -200,6 +214,17 @@ RED: dict[str, Callable[..., Head]] = {
     "bad_arguments_are_refused": ClampsTargets,
     "arguments_are_attributes": SilentRepr,
 }
+
+
+ALSO_RED: list[tuple[str, Callable[..., Head]]] = [
+    ("gradient_of_log_prob", LogOfZero),
+]
+
+
+@pytest.mark.parametrize(("law", "head"), ALSO_RED, ids=lambda value: getattr(value, "__name__", value))
+def test_law_goes_red_too(law: str, head: Callable[..., Head]) -> None:
+    with pytest.raises(AssertionError, match="expected"):
+        next(each for each in LAWS if each.__name__ == law)(head, 6)
 
 
 def test_the_head_that_is_broken_is_right_before() -> None:

@@ -1,9 +1,15 @@
 """The public surface, and what importing it must not do."""
 
+import inspect
+import pkgutil
 import subprocess
 import sys
+from importlib import import_module
 
 import softmaxes
+import softmaxes.heads
+from cases import public_heads
+from softmaxes import Head
 
 
 def test_the_public_names() -> None:
@@ -21,6 +27,7 @@ def test_the_public_names() -> None:
         "OneVsRest",
         "SampledSoftmax",
         "Sampler",
+        "Sigsoftmax",
         "Softmax",
         "Sparsemax",
         "SphericalSoftmax",
@@ -32,6 +39,20 @@ def test_the_public_names() -> None:
         assert getattr(softmaxes, name) is not None
         assert name in dir(softmaxes)
     assert not hasattr(softmaxes, "Sofmax")
+
+
+def test_every_head_that_is_written_is_public_and_final() -> None:
+    modules = [
+        import_module(f"softmaxes.heads.{module.name}") for module in pkgutil.iter_modules(softmaxes.heads.__path__)
+    ]
+    written = {
+        thing
+        for module in modules
+        for thing in vars(module).values()
+        if inspect.isclass(thing) and issubclass(thing, Head) and thing.__module__ == module.__name__
+    }
+    assert written == public_heads()
+    assert all(head.__final__ for head in written)  # type: ignore[attr-defined]
 
 
 def run(code: str) -> str:

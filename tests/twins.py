@@ -24,6 +24,7 @@ from softmaxes import (
     OneVsRest,
     SampledSoftmax,
     Sampler,
+    Sigsoftmax,
     Softmax,
     Sparsemax,
     SphericalSoftmax,
@@ -250,6 +251,16 @@ def taylor_of_order_2_is_spherical_about_minus_1(in_features: int) -> tuple[Head
     return head, other
 
 
+def sigsoftmax_of_large_logits_is_flat(in_features: int) -> tuple[Head, Head]:
+    head = Sigsoftmax(in_features, 12, dtype=torch.float64)
+    flat = Softmax(in_features, 12, dtype=torch.float64)
+    assert head.bias is not None
+    with torch.no_grad():
+        head.bias.add_(64.0)  # there the sigmoid is one
+    flat.load_state_dict(head.state_dict())
+    return head, flat
+
+
 TWINS: tuple[Twin, ...] = (
     softmax_of_two_classes_is_the_logistic_function,
     gumbel_at_scale_0_is_flat,
@@ -272,6 +283,7 @@ TWINS: tuple[Twin, ...] = (
     mixture_of_one_is_flat_on_its_context,
     taylor_of_high_order_is_flat_near_zero,
     taylor_of_order_2_is_spherical_about_minus_1,
+    sigsoftmax_of_large_logits_is_flat,
 )
 # Negative sampling gives the negative log-likelihood in evaluation, one-vs-rest its own loss.
 LOSS_IN_TRAINING_ALONE = (negative_sampling_of_every_class_is_one_vs_rest,)

@@ -11,6 +11,7 @@ from .heads.nce import NCE as NCE
 from .heads.negative_sampling import NegativeSampling as NegativeSampling
 from .heads.one_vs_rest import OneVsRest as OneVsRest
 from .heads.sampled import SampledSoftmax as SampledSoftmax
+from .heads.sigsoftmax import Sigsoftmax as Sigsoftmax
 from .heads.sparsemax import Sparsemax as Sparsemax
 from .heads.spherical import SphericalSoftmax as SphericalSoftmax
 from .heads.taylor import TaylorSoftmax as TaylorSoftmax

@@ -133,4 +133,4 @@ def _direction(vectors: Tensor) -> Tensor:
     largest = vectors.detach().abs().amax(1, keepdim=True)
     vectors = vectors / largest.where(largest > 0, 1.0)  # so that no square overflows or vanishes
     square = vectors.square().sum(1, keepdim=True)
-    return vectors * square.where(square > 0, 1.0).rsqrt()
+    return vectors * square.where(square > 0, 1.0).rsqrt().where(square > 0, 0.0)

@@ -22,12 +22,15 @@ class GumbelSoftmax(Head):
     Gumbel-max theorem the largest of :math:`z_j + g_j` is class c with just the probability :math:`p(c \mid x)`, at any
     temperature. In evaluation the loss is the negative log-likelihood under :math:`p`.
 
-    With ``straight_through`` the forward value is that of the hard sample :math:`h = \mathrm{onehot}(\arg\max_j z_j + s
-    g_j)` and the gradient that of the soft one. A hard sample gives its target probability 0 or 1, so the likelihood is
-    mixed with a uniform guess of weight :math:`1/C`: the loss is 0 where the sample hits the target and
-    :math:`\log C` where it misses,
+    With ``straight_through`` the forward value is that of hard samples, :math:`h` being one at the largest
+    :math:`z_j + s g_j` and zero elsewhere, and the gradient that of the soft ones. A hard sample gives its target
+    probability 0 or 1, so the likelihood is mixed with a uniform guess of weight :math:`1/C`. With one sample the loss
+    is 0 where it hits the target and :math:`\log C` where it misses; with S of them, :math:`\bar h_y` being the share
+    that hits,
 
-    .. math:: \ell(x, y) = -\log \tfrac{1}{C} \left(1 + (C - 1) h_y\right).
+    .. math:: \ell(x, y) = -\log \tfrac{1}{C} \left(1 + (C - 1) \bar h_y\right).
+
+    The gradient of a miss is C - 1 times that of the soft sample: take several samples where there are many classes.
 
     Args:
         in_features: size of a feature vector, D.
@@ -39,7 +42,8 @@ class GumbelSoftmax(Head):
         anneal_steps: the temperature falls (or rises) exponentially over so many training steps, then stays. A step is
             one call of the loss in training mode.
         straight_through: whether the forward value is that of a hard sample.
-        num_samples: draws of the noise for each example, S; the loss is the mean over them.
+        num_samples: draws of the noise for each example, S; the loss is the mean over them, or with `straight_through`
+            that of their share of hits.
         bias: whether the linear layer has a bias.
         device: where the parameters are made.
         dtype: dtype of the parameters.
@@ -55,7 +59,8 @@ class GumbelSoftmax(Head):
         num_steps: training steps taken, a buffer, so that a schedule goes on from a checkpoint.
 
     Cost:
-        Parameters CD + C. Loss O(NCD) time and NC draws, O(NC) memory. log_prob and top-k O(NCD) time, O(NC) memory.
+        Parameters CD + C. Loss O(NCD + SNC) time, SNC draws, O(SNC) memory. log_prob and top-k O(NCD) time, O(NC)
+        memory.
 
     Example:
         >>> import torch
@@ -143,7 +148,7 @@ class GumbelSoftmax(Head):
             return -soft.mean(0)
         hard = (perturbed.argmax(2) == target).to(soft.dtype)
         sample = hard + soft.exp() - soft.exp().detach()
-        return math.log(self.num_classes) - torch.log1p((self.num_classes - 1) * sample).mean(0)
+        return math.log(self.num_classes) - torch.log1p((self.num_classes - 1) * sample.mean(0))
 
     def _log_prob(self, input: Tensor) -> Tensor:
         return torch.log_softmax(linear_logits(input, self.weight, self.bias), dim=1)

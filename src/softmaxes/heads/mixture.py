@@ -81,9 +81,17 @@ class MixtureOfSoftmaxes(Head):
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         return -self._target_log_prob(input, target)
 
+    def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
+        index = target[:, None, None].expand(-1, self.num_components, 1)
+        return torch.logsumexp(self._parts(input).gather(2, index).squeeze(2), dim=1)
+
     def _log_prob(self, input: Tensor) -> Tensor:
+        return torch.logsumexp(self._parts(input), dim=1)
+
+    def _parts(self, input: Tensor) -> Tensor:
+        """The log-probability of each component and class together: (N, D) -> (N, K, C)."""
         context = F.linear(input, self.context_weight, self.context_bias).tanh()
         context = context.view(-1, self.num_components, self.in_features)  # (N, K, D)
-        parts = torch.log_softmax(widen(F.linear(context, self.weight, self.bias)), dim=2)  # (N, K, C)
+        parts = torch.log_softmax(widen(F.linear(context, self.weight, self.bias)), dim=2)
         prior = torch.log_softmax(linear_logits(input, self.prior_weight, None), dim=1)  # (N, K)
-        return torch.logsumexp(parts + prior.unsqueeze(2), dim=1)
+        return parts + prior.unsqueeze(2)

@@ -1,9 +1,30 @@
 """The heads by name: the only registry. A new head is one entry."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from softmaxes import GumbelSoftmax, Head, HierarchicalSoftmax, Softmax, Tree
+from softmaxes import (
+    NCE,
+    AdaptiveSoftmax,
+    CosineSoftmax,
+    Entmax,
+    ForestSoftmax,
+    GumbelSoftmax,
+    Head,
+    HierarchicalSoftmax,
+    MixtureOfSoftmaxes,
+    NegativeSampling,
+    OneVsRest,
+    SampledSoftmax,
+    Sampler,
+    Sigsoftmax,
+    Softmax,
+    Sparsemax,
+    SphericalSoftmax,
+    TaylorSoftmax,
+    Tree,
+)
 from softmaxes.lab import InputError
 from softmaxes.lab.run import DataCard
 
@@ -22,40 +43,148 @@ def _tree_of_groups(card: DataCard) -> Tree:
     return Tree.from_groups(card.group_of_class)
 
 
+def _classes(card: DataCard) -> int:
+    return len(card.class_names)
+
+
+def _samples(card: DataCard) -> int:
+    """Classes that a sampling head draws a step: 20 of 100, 64 of 1,000, 200 of 10,000."""
+    return 2 * math.ceil(math.sqrt(_classes(card)))
+
+
+def _random_trees(card: DataCard, number: int) -> list[Tree]:
+    return [Tree.random(_classes(card), seed=seed) for seed in range(number)]
+
+
 HEADS: dict[str, Entry] = {
     "softmax": Entry(
         "Softmax of a linear layer, trained with cross-entropy.",
         "O(D C)",
-        lambda features, card: Softmax(features, len(card.class_names)),
+        lambda features, card: Softmax(features, _classes(card)),
     ),
     "gumbel": Entry(
         "Softmax of logits with Gumbel noise while training, temperature 1.",
         "O(D C)",
-        lambda features, card: GumbelSoftmax(features, len(card.class_names)),
+        lambda features, card: GumbelSoftmax(features, _classes(card)),
     ),
     "gumbel-normal": Entry(
         "The same with normal noise, as the original study had it.",
         "O(D C)",
-        lambda features, card: GumbelSoftmax(features, len(card.class_names), noise="normal"),
+        lambda features, card: GumbelSoftmax(features, _classes(card), noise="normal"),
     ),
     "gumbel-annealed": Entry(
         "Gumbel noise, the temperature falling from 1 to 0.5 over the first 2,000 steps.",
         "O(D C)",
-        lambda features, card: GumbelSoftmax(features, len(card.class_names), final_temperature=0.5, anneal_steps=2000),
+        lambda features, card: GumbelSoftmax(features, _classes(card), final_temperature=0.5, anneal_steps=2000),
+    ),
+    "gumbel-samples": Entry(
+        "Gumbel noise, the loss averaged over four draws of it for each example.",
+        "O(D C)",
+        lambda features, card: GumbelSoftmax(features, _classes(card), num_samples=4),
     ),
     "gumbel-hard": Entry(
-        "Gumbel noise, with a hard sample forward and the soft one's gradient (straight-through).",
+        "Gumbel noise, with 16 hard samples forward and the soft ones' gradient (straight-through).",
         "O(D C)",
-        lambda features, card: GumbelSoftmax(features, len(card.class_names), straight_through=True),
+        lambda features, card: GumbelSoftmax(features, _classes(card), straight_through=True, num_samples=16),
     ),
     "hierarchical": Entry(
         "A logistic decision at each node of the balanced binary tree over the classes in their order.",
         "O(D log C)",
-        lambda features, card: HierarchicalSoftmax(features, Tree.balanced(len(card.class_names))),
+        lambda features, card: HierarchicalSoftmax(features, Tree.balanced(_classes(card))),
+    ),
+    "hierarchical-random": Entry(
+        "The same with the classes in random order: what a tree is worth that knows nothing.",
+        "O(D log C)",
+        lambda features, card: HierarchicalSoftmax(features, Tree.random(_classes(card))),
     ),
     "hierarchical-groups": Entry(
         "A softmax over the data's own groups of classes, then one within the group.",
         "O(D sqrt C)",
         lambda features, card: HierarchicalSoftmax(features, _tree_of_groups(card)),
+    ),
+    "forest": Entry(
+        "The mean probability of four trees, each binary with the classes in an order of its own.",
+        "O(D log C)",
+        lambda features, card: ForestSoftmax(features, _random_trees(card, 4)),
+    ),
+    "adaptive": Entry(
+        "Frequent classes at full width, rare ones in clusters of less; cut-offs by expected cost.",
+        "O(D C), less",
+        lambda features, card: AdaptiveSoftmax(features, card.train_counts),
+    ),
+    "sampled": Entry(
+        "Softmax trained on 2 sqrt C classes drawn by frequency, with log-q correction.",
+        "O(D sqrt C)",
+        lambda features, card: SampledSoftmax(features, Sampler.unigram(card.train_counts), _samples(card)),
+    ),
+    "nce": Entry(
+        "Noise-contrastive estimation, 2 sqrt C classes drawn by frequency as noise.",
+        "O(D sqrt C)",
+        lambda features, card: NCE(features, Sampler.unigram(card.train_counts), _samples(card)),
+    ),
+    "negative-sampling": Entry(
+        "A logistic decision against each of 2 sqrt C classes drawn by frequency to the power 0.75.",
+        "O(D sqrt C)",
+        lambda features, card: NegativeSampling(features, Sampler.unigram(card.train_counts, 0.75), _samples(card)),
+    ),
+    "one-vs-rest": Entry(
+        "A logistic decision for each class against all others, normalised to be judged.",
+        "O(D C)",
+        lambda features, card: OneVsRest(features, _classes(card)),
+    ),
+    "cosine": Entry(
+        "Softmax of cosines times a scale that is learned, from 16.",
+        "O(D C)",
+        lambda features, card: CosineSoftmax(features, _classes(card), scale=16.0, learn_scale=True),
+    ),
+    "cosface": Entry(
+        "Softmax of cosines times 30, the target's less a margin of 0.35 while training.",
+        "O(D C)",
+        lambda features, card: CosineSoftmax(features, _classes(card), cosine_margin=0.35),
+    ),
+    "arcface": Entry(
+        "Softmax of cosines times 30, the target's angle plus 0.5 radians while training.",
+        "O(D C)",
+        lambda features, card: CosineSoftmax(features, _classes(card), angular_margin=0.5),
+    ),
+    "sparsemax": Entry(
+        "Projection of the logits onto the simplex: classes with probability zero.",
+        "O(D C)",
+        lambda features, card: Sparsemax(features, _classes(card)),
+    ),
+    "entmax": Entry(
+        "Between softmax and sparsemax, alpha 1.5.",
+        "O(D C)",
+        lambda features, card: Entmax(features, _classes(card)),
+    ),
+    "entmax-learned": Entry(
+        "The same with alpha learned between 1.01 and 2, from 1.5.",
+        "O(D C)",
+        lambda features, card: Entmax(features, _classes(card), learn_alpha=True),
+    ),
+    "mixture": Entry(
+        "A mixture of four softmaxes that share their class weights.",
+        "O(D C + D^2)",
+        lambda features, card: MixtureOfSoftmaxes(features, _classes(card)),
+    ),
+    "sigsoftmax": Entry(
+        "Softmax with each exponential multiplied by the sigmoid of its logit.",
+        "O(D C)",
+        lambda features, card: Sigsoftmax(features, _classes(card)),
+    ),
+    "taylor": Entry(
+        "The exponential's Taylor polynomial of order 2 in place of the exponential.",
+        "O(D C)",
+        lambda features, card: TaylorSoftmax(features, _classes(card)),
+    ),
+    "taylor-4": Entry(
+        "The same of order 4.",
+        "O(D C)",
+        lambda features, card: TaylorSoftmax(features, _classes(card), order=4),
+    ),
+    "spherical": Entry(
+        "Squares of the logits in place of exponentials.",
+        "O(D C)",
+        lambda features, card: SphericalSoftmax(features, _classes(card)),
     ),
 }
