@@ -5,5 +5,5 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.rest import DocTestParser
 
 docstrings = Sybil(parsers=[DocTestParser()], path="src", pattern="**/*.py")
-pages = Sybil(parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/**/*.md"])
+pages = Sybil(parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md", "docs/**/*.md"])
 pytest_collect_file = (docstrings + pages).pytest()

@@ -64,11 +64,58 @@ def test_probability_zero_is_an_infinite_loss() -> None:
     judged = metrics.judge(torch.tensor([[0.0, -math.inf], [-math.inf, 0.0]]), torch.tensor([0, 0]))
     assert metrics.nll(judged) == math.inf
     assert metrics.accuracy(judged) == 0.5
+    assert metrics.outside_support(judged) == 0.5
+
+
+def test_a_target_of_probability_zero_comes_last() -> None:
+    """It is not found by being numbered before the other zeros; one of tiny probability is."""
+    log_prob = torch.full((4, CLASSES), -math.inf)
+    log_prob[:, 9] = math.log(0.75)
+    log_prob[:, 10] = math.log(0.25)
+    log_prob[3, 1] = -200  # whose probability float32 rounds to zero
+    judged = metrics.judge(log_prob, torch.tensor([0, 9, 10, 1]))
+    assert judged.rank.tolist() == [CLASSES - 1, 0, 1, 2]
+    assert judged.prediction.tolist() == [9, 9, 9, 9]
+    assert metrics.topk_accuracy(judged, 5) == metrics.topk_accuracy(judged, CLASSES - 1) == 0.75
+    assert metrics.topk_accuracy(judged, CLASSES) == 1
+    assert metrics.outside_support(judged) == 0.25
+
+
+def test_top_k_is_torchs_with_a_sparse_distribution(example: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """Where fewer than k classes are possible, torch.topk fills up with zeros by chance: they do not count."""
+    log_prob, target = example
+    sparse = log_prob.where(log_prob > math.log(0.1), -math.inf).log_softmax(1)
+    assert 0 < (sparse.gather(1, target[:, None]) == -math.inf).double().mean() < 1
+    judged = metrics.judge(sparse, target)
+    for k in (1, 2, 5, 11):
+        values, classes = sparse.topk(k, dim=1)
+        found = ((classes == target[:, None]) & (values > -math.inf)).any(1)
+        assert metrics.topk_accuracy(judged, k) == found.double().mean()
+
+
+def test_scores_of_a_sparse_distribution_by_hand() -> None:
+    # Confidences 1 (right), .5 and .5 (wrong: a tie goes to the class that is numbered first; a zero). In five bins:
+    # gaps 0 and |0 - 1|. Hits of classes 0, 1, 2: 1 of 1, 0 of 1, 0 of 1, and class 0 is predicted three times.
+    log_prob = torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0], [0.5, 0.5, 0]], dtype=torch.float64).log()
+    judged = metrics.judge(log_prob, torch.tensor([0, 1, 2]))
+    assert metrics.calibration_error(judged, bins=5) == pytest.approx(1 / 3)
+    assert metrics.macro_scores(judged, 3) == pytest.approx((1 / 9, 1 / 3, 1 / 6))
+    assert metrics.confusion(judged, 3).tolist() == [[0, 0, 1], [1, 0, 1], [2, 0, 1]]
+    assert judged.nll.tolist() == pytest.approx([0, math.log(2), math.inf])
+
+
+def test_a_probability_that_rounding_puts_above_one_is_one() -> None:
+    judged = metrics.judge(torch.tensor([[2e-7, -math.inf], [2e-7, -math.inf]]), torch.tensor([0, 1]))
+    assert judged.confidence.tolist() == [1, 1]
+    assert judged.nll.tolist() == [0, math.inf]
+    assert metrics.calibration_error(judged) == 0.5
 
 
 def test_what_is_not_log_probabilities_is_refused() -> None:
     with pytest.raises(ValueError, match="got NaN in 1 of 2 rows"):
         metrics.judge(torch.tensor([[0.0, math.nan], [0.0, 0.0]]), torch.tensor([0, 0]))
+    with pytest.raises(ValueError, match=r"expected log-probabilities, none above 0, got 0.5\."):
+        metrics.judge(torch.tensor([[0.5, -1.0]]), torch.tensor([0]))
     with pytest.raises(
         ValueError, match=r"expected log_prob of shape \(N, C\) and target of shape \(N,\), got \(3, 2\)"
     ):

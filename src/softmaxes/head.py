@@ -80,7 +80,8 @@ class Head(nn.Module, ABC):
         """
         self._check_input(input)
         self._check_target(input, target)
-        return self._loss(input.reshape(-1, self.in_features), target.reshape(-1)).reshape(target.shape)
+        loss = self._loss(input.reshape(-1, self.in_features), target.reshape(-1))
+        return self._shaped("_loss", loss, target.numel()).reshape(target.shape)
 
     def log_prob(self, input: Tensor) -> Tensor:
         """Log-probability of every class, in nats, normalised; the same in training and evaluation.
@@ -96,7 +97,9 @@ class Head(nn.Module, ABC):
             ValueError: the shape or device is not one expected.
         """
         self._check_input(input)
-        return self._log_prob(input.reshape(-1, self.in_features)).reshape(*input.shape[:-1], self.num_classes)
+        log_prob = self._log_prob(input.reshape(-1, self.in_features))
+        rows = input.shape[:-1].numel()
+        return self._shaped("_log_prob", log_prob, rows, self.num_classes).reshape(*input.shape[:-1], self.num_classes)
 
     def target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
         """Log-probability of the target alone, in nats; without the other classes where the mathematics allows.
@@ -184,6 +187,11 @@ class Head(nn.Module, ABC):
         if not holds(value):
             raise ValueError(f"{type(self).__name__}: expected {what} to be {rule}, got {value}.")
         return value
+
+    def _shaped(self, what: str, result: Tensor, *shape: int) -> Tensor:
+        if result.shape != shape:
+            raise ValueError(f"{type(self).__name__}: expected {what} to give {shape}, got {tuple(result.shape)}.")
+        return result
 
     def _check_input(self, input: Tensor) -> None:
         name = type(self).__name__

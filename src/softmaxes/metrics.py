@@ -4,10 +4,13 @@
 these, so batches are joined by concatenation and a large test set needs no (N, C) array.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+ROUNDING = 0.01  # a log-probability may be as much above zero, in bfloat16
 
 
 class Judged(NamedTuple):
@@ -18,7 +21,8 @@ class Judged(NamedTuple):
         prediction: the most probable class, (N,).
         confidence: its probability, (N,).
         nll: negative log-likelihood of the target in nats, (N,); inf where its probability is zero.
-        rank: how many classes come before the target, (N,); 0 where the prediction is right.
+        rank: how many classes come before the target, (N,); 0 where the prediction is right, C - 1 where the target's
+            probability is zero.
     """
 
     target: Tensor
@@ -32,7 +36,9 @@ def judge(log_prob: Tensor, target: Tensor) -> Judged:
     """Reduce log-probabilities to what the scores need.
 
     Classes of equal probability are ordered by their number, so a head that says the same of every class is not given
-    credit for all of them.
+    credit for all of them. A target of probability zero comes last: a head with a sparse distribution did not choose
+    it, and where it stands among the other zeros would be chance. It is among the k most probable classes only if k is
+    C or more. A probability that rounding puts a hair above one counts as one.
 
     Args:
         log_prob: (N, C), normalised, in nats.
@@ -42,7 +48,7 @@ def judge(log_prob: Tensor, target: Tensor) -> Judged:
         Five tensors, (N,).
 
     Raises:
-        ValueError: shapes do not fit, or a log-probability is NaN.
+        ValueError: shapes do not fit, or a log-probability is NaN or above zero by more than rounding.
 
     Example:
         >>> import torch
@@ -63,13 +69,16 @@ def judge(log_prob: Tensor, target: Tensor) -> Judged:
         raise ValueError(
             f"judge: expected log-probabilities, got NaN in {int(log_prob.isnan().any(1).sum())} of {len(target)} rows."
         )
+    if bool((log_prob > ROUNDING).any()):
+        raise ValueError(f"judge: expected log-probabilities, none above 0, got {log_prob.max().item():.3g}.")
     own = log_prob.gather(1, target.unsqueeze(1))
     classes = torch.arange(log_prob.shape[1], device=log_prob.device)
     before = (log_prob > own) | ((log_prob == own) & (classes < target.unsqueeze(1)))
-    rank = before.sum(1)
+    own = own.squeeze(1)
+    rank = before.sum(1).where(own > -math.inf, log_prob.shape[1] - 1)
     prediction = log_prob.argmax(1)
-    confidence = log_prob.gather(1, prediction.unsqueeze(1)).squeeze(1).exp()
-    return Judged(target, prediction.where(rank > 0, target), confidence, -own.squeeze(1), rank)
+    confidence = log_prob.gather(1, prediction.unsqueeze(1)).squeeze(1).exp().clamp(max=1)
+    return Judged(target, prediction.where(rank > 0, target), confidence, (-own).clamp(min=0), rank)
 
 
 def join(parts: list[Judged]) -> Judged:
@@ -90,6 +99,11 @@ def topk_accuracy(judged: Judged, k: int) -> float:
 def nll(judged: Judged) -> float:
     """Mean negative log-likelihood of the targets in nats; inf if one had probability zero."""
     return judged.nll.double().mean().item()
+
+
+def outside_support(judged: Judged) -> float:
+    """Share of examples whose target has probability zero: a log-probability of -inf, not merely a small one."""
+    return judged.nll.isinf().double().mean().item()
 
 
 def calibration_error(judged: Judged, bins: int = 15) -> float:

@@ -103,6 +103,8 @@ class Sampler(nn.Module):
             >>> Sampler.unigram([1, 3, 2]).probability
             tensor([0.1667, 0.5000, 0.3333], dtype=torch.float64)
         """
+        if isinstance(power, bool) or not isinstance(power, int | float):
+            raise TypeError(f"Sampler: expected power to be a number, got {power!r}.")
         return cls(class_weights("Sampler", "counts", counts).pow(power))
 
     def reset_parameters(self) -> None:
@@ -112,6 +114,10 @@ class Sampler(nn.Module):
 
     def sample(self, num_samples: int) -> Tensor:
         """Draw classes: K -> (K,) int64, on the tables' device, with torch's random numbers."""
+        if isinstance(num_samples, bool) or not isinstance(num_samples, int):
+            raise TypeError(f"Sampler: expected num_samples to be an int, got {num_samples!r}.")
+        if num_samples < 1:
+            raise ValueError(f"Sampler: expected num_samples to be at least 1, got {num_samples}.")
         place = torch.arange(num_samples, device=self.alias.device)
         place = place + torch.rand(num_samples, dtype=torch.float64, device=self.alias.device)
         column = (place * (self.num_classes / num_samples)).long().clamp(max=self.num_classes - 1)

@@ -16,6 +16,8 @@ from test_train import numbers
 
 from softmaxes.lab.cli import main
 from softmaxes.lab.data import Data, encode_png
+from softmaxes.lab.heads import HEADS
+from softmaxes.lab.run import Study
 from softmaxes.lab.store import Store
 from toy import toy_data
 
@@ -172,11 +174,108 @@ def test_data(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_heads_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    from softmaxes.lab.heads import HEADS
-
     assert main(["heads"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in HEADS)
+
+
+def test_the_list_of_many_heads_fits_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names and costs stand whole, each on one line; only what a head is goes on below, bracketed words and all."""
+    summary = "Weights of [support] in [0, 1], as the sparsest of several distributions that a reader may choose among."
+    many = {f"hierarchical-{number:02d}": HEADS["softmax"]._replace(summary=summary) for number in range(24)}
+    monkeypatch.setattr("softmaxes.lab.heads.HEADS", many)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["heads"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    begins = [line for line in lines if line[0] != " "]
+    assert [(line.split()[0], line.rstrip()[-6:]) for line in begins] == [(name, "O(D C)") for name in many]
+    column = slice(header.index("what"), header.index("cost"))
+    assert " ".join(" ".join(line[column] for line in lines).split()) == " ".join([summary] * 24)
+
+
+THREE = ("softmax", "gumbel", "hierarchical-groups")  # the last wants groups, which images in folders do not have
+
+
+def all_options(folder: Path, out: Path) -> list[str]:
+    return [
+        *("compare", "--data", str(folder), "--image-size", "16", "--heads", "all", "--seeds", "2"),
+        *("--epochs", "2", "--jobs", "2", "--out", str(out)),
+    ]
+
+
+def test_all_heads(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the data cannot serve is named with the reason before training, in the store, the table and the page."""
+    monkeypatch.setattr("softmaxes.lab.heads.HEADS", {name: HEADS[name] for name in THREE})
+    out = tmp_path / "out"
+    assert main(all_options(folder, out)) == 0
+    printed = capsys.readouterr()
+    reason = "expected data with groups of classes, got colours, which has none."
+    note = f"hierarchical-groups is left out: {reason}"
+    first, *rest = printed.err.splitlines()
+    assert first == note
+    assert sum("epoch" in line for line in rest) == 8
+    assert note in " ".join(printed.out.split())
+    assert note in (out / "report.html").read_text()
+    study = Store(out).study()
+    assert [(run.head, run.seed) for run in study.runs] == [(head, seed) for seed in (0, 1) for head in THREE[:2]]
+    assert [(left.head, left.reason) for left in study.left_out] == [("hierarchical-groups", reason)]
+
+    # Stopped and typed again: what is missing is trained, and no more.
+    Store(out).weights(study.runs[1]).with_suffix(".json").unlink()
+    written = {path: path.stat().st_mtime_ns for path in out.glob("runs/*.json")}
+    assert len(written) == 3
+    assert main(all_options(folder, out)) == 0
+    repeated = capsys.readouterr()
+    assert "softmax" in repeated.out
+    assert sum("epoch" in line for line in repeated.err.splitlines()) == 2
+    assert Store(out).study() == study
+    after = {path: path.stat().st_mtime_ns for path in out.glob("runs/*.json")}
+    assert len(after) == 4
+    assert after.items() >= written.items()
+
+    # From the stored results alone, and from a study stored before any head could be left out.
+    assert main(["report", str(out)]) == 0
+    assert note in " ".join(capsys.readouterr().out.split())
+    fields = json.loads((out / "study.json").read_text())
+    assert fields.pop("left_out")
+    (out / "study.json").write_text(json.dumps(fields))
+    assert main(["report", str(out)]) == 0
+    assert "left out" not in capsys.readouterr().out
+
+
+def test_all_means_every_head_in_order(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a data set that has no groups: whatever is left out would be refused by its name."""
+    seen: list[Study] = []
+    monkeypatch.setattr("softmaxes.lab.study.execute", lambda study, *rest: seen.append(study))
+    assert main(all_options(folder, tmp_path)) == 0
+    (study,) = seen
+    left = [left.head for left in study.left_out]
+    assert "hierarchical-groups" in left
+    assert [run.head for run in study.runs if run.seed == 0] == [head for head in HEADS if head not in left]
+    assert study.title == f"{len(HEADS) - len(left)} heads on colours"
+    monkeypatch.undo()
+    for head in left:
+        command = ["compare", "--data", str(folder), "--image-size", "16", "--heads", "softmax", head]
+        assert main([*command, "--out", str(tmp_path)]) == 2
+    assert not (tmp_path / "study.json").exists()
+
+
+def test_where_no_head_fits(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    groups = HEADS["hierarchical-groups"]
+    monkeypatch.setattr("softmaxes.lab.heads.HEADS", {"hierarchical-groups": groups})
+    assert main(all_options(folder, tmp_path / "out")) == 2
+    assert capsys.readouterr().err == (
+        "softmaxes: --heads: expected data that at least one head can serve, got colours "
+        "(expected data with groups of classes, got colours, which has none).\n"
+    )
+    assert not (tmp_path / "out").exists()
 
 
 BAD: list[tuple[list[str], str]] = [
@@ -185,6 +284,9 @@ BAD: list[tuple[list[str], str]] = [
     (["compare", "--momentum", "1"], "--momentum: expected less than 1, got 1."),
     (["compare", "--heads", "sofmax"], "got sofmax; did you mean softmax?"),
     (["compare", "--heads", "softmax", "softmax"], "--heads: expected each head once, got softmax softmax."),
+    (["compare", "--heads", "all", "softmax"], "--heads: expected all alone, or names of heads, got all softmax."),
+    (["compare", "--heads", "al"], "--heads: expected one of all, softmax, "),
+    (["compare", "--study", "seed", "--heads", "all"], "--heads: expected none with --study seed"),
     (["compare", "--study", "sed"], "--study: expected one of seed, got sed; did you mean seed?"),
     (["compare", "--study", "seed", "--heads", "softmax"], "--heads: expected none with --study seed"),
     (["compare", "--seeds", "0"], "--seeds: expected 1 or more, got 0."),
@@ -196,6 +298,7 @@ BAD: list[tuple[list[str], str]] = [
     (["compare", "--data", "cifar100", "--data-dir", "/nowhere"], "/nowhere"),
     (["train", "--seed", "-1"], "--seed: expected 0 or more, got -1."),
     (["train", "--head", "x"], "--head: expected one of softmax"),
+    (["train", "--head", "all"], "--head: expected one of softmax"),
     (["data", "glyphs", "--image-size", "8"], "--image-size: expected 16 to 1024 pixels, got 8."),
     (["report", "/nowhere"], "/nowhere/study.json: expected the folder of a comparison"),
     (["compare", "--epoch", "3"], "Did you mean --epochs?"),
@@ -364,6 +467,13 @@ def test_broken_results_are_refused(folder: Path, tmp_path: Path, capsys: pytest
         assert message in errors
         assert "\x1b" not in errors
         assert errors.count("\n") == 1
+
+
+def test_help_says_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "softmaxes compare --heads all" in printed
+    assert "or all: every head that the data can serve" in " ".join(printed.replace("│", " ").split())
 
 
 def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 import base64
 import csv
+import html
 import io
 import math
 import os
@@ -16,13 +17,15 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 
 from softmaxes.lab import InputError
-from softmaxes.lab.report import figures, print_table, table, wording, write_report
+from softmaxes.lab.report import charts, figures, print_table, table, wording, write_report
 from softmaxes.lab.report import page as html_page
+from softmaxes.lab.report.palette import style
 from softmaxes.lab.report.summary import MEASURES, estimate, final_scores, student_t_975, summarise
 from softmaxes.lab.run import (
     DataCard,
     Epoch,
     Guess,
+    LeftOut,
     LossPoint,
     Machine,
     Published,
@@ -278,6 +281,10 @@ def test_curves_are_means_and_ranges_over_seeds() -> None:
         pytest.param({"a": [0.30], "b": [0.31]}, "accuracy", ["", "best"], id="one seed claims no level"),
         pytest.param({"a": [0.30, 0.31, 0.32]}, "accuracy", [""], id="nothing to compare with"),
         pytest.param({"a": [math.inf, 1.0], "b": [2.0, 2.1], "c": [3.0, 3.1]}, "nll", ["", "best", ""], id="infinite"),
+        pytest.param({"a": [math.inf] * 2, "b": [2.0, 2.1]}, "nll", ["", "best"], id="all but one infinite"),
+        pytest.param({"a": [math.inf] * 2, "b": [math.inf, 2.1]}, "nll", ["", ""], id="all infinite"),
+        pytest.param({"a": [0.0, 0.0], "b": [0.1, 0.2]}, "outside_support", ["", ""], id="no merit in having none"),
+        pytest.param({"a": [0.1, 0.1], "b": [0.2, 0.2]}, "outside_support", ["best", ""], id="fewer are better"),
         pytest.param({"a": [0.8, 0.82, 0.81], "b": [0.79]}, "accuracy", ["best", ""], id="one common seed"),
         pytest.param({"a": [0.8, 0.7, None], "b": [None, None, 0.7]}, "accuracy", ["best", ""], id="no common seed"),
     ],
@@ -407,10 +414,201 @@ def test_a_study_of_which_every_run_diverged(tmp_path: Path) -> None:
     print_table(study, card, results, Console(file=io.StringIO()))
 
 
-def test_an_infinite_nll_is_shown() -> None:
-    page = html_page.render(summarise(*scored({"a": [math.inf, 1.0], "b": [2.0, 2.1]}, "nll")))
+def sparse_study() -> tuple[Study, DataCard, list[Result]]:
+    """Sparsemax has an infinite NLL after every epoch, entmax at one seed after the third and the last."""
+    card = make_card(num_classes=10, samples=0)
+    results = []
+    for seed in range(3):
+        for head in ("softmax", "sparsemax", "entmax"):
+            result = make_result(make_run(head, seed), card, accuracy=0.7 if head == "softmax" else 0.5 + seed / 100)
+            epochs = [
+                epoch.model_copy(
+                    update={"scores": epoch.scores.model_copy(update={"nll": math.inf, "outside_support": share})}
+                )
+                if epoch.scores and share
+                else epoch
+                for epoch, share in zip(result.epochs, SHARES[head, seed], strict=True)
+            ]
+            results.append(result.model_copy(update={"epochs": tuple(epochs)}))
+    return make_study([result.run for result in results], published=()), card, results
+
+
+SHARES = {(head, seed): [0.0] * 10 for head in ("softmax", "entmax") for seed in range(3)}
+SHARES |= {("sparsemax", seed): [0.02 + seed / 100] * 10 for seed in range(3)}
+SHARES["entmax", 1] = [0, 0, 0.1, 0, 0, 0, 0, 0, 0, 0.0001]
+
+
+def test_an_infinite_nll_is_shown_with_the_share_behind_it(tmp_path: Path) -> None:
+    study, card, results = sparse_study()
+    summary = summarise(study, card, results)
+    assert [row.marks["nll"] for row in summary.rows] == ["best", "", ""]
+    assert [row.scores["nll"].half_width is None for row in summary.rows] == [False, True, True]
+    assert "Every other head is distinguishably lower" in wording.finding(summary)
+
+    page = write_report(study, card, results, tmp_path).read_text(encoding="utf-8")
+    assert "a head gave a true class probability zero; the share of targets outside its support stands beside" in page
+    rows = [html.unescape(re.sub(r"<[^>]*>", "", row)).split() for row in re.findall(r"<td data-measure=.*</td>", page)]
+    nll, outside = ([rows[8 * line + column] for line in range(3)] for column in (5, 6))
+    assert [row[0] for row in nll] == ["★best:", "∞", "∞"]
+    assert outside == [["0", "±", "0"], ["3.0", "±", "2.5"], ["<0.1", "±", "<0.1"]]
+    assert page.count("<td>∞ (2.0\xa0% outside the support)</td>") == 1  # seed 0 of sparsemax in the list of every run
+    assert page.count("<td>∞ (&lt;0.1\xa0% outside the support)</td>") == 1
+    assert "<figcaption>Infinite after every epoch: sparsemax (3.0\xa0% outside the support).</figcaption>" in page
+
+    lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert {len(row) for row in cells} == {9}
+    assert [row[4] for row in cells[3:]] == ["∞ (3.0\xa0% outside the support)", "∞ (<0.1\xa0% outside the support)"]
+
+    console = Console(width=80, file=io.StringIO(), record=True, color_system=None)
+    print_table(study, card, results, console)
+    printed = console.export_text()
+    assert [line.count("∞ 3.0%") for line in printed.splitlines() if line.startswith("sparsemax")] == [1]
+    assert [line.count("∞ <0.1%") for line in printed.splitlines() if line.startswith("entmax")] == [1]
+
+    with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as file:
+        softmax, sparsemax, entmax = csv.DictReader(file)
+    assert (sparsemax["nll"], sparsemax["nll_low"], sparsemax["nll_high"], sparsemax["nll_mark"]) == ("inf", "", "", "")
+    assert float(sparsemax["outside_support"]) == pytest.approx(0.03)
+    assert (softmax["outside_support"], entmax["nll"]) == ("0.0", "inf")
+
+
+def test_curves_leave_out_an_epoch_without_a_mean() -> None:
+    """Not the mean of the luckier seeds. What has no curve is said to have none, and not where runs are short."""
+    study, card, results = sparse_study()
+    summary = summarise(study, card, [result.model_copy(update={"losses": ()}) for result in results])
+    plot = summary.curve_plots[1]
+    assert [[point.x for point in points] for _, points in plot.curves] == [
+        list(range(1, 11)),
+        [],
+        [1, 2, 4, 5, 6, 7, 8, 9],
+    ]
+    assert all(point.seeds == 3 for _, points in plot.curves for point in points)
+    assert [row.label for row in plot.infinite] == ["sparsemax"]
+    chart = charts.curve_chart(plot)
+    assert {trace["legendgroup"] for trace in chart.figure["data"]} == {"head-0", "head-2"}
+    assert chart.alternative.endswith(" Infinite after every epoch: sparsemax (3.0\xa0% outside the support).")
+    legend = figures.curve_figure(plot).axes[0].get_legend()
+    assert legend is not None
+    assert [label.get_text() for label in legend.get_texts()] == [
+        "softmax",
+        "sparsemax: ∞ (3.0\xa0% outside the support)",
+        "entmax",
+    ]
+    assert all(not other.infinite for other in summary.curve_plots if other is not plot)
+
+
+def test_where_nothing_is_outside_the_support_nothing_is_said_of_it() -> None:
+    study, card, results = whole_study()
+    page = html_page.render(summarise(study, card, results))
+    assert "support" not in page.partition('id="repeat"')[0].partition("<main>")[2]
+    assert "support" not in table.markdown(summarise(study, card, results))
+    console = Console(file=io.StringIO(), record=True)
+    print_table(study, card, results, console)
+    assert "support" not in console.export_text()
+
+
+def test_an_infinite_nll_from_before_the_share_was_known_is_shown() -> None:
+    summary = summarise(*scored({"a": [math.inf, 1.0], "b": [2.0, 2.1]}, "nll"))
+    page = html_page.render(summary)
     assert '<span class="value">∞</span>' in page
-    assert "a head gave a true class probability zero" in page
+    assert "a head gave a true class probability zero; curves leave such epochs out." in page
+    assert "| ∞ |" in table.markdown(summary)
+
+
+def test_heads_left_out_are_named_with_the_reason() -> None:
+    study, card, results = whole_study()
+    left = LeftOut(head="groups", reason="expected data with <groups> of classes, got [none].")
+    study = study.model_copy(update={"left_out": (left,)})
+    summary = summarise(study, card, results)
+    console = Console(width=200, file=io.StringIO(), record=True)
+    print_table(study, card, results, console)
+    assert "groups is left out: expected data with <groups> of classes, got [none]." in console.export_text()
+    page = html_page.render(summary)
+    assert "<li>groups is left out: expected data with &lt;groups&gt; of classes, got [none].</li>" in page
+
+
+def many_study(
+    heads: int = 24, samples: int = 2, kind: str = "hierarchical-tree"
+) -> tuple[Study, DataCard, list[Result]]:
+    """More heads than there are colours, under long names, the two last with an infinite NLL."""
+    card = make_card(num_classes=20, samples=samples)
+    names = [f"{kind}-{number:02d}" if number % 3 else f"head-{number:02d}" for number in range(heads)]
+    results = []
+    for seed in range(3):
+        for number, head in enumerate(names):
+            accuracy = 0.5 + 0.01 * (7 * number % heads) + 0.002 * seed
+            result = make_result(make_run(head, seed), card, accuracy=accuracy)
+            if number >= heads - 2:
+                epochs = (epoch.model_dump(mode="json") for epoch in result.epochs)
+                spoilt = [e | {"scores": e["scores"] | {"nll": math.inf, "outside_support": 0.03}} for e in epochs]
+                result = result.model_copy(update={"epochs": tuple(map(Epoch.model_validate, spoilt))})
+            results.append(result)
+    study = make_study([result.run for result in results], published=(), title=f"{heads} heads on glyphs")
+    return study, card, results
+
+
+def test_the_terminal_table_of_many_heads_fits_80_columns() -> None:
+    """Every number stands whole; a name that has no room is broken at a hyphen."""
+    study, card, results = many_study(kind="hierarchical-huffman")
+    console = Console(width=80, file=io.StringIO(), record=True, color_system=None)
+    print_table(study, card, results, console)
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any("…" in line for line in lines)
+    for row in summarise(study, card, results).rows:
+        accuracy = wording.with_interval(row.scores["accuracy"], MEASURES[0])
+        (place,) = (index for index, line in enumerate(lines) if accuracy in line and line.startswith(row.label[:4]))
+        above, below = lines[place].split()[0], lines[place + 1].split()[0]
+        assert row.label in (above, above + below)
+        assert row.label == above or above.endswith("-")
+
+
+def test_the_figures_of_many_heads_are_panels() -> None:
+    for heads, said in (
+        (24, "(grey: the other heads)"),
+        (40, "(grey: the other heads; the 30 of highest accuracy of 40)"),
+    ):
+        summary = summarise(*many_study(heads, samples=0))
+        drawn = {plot.name: figures.panels_figure(plot, summary) for plot in summary.curve_plots}
+        best = {row.label for row in summary.ranked[:30]}
+        expected = [row.label for row in summary.rows if row.label in best]
+        for figure in drawn.values():
+            figure.draw_without_rendering()
+            shown = [axes for axes in figure.axes if axes.get_visible()]
+            assert [axes.get_title(loc="left") or axes.get_title() for axes in shown] == expected
+            assert min(axes.get_window_extent().width / figure.dpi for axes in shown) > 1.4
+            assert min(axes.get_window_extent().height / figure.dpi for axes in shown) > 1
+        accuracy, nll, loss, _ = drawn.values()
+        assert accuracy.get_suptitle() == f"Test accuracy {said}"
+        assert len({axes.get_ylim() for axes in accuracy.axes}) == 1  # they can be compared
+        assert [len(axes.lines) for axes in accuracy.axes[:30] if axes.get_visible()] == [heads + 1] * len(expected)
+        assert loss.get_suptitle().startswith("Training loss per epoch (each head on a scale of its own")
+        assert all(len(axes.lines) == 1 for axes in loss.axes if axes.get_visible())
+        infinite = [axes.get_title() or axes.get_title(loc="left") for axes in nll.axes if axes.texts]
+        assert infinite == [row.label for row in summary.rows[-2:] if row.label in best]
+        assert all(axes.texts[0].get_text() == "∞\n(3.0\xa0% outside the support)" for axes in nll.axes if axes.texts)
+
+
+def test_names_of_many_heads_stand_beside_the_axes() -> None:
+    summary = summarise(*many_study(samples=0))
+    figure = figures.time_figure(summary)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [row.label for row in summary.rows]
+    assert legend.get_window_extent().x0 >= figure.axes[0].get_window_extent().x1
+    assert legend.get_window_extent().y0 >= 0
+    axes = figures.accuracy_figure(summary).axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == [row.label for row in sorted(summary.rows, key=lambda row: -row.scores["accuracy"].mean)]
+    chart = charts.accuracy_chart(summary)
+    assert chart.figure["layout"]["yaxis"]["ticktext"] == names
+    assert {trace["legendgroup"] for trace in chart.figure["data"]} == {""}  # no button takes any away
+
+
+def test_many_heads_are_drawn_apart() -> None:
+    drawn = [style(position) for position in range(32)]
+    assert len({(one.light, one.line_style) for one in drawn}) == len({(one.light, one.marker) for one in drawn}) == 32
 
 
 def test_results_that_cannot_be_reported_are_refused(tmp_path: Path) -> None:
@@ -612,7 +810,9 @@ def visits(browser):
             page.route("**/*", decide)
             page.goto(path.as_uri())
             page.wait_for_function(
-                "[...document.querySelectorAll('.plot')].every(plot => plot.querySelector('.main-svg'))", timeout=20_000
+                "[...document.querySelectorAll('.plot')].every("
+                "plot => plot.offsetParent === null || plot.querySelector('.main-svg'))",
+                timeout=20_000,
             )
             page.locator("details").evaluate("element => element.open = true")
         return pages[visit]
@@ -646,7 +846,7 @@ def test_the_page_shows_the_summarys_numbers(report: Path, open_page) -> None:
     signs = {"best": "★ best: ", "level": "≈ level with the best: ", "": ""}
     for line, row in zip(shown, summary.rows, strict=True):
         expected = [row.label]
-        for measure in MEASURES:
+        for measure in summary.measures:
             found, scale, digits = row.scores[measure.key], *((100, 1) if measure.percent else (1, 3))
             assert found.half_width is not None
             sign = signs[row.marks[measure.key]]
@@ -707,8 +907,7 @@ def test_hovering_over_a_matrix_gives_names_and_counts(report: Path, open_page) 
 
 def test_strangers_names_stay_text(report: Path, open_page) -> None:
     page = open_page(report)
-    html = report.read_text(encoding="utf-8")
-    assert ALERT not in html
+    assert ALERT not in report.read_text(encoding="utf-8")
     assert "<" not in html_page.embedded({"<!--": "</script>"})
     assert page.locator("script").count() == 3
     assert page.locator(".sample .shown bdi").first.inner_text() == ALERT
@@ -755,3 +954,106 @@ def test_the_button_changes_the_colours_of_page_and_figures(report: Path, open_p
 
 def test_the_page_is_small_enough_to_send(report: Path) -> None:
     assert report.stat().st_size < 2_500_000
+
+
+@pytest.fixture(scope="module")
+def many_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of 24 heads."""
+    study, card, results = many_study()
+    return write_report(study, card, results, tmp_path_factory.mktemp("many"))
+
+
+SHOWN = "selector => [...document.querySelectorAll(selector)].filter(element => element.offsetParent !== null)"
+
+
+def shown(page, selector: str) -> list[str]:
+    """What a reader sees of these elements: their first lines."""
+    found = page.evaluate(f"selector => ({SHOWN})(selector).map(element => element.innerText)", selector)
+    return [text.strip().splitlines()[0] for text in found]
+
+
+def test_of_many_heads_the_page_shows_a_few_at_first(many_report: Path, open_page) -> None:
+    summary = summarise(*many_study())
+    page = open_page(many_report)
+    best = sorted(summary.rows, key=lambda row: -row.scores["accuracy"].mean)[:5]
+    in_order = [row.label for row in summary.rows if row in best]
+    every = [row.label for row in summary.rows]
+    curves = (
+        "Object.fromEntries(['accuracy_per_epoch', 'nll_per_epoch', 'accuracy', 'time'].map(name => [name, "
+        "document.getElementById(name).querySelectorAll('.scatterlayer .trace').length]))"
+    )
+    pressed = ".heads button[aria-pressed=true]"
+    guesses = ".sample:first-of-type .guesses h3"
+    finite = sum(math.isfinite(row.scores["nll"].mean) for row in best)
+    whole = {"accuracy": 48, "time": 24}
+    assert len(cells(page, "#comparison-table")) == 24
+    assert page.evaluate(curves) == whole | {"accuracy_per_epoch": 10, "nll_per_epoch": 2 * finite}
+    assert shown(page, pressed) == in_order * 2  # above the curves and above the samples
+    assert shown(page, guesses) == in_order
+
+    page.locator("button[data-show=all]").last.click()
+    assert page.evaluate(curves) == whole | {"accuracy_per_epoch": 48, "nll_per_epoch": 44}
+    assert shown(page, pressed) == every * 2
+    assert shown(page, guesses) == every
+    hover = "document.getElementById('accuracy_per_epoch').layout.hovermode"
+    assert page.evaluate(hover) == "closest"  # a box with 24 lines would cover the figure
+    page.locator("button[data-show=none]").first.click()
+    assert page.evaluate(curves) == whole | {"accuracy_per_epoch": 0, "nll_per_epoch": 0}
+    assert shown(page, guesses) == []
+    page.locator("button[data-head=head-3]").first.click()
+    assert shown(page, guesses) == [every[3]]
+    assert page.evaluate(curves)["accuracy_per_epoch"] == 2
+    page.locator("button[data-show=first]").first.click()
+    assert shown(page, pressed) == in_order * 2
+    assert page.evaluate(hover) == "x unified"
+
+
+def test_of_many_heads_one_confusion_matrix_is_shown(many_report: Path, open_page) -> None:
+    summary = summarise(*many_study())
+    page = open_page(many_report)
+    assert shown(page, ".confusion h3") == [summary.ranked[0].label]
+    assert page.locator(".heatmaplayer image").count() == 1
+    for position in (17, 4):
+        row = summary.rows[position]
+        page.locator("#confused").select_option(label=row.label)
+        assert shown(page, ".confusion h3") == [row.label]
+        page.wait_for_function(f"document.querySelector('#confusion-{position} .heatmaplayer image')", timeout=20_000)
+        box = page.locator(f"#confusion-{position} .heatmaplayer image").bounding_box()
+        assert box["width"] > 250
+    page.locator("#confused").select_option(label=summary.ranked[0].label)
+
+
+def test_the_page_of_many_heads_is_whole_without_scripts(many_report: Path, browser) -> None:
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto(many_report.as_uri())
+    # Playwright evaluates in the page even where its own scripts are off.
+    assert len(shown(page, ".confusion h3")) == 24
+    assert len(shown(page, ".sample:first-of-type .guesses h3")) == 24
+    assert shown(page, "#confused") == []
+    assert page.locator(".heads button:enabled").count() == 0
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_of_many_heads_on_a_phone(many_report: Path, open_page, scheme: str) -> None:
+    page = open_page(many_report, width=390, scheme=scheme, is_mobile=True, has_touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.evaluate("document.documentElement.scrollHeight") < 20_000
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_of_many_heads_is_accessible(many_report: Path, open_page, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page = open_page(many_report, scheme=scheme)
+    violations = axe.Axe().run(page).response["violations"]
+    assert [(v["id"], v["impact"], v["nodes"][0]["html"][:120]) for v in violations] == []
+
+
+def test_the_table_of_many_heads_needs_no_scrolling(many_report: Path, open_page) -> None:
+    page = open_page(many_report)
+    sizes = page.evaluate(
+        "['comparison', 'cost'].map(name => document.getElementById(`${name}-table`).parentElement)"
+        ".map(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)"
+    )
+    assert sizes == [0, 0]

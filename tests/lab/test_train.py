@@ -13,9 +13,10 @@ from softmaxes import metrics
 from softmaxes.lab import InputError
 from softmaxes.lab import train as training
 from softmaxes.lab.heads import HEADS
-from softmaxes.lab.run import Result, Run
+from softmaxes.lab.run import Result, Run, Scores
 from softmaxes.lab.store import Store
-from softmaxes.lab.train import Classifier, Progress, build, lay_out, train
+from softmaxes.lab.study import check
+from softmaxes.lab.train import Classifier, Progress, UnfitError, build, lay_out, train
 from toy import toy_data, toy_run
 
 DATA = toy_data()
@@ -188,6 +189,47 @@ def test_images_that_are_too_small_are_refused() -> None:
     card = DATA.card().model_copy(update={"image_shape": (3, 12, 12)})
     with pytest.raises(ValueError, match="TinyVGG: expected images of at least 16x16 at padding 0, got 12x12"):
         build(run, card, DATA.train_images)
+
+
+def test_what_does_not_fit_is_the_head_or_the_network() -> None:
+    """Only a head can be left out of a comparison."""
+    card = DATA.card().model_copy(update={"group_names": None, "group_of_class": None})
+    with pytest.raises(UnfitError, match="hierarchical-groups: expected data with groups"):
+        check(toy_run(DATA, "hierarchical-groups"), DATA, card)
+    check(toy_run(DATA), DATA, card)
+    small = DATA.card().model_copy(update={"image_shape": (3, 12, 12)})
+    with pytest.raises(InputError, match="TinyVGG: expected images of at least 16x16") as caught:
+        check(toy_run(DATA), DATA, small)
+    assert not isinstance(caught.value, UnfitError)
+
+
+class Sparse(torch.nn.Module):
+    """A head and trunk in one that knows two classes, with probabilities that rounding puts above one."""
+
+    def log_prob(self, image: torch.Tensor) -> torch.Tensor:
+        log_prob = torch.full((len(image), 6), -torch.inf)
+        log_prob[:, 4] = 1e-7
+        log_prob[:, 2] = -20.0
+        return log_prob
+
+
+def test_a_sparse_distribution_is_scored_stored_and_shown() -> None:
+    """Two of six classes have a probability: four of six targets have none, and two classes are the guesses."""
+    judged = training._judge(Sparse(), DATA.test_images, DATA.test_labels)
+    assert judged is not None
+    scores = training.score(judged, 6)
+    assert (scores.nll, scores.outside_support) == (torch.inf, pytest.approx(2 / 3))
+    assert (scores.accuracy, scores.top5) == pytest.approx((1 / 6, 1 / 3))
+    assert scores.calibration_error == pytest.approx(5 / 6)
+    assert Scores.model_validate_json(scores.model_dump_json()) == scores
+    (guess,) = training._guess(Sparse(), DATA.test_images[:1])
+    assert guess.classes == (4, 2)
+    assert guess.probabilities == pytest.approx((1, 2e-9), abs=1e-9)
+
+
+def test_scores_from_before_they_knew_of_the_support_are_read() -> None:
+    scores = '{"accuracy":0,"top5":0,"precision":0,"recall":0,"f1":0,"nll":"Infinity","calibration_error":0}'
+    assert Scores.model_validate_json(scores).outside_support == 0
 
 
 @pytest.mark.parametrize("device", ["cuda"])

@@ -29,7 +29,7 @@ class HierarchicalSoftmax(Head):
         tree: the classes' hierarchy, e.g. ``Tree.balanced(num_classes)``.
         bias: whether the decisions have a bias.
         sparse: whether the gradients of `weight` and `bias` are sparse tensors with the rows of the targets' paths
-            alone, as in `torch.nn.Embedding`; for `torch.optim.SGD`, `SparseAdam` and `Adagrad`.
+            alone, as in `torch.nn.Embedding`; for `torch.optim.SGD` without weight decay, `SparseAdam`, `Adagrad`.
         device: where the parameters are made.
         dtype: dtype of the parameters.
 
@@ -66,7 +66,7 @@ class HierarchicalSoftmax(Head):
 
     # What the tree says, in the form that the sums need. The tree itself is the record; these are made from it.
     parent: Tensor  # (M,) of every node; the root is its own
-    first_row: Tensor  # (M,) where the rows of an inner node begin in `weight`
+    first_row: Tensor  # (M,) where the rows of an inner node begin in `weight`; if it has none, another's on every path
     num_rows: Tensor  # (M,) 0, 1, or as many as it has children
     slot: Tensor  # (M,) which of its parent's logits a node has; `width` is the fixed logit, zero
     row_owner: Tensor  # (R,) the inner node of a row
@@ -113,7 +113,7 @@ class HierarchicalSoftmax(Head):
         owner = self.parent[nodes]
         offset = torch.arange(self.width, device=input.device)  # (K,)
         own = offset < self.num_rows[owner].unsqueeze(2)  # (N, L, K)
-        rows = (self.first_row[owner].unsqueeze(2) + offset).where(own, 0)
+        rows = self.first_row[owner].unsqueeze(2) + offset.where(own, 0)
         logits = self._logits_of(input, rows).masked_fill(~own, -torch.inf)
         # The last column is the logit fixed at zero, of nodes with fewer than three children.
         fixed = torch.zeros_like(logits[..., 0]).masked_fill(self.num_rows[owner] > 1, -torch.inf)
@@ -162,12 +162,15 @@ def _arrays(tree: Tree) -> dict[str, Tensor]:
     siblings = children[parent]
     # Of two children the first has the fixed logit and the second the row; an only child has the fixed one.
     slot = torch.where(siblings > 2, tree.child_index, torch.where(tree.child_index == 1, 0, width))
+    # The first decision from the root down is on every path: its row stands in where a node has none.
+    first_row = num_rows.cumsum(0) - num_rows
+    first = tree.node_depth.where(num_rows > 0, tree.num_nodes).argmin()
     level_order = tree.node_depth.argsort(stable=True)
     place = torch.empty_like(level_order)
     place[level_order] = nodes
     return {
         "parent": parent,
-        "first_row": num_rows.cumsum(0) - num_rows,
+        "first_row": first_row.where(num_rows > 0, first_row[first]),
         "num_rows": num_rows,
         "slot": slot,
         "row_owner": nodes.repeat_interleave(num_rows),

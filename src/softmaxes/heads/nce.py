@@ -30,7 +30,7 @@ class NCE(Head):
         num_samples: classes drawn for each training step, K.
         bias: whether the linear layer has a bias.
         sparse: whether the loss's gradients of `weight` and `bias` are sparse tensors with the drawn rows alone, as in
-            `torch.nn.Embedding`; for `torch.optim.SGD`, `SparseAdam` and `Adagrad`.
+            `torch.nn.Embedding`; for `torch.optim.SGD` without weight decay, `SparseAdam`, `Adagrad`.
         device: where the parameters are made.
         dtype: dtype of the parameters.
 

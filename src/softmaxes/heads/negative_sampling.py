@@ -16,12 +16,14 @@ from softmaxes.sampler import Sampler
 class NegativeSampling(Head):
     r"""A logistic decision for the target, and one against each of K classes drawn at random.
 
-    .. math:: \ell(x, y) = -\log \sigma(z_y) - \sum_{k=1}^K [s_k \ne y] \log \sigma(-z_{s_k}), \qquad s_k \sim q, \qquad
-        z = W x + b, \qquad p(c \mid x) \propto \sigma(z_c + \log(K q(c)))
+    .. math:: \ell(x, y) = -\log \sigma(\Delta_y) - \sum_{k=1}^K [s_k \ne y] \log \sigma(-\Delta_{s_k}), \qquad
+        \Delta_c = z_c - \log(K q(c)), \qquad s_k \sim q, \qquad z = W x + b, \qquad
+        p(c \mid x) = \frac{\sigma(z_c)}{\sum_j \sigma(z_j)}
 
-    A class is drawn :math:`K q(c)` times as often as in one-vs-rest, so where the loss is least on average,
-    :math:`\exp z_c = p / (K q(c) (1 - p))`; what it is judged by puts that right and normalises. The draws are shared
-    by the batch; draws of the target itself are left out.
+    A class is drawn :math:`K q(c)` times as often as in one-vs-rest, which the offset makes good: where the loss is
+    least on average, :math:`\sigma(z_c)` is the probability of class c. word2vec leaves the offset to the scores: its
+    own are the :math:`\Delta`, which with a bias is the same model. The draws are shared by the batch; draws of the
+    target itself are left out, which is the difference to `NCE`.
 
     Args:
         in_features: size of a feature vector, D.
@@ -29,7 +31,7 @@ class NegativeSampling(Head):
         num_samples: classes drawn for each training step, K.
         bias: whether the linear layer has a bias.
         sparse: whether the loss's gradients of `weight` and `bias` are sparse tensors with the drawn rows alone, as in
-            `torch.nn.Embedding`; for `torch.optim.SGD`, `SparseAdam` and `Adagrad`.
+            `torch.nn.Embedding`; for `torch.optim.SGD` without weight decay, `SparseAdam`, `Adagrad`.
         device: where the parameters are made.
         dtype: dtype of the parameters.
 
@@ -40,7 +42,7 @@ class NegativeSampling(Head):
 
     Attributes:
         weight: :math:`W`, (C, D), drawn as in `torch.nn.Linear`.
-        bias: :math:`b`, (C,), or none; it starts at :math:`-\log K`, so that at first all classes are about alike.
+        bias: :math:`b`, (C,), or none; it starts at :math:`-\log(C - 1)`, the logit of 1/C, as in one-vs-rest.
 
     Cost:
         Parameters CD + C. Training loss O(NKD) time, O(NK + KD) memory; with ``sparse`` its gradient too, else that is
@@ -85,22 +87,25 @@ class NegativeSampling(Head):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights as `torch.nn.Linear` does, set every bias to -log K, and fill the sampler's tables."""
+        """Draw the weights as in `torch.nn.Linear`, set each bias to the logit of 1/C, and fill the tables."""
         super().reset_parameters()
         if self.bias is not None:
-            nn.init.constant_(self.bias, -math.log(self.num_samples))
+            nn.init.constant_(self.bias, -math.log(self.num_classes - 1))
         self.sampler.reset_parameters()
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         if not self.training:
             return -self._target_log_prob(input, target)
-        own = row_logits(input, target.unsqueeze(1), self.weight, self.bias, self.sparse).squeeze(1)  # (N,)
+        own = self._less_noise(input, target.unsqueeze(1)).squeeze(1)  # (N,)
         drawn = self.sampler.sample(self.num_samples)
-        others = row_logits(input, drawn, self.weight, self.bias, self.sparse)  # (N, K)
-        return F.softplus(-own) + F.softplus(others).masked_fill(drawn == target.unsqueeze(1), 0.0).sum(1)
+        others = F.softplus(self._less_noise(input, drawn)).masked_fill(drawn == target.unsqueeze(1), 0.0)  # (N, K)
+        return F.softplus(-own) + others.sum(1)
+
+    def _less_noise(self, input: Tensor, rows: Tensor) -> Tensor:
+        """Logits less the logarithm of how often a class is expected to be drawn: (N, 1) or (N, K)."""
+        logits = row_logits(input, rows, self.weight, self.bias, self.sparse)
+        expected = self.sampler.log_probability(rows) + math.log(self.num_samples)
+        return logits - expected.to(logits.dtype)
 
     def _log_prob(self, input: Tensor) -> Tensor:
-        logits = linear_logits(input, self.weight, self.bias)
-        every = torch.arange(self.num_classes, device=input.device)
-        expected = self.sampler.log_probability(every) + math.log(self.num_samples)
-        return torch.log_softmax(F.logsigmoid(logits + expected.to(logits.dtype)), dim=1)
+        return torch.log_softmax(F.logsigmoid(linear_logits(input, self.weight, self.bias)), dim=1)

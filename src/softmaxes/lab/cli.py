@@ -13,7 +13,7 @@ from rich.text import Text
 
 from softmaxes import __version__
 from softmaxes.lab import InputError
-from softmaxes.lab.run import Result, Run, Study, Training
+from softmaxes.lab.run import LeftOut, Result, Run, Study, Training
 
 if TYPE_CHECKING:
     from softmaxes.lab.data import Data
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Named = TypeVar("Named")
 TRAINING = Group("Training", sort_key=2)
+EVERY_HEAD = "all"
+NAMED_IN_TITLE = 5  # more heads than this are counted
 
 app = App(
     name="softmaxes",
@@ -60,7 +62,11 @@ def compare(
     image_size: ImageSize = 32,
     heads: Annotated[
         tuple[str, ...] | None,
-        Parameter(consume_multiple=True, negative=(), help="Names from `softmaxes heads`, e.g. *softmax gumbel*."),
+        Parameter(
+            consume_multiple=True,
+            negative=(),
+            help="Names from `softmaxes heads`, e.g. *softmax gumbel*; or **all**: every head that the data can serve.",
+        ),
     ] = None,
     seeds: Annotated[int, Parameter(help="How many seeds a head; the intervals are over them.")] = 3,
     study: Annotated[
@@ -84,6 +90,8 @@ def compare(
     # images of your own, a folder for each class
     softmaxes compare --data ~/photos --image-size 64
     softmaxes compare --heads softmax hierarchical-groups --seeds 5
+    # every head that the data can serve
+    softmaxes compare --heads all
     # the study that this grew from, on CIFAR-100 from an archive
     softmaxes compare --study seed --data-dir cifar-100-python.tar.gz
     ```
@@ -99,7 +107,7 @@ def compare(
         loaded = _load(data or entry.data, data_dir, image_size)
         chosen = entry.make(loaded.card(), seeds, changes)
     else:
-        names = _heads("--heads", heads or ("softmax", "gumbel", "hierarchical"))
+        names = _heads("--heads", heads or ("softmax", "gumbel", "hierarchical"), all_too=True)
         loaded = _load(data or "glyphs", data_dir, image_size)
         chosen = _comparison(loaded, names, range(seeds), changes)
     name = loaded.name if study is None else f"{study}-{loaded.name}"
@@ -154,11 +162,12 @@ def list_heads() -> int:
     """List the heads: name, what it is, and what the loss of one example costs in D features and C classes."""
     from softmaxes.lab.heads import HEADS
 
-    table = Table(box=None, pad_edge=False)
-    for column in ("head", "what it is", "cost of a loss"):
-        table.add_column(column)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("head", no_wrap=True, style="bold")
+    table.add_column("what it is")
+    table.add_column("cost of a loss", no_wrap=True)
     for name, entry in HEADS.items():
-        table.add_row(f"[bold]{name}[/bold]", entry.summary, entry.cost)
+        table.add_row(*map(Text, (name, entry.summary, entry.cost)))
     Console().print(table)
     return 0
 
@@ -256,11 +265,15 @@ def _named(option: str, name: str, known: dict[str, Named]) -> Named:
     return known[name]
 
 
-def _heads(option: str, names: Sequence[str]) -> tuple[str, ...]:
+def _heads(option: str, names: Sequence[str], all_too: bool = False) -> tuple[str, ...]:
+    """The names of heads, each known; where `all_too` says so, perhaps `EVERY_HEAD` alone."""
     from softmaxes.lab.heads import HEADS
 
+    if all_too and EVERY_HEAD in names and len(names) > 1:
+        raise InputError(f"{option}: expected {EVERY_HEAD} alone, or names of heads, got {' '.join(names)}.")
+    known: dict[str, object] = {**({EVERY_HEAD: None} if all_too else {}), **HEADS}
     for name in names:
-        _named(option, name, HEADS)
+        _named(option, name, known)
     if len(set(names)) < len(names):
         raise InputError(f"{option}: expected each head once, got {' '.join(names)}.")
     return tuple(names)
@@ -280,17 +293,42 @@ def _load(name: str, data_dir: Path | None, image_size: int) -> "Data":
 
 
 def _comparison(data: "Data", heads: Sequence[str], seeds: Sequence[int], changes: dict[str, Any]) -> Study:
+    settings = {"data": data.name, "fingerprint": data.fingerprint, **changes}
+    left_out: tuple[LeftOut, ...] = ()
+    if EVERY_HEAD in heads:
+        heads, left_out = _that_fit(data, settings)
     runs = tuple(
-        Run(head=head, seed=seed, data=data.name, fingerprint=data.fingerprint, **changes)
+        Run(head=head, seed=seed, **settings)
         for seed in seeds  # seed by seed, so that a head does not have the machine to itself, and a cut shows all
         for head in heads
     )
     return Study(
         name=data.name,
-        title=f"{' · '.join(heads)} on {data.name}",
+        title=f"{' · '.join(heads) if len(heads) <= NAMED_IN_TITLE else f'{len(heads)} heads'} on {data.name}",
         description="Classifiers that differ in their output layer alone.",
         runs=runs,
+        left_out=left_out,
     )
+
+
+def _that_fit(data: "Data", settings: dict[str, Any]) -> tuple[list[str], tuple[LeftOut, ...]]:
+    """Every head that the data can serve, and every other one with the reason."""
+    from softmaxes.lab.heads import HEADS
+    from softmaxes.lab.study import check
+    from softmaxes.lab.train import UnfitError
+
+    card = data.card()
+    reasons: dict[str, str] = {}
+    for head in HEADS:
+        try:
+            check(Run(head=head, **settings), data, card)
+        except UnfitError as error:
+            reasons[head] = str(error).removeprefix(f"{head}: ")
+    if len(reasons) == len(HEADS):
+        told = "; ".join(dict.fromkeys(reason.rstrip(".") for reason in reasons.values()))
+        raise InputError(f"--heads: expected data that at least one head can serve, got {data.name} ({told}).")
+    left_out = tuple(LeftOut(head=head, reason=reason) for head, reason in reasons.items())
+    return [head for head in HEADS if head not in reasons], left_out
 
 
 def _execute(study: Study, data: "Data", out: Path, jobs: int | None, device: str) -> int:

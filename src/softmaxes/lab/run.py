@@ -91,6 +91,7 @@ class Scores(Record):
     f1: Share
     nll: Annotated[float, Field(ge=0)]  # inf when a head gave some target probability zero
     calibration_error: Share  # expected calibration error, 15 bins of equal width
+    outside_support: Share = 0.0  # targets that the head gave probability zero
 
 
 class Epoch(Record):
@@ -111,7 +112,10 @@ class LossPoint(Record):
 
 
 class Guess(Record):
-    """A head's five most probable classes for one of the data card's sample images, most probable first."""
+    """A head's five most probable classes for one of the data card's sample images, most probable first.
+
+    Fewer where the head gives the others probability zero.
+    """
 
     classes: tuple[NonNegativeInt, ...]
     probabilities: tuple[Share, ...]
@@ -208,6 +212,13 @@ class Published(Record):
     epoch_seconds: float | None = None
 
 
+class LeftOut(Record):
+    """A head that was asked for among all and that the data cannot serve."""
+
+    head: str
+    reason: str  # what it expected, and what came
+
+
 class Study(Record):
     """A list of runs under a title: what `compare` executes and `report` shows. Stored as ``study.json``."""
 
@@ -217,3 +228,4 @@ class Study(Record):
     runs: tuple[Run, ...]
     published: tuple[Published, ...] = ()
     published_source: str = ""
+    left_out: tuple[LeftOut, ...] = ()

@@ -23,7 +23,7 @@ from softmaxes.lab.data import Data
 from softmaxes.lab.run import DataCard, Epoch, Result, Run, Study
 from softmaxes.lab.store import Store
 from softmaxes.lab.train import Progress as Step
-from softmaxes.lab.train import build, lay_out, train
+from softmaxes.lab.train import UnfitError, build, lay_out, train
 
 
 def execute(study: Study, data: Data, store: Store, jobs: int, device: str, console: Console) -> list[Result]:
@@ -47,10 +47,9 @@ def execute(study: Study, data: Data, store: Store, jobs: int, device: str, cons
     """
     card = data.card()
     for setting in dict.fromkeys(run.setting for run in study.runs):
-        try:
-            build(setting, card, data.train_images[:1])
-        except (ValueError, RuntimeError) as error:  # images too small, no groups, no memory
-            raise InputError(str(error)) from None
+        check(setting, data, card)
+    for left in study.left_out:
+        console.print(f"{left.head} is left out: {left.reason}", highlight=False, markup=False, soft_wrap=True)
     if not store.has_study():
         store.save_study(study, card)
     waiting = deque(run for run in study.runs if store.result(run) is None)
@@ -64,6 +63,21 @@ def execute(study: Study, data: Data, store: Store, jobs: int, device: str, cons
         if store.results(study):  # until then the folder keeps what was there before
             store.save_study(study, card)
     return store.results(study)
+
+
+def check(run: Run, data: Data, card: DataCard) -> None:
+    """Build what a run would train, and let it go.
+
+    Raises:
+        UnfitError: the data cannot serve the head.
+        InputError: the network does not fit the data, or the machine.
+    """
+    try:
+        build(run, card, data.train_images[:1])
+    except UnfitError:
+        raise
+    except (ValueError, RuntimeError) as error:  # images too small, no memory
+        raise InputError(str(error)) from None
 
 
 def _run_all(waiting: deque[Run], card: DataCard, store: Store, jobs: int, device: str, display: "_Display") -> None:

@@ -30,6 +30,10 @@ LOSS_EVERY = 500  # batches
 TEST_BATCH = 500  # images
 
 
+class UnfitError(InputError):
+    """A head that the data cannot serve; the message says why."""
+
+
 class Progress(NamedTuple):
     """What a running training tells those who watch it."""
 
@@ -71,13 +75,21 @@ def stream(*words: object) -> int:
 
 
 def build(run: Run, card: DataCard, train_images: Tensor) -> Classifier:
-    """The untrained classifier of a run. Its trunk depends on the seed and never on the head."""
+    """The untrained classifier of a run. Its trunk depends on the seed and never on the head.
+
+    Raises:
+        UnfitError: the data cannot serve the head.
+        ValueError: the network does not fit the images.
+    """
     pixels = train_images.double() if len(train_images) < 5000 else train_images[:: len(train_images) // 5000].double()
     mean, std = pixels.mean((0, 2, 3), keepdim=True), pixels.std((0, 2, 3), keepdim=True).clamp(min=1)
     torch.manual_seed(stream(run.seed, "trunk"))
     trunk = TinyVGG(card.image_shape, run.channels, run.padding, run.hidden_units)
     torch.manual_seed(stream(run.seed, "head"))
-    head = HEADS[run.head].build(trunk.out_features, card)
+    try:
+        head = HEADS[run.head].build(trunk.out_features, card)
+    except ValueError as error:
+        raise UnfitError(" ".join(str(error).split())) from error
     classifier = Classifier(trunk, head, mean.float(), std.float())
     return classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
@@ -228,6 +240,7 @@ def score(judged: metrics.Judged, num_classes: int) -> Scores:
         f1=f1,
         nll=metrics.nll(judged),
         calibration_error=metrics.calibration_error(judged),
+        outside_support=metrics.outside_support(judged),
     )
 
 
@@ -268,8 +281,9 @@ def _guess(model: Any, images: Tensor) -> tuple[Guess, ...]:
         return ()
     log_prob = model.log_prob(images)
     values, classes = log_prob.topk(min(5, log_prob.shape[1]))
-    rows = zip(classes.tolist(), values.exp().tolist(), strict=True)
-    return tuple(Guess(classes=tuple(row), probabilities=tuple(shares)) for row, shares in rows)
+    possible = (values > -math.inf).sum(1).tolist()  # of the impossible classes, which ones topk takes is chance
+    rows = zip(classes.tolist(), values.exp().clamp(max=1).tolist(), possible, strict=True)
+    return tuple(Guess(classes=tuple(row[:known]), probabilities=tuple(shares[:known])) for row, shares, known in rows)
 
 
 def _warm_up(fabric: Fabric, model: Any, images: Tensor, labels: Tensor) -> None:

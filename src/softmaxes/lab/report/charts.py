@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from softmaxes.lab.report.palette import style
-from softmaxes.lab.report.summary import MEASURES, CurvePlot, Matrix, Row, Summary
-from softmaxes.lab.report.wording import number, percent, seconds, with_interval
+from softmaxes.lab.report.summary import ACCURACY, FEW, CurvePlot, Matrix, Row, Summary
+from softmaxes.lab.report.wording import number, percent, seconds, undrawn, with_interval
 
-ACCURACY = MEASURES[0]
 NAME_LIMIT = 18  # characters of a class's or group's name beside a matrix
 LABEL_LIMIT = 24  # characters of a setting's label beside an axis
 
@@ -17,13 +16,14 @@ Figure = dict[str, Any]
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure, its text alternative and its shape."""
+    """A figure, its text alternative, its shape, and what is said below it."""
 
     name: str  # unique on the page
     title: str
     alternative: str
     figure: Figure
     shape: str = "wide"
+    note: str = ""
 
 
 def short(name: str, limit: int) -> str:
@@ -124,26 +124,29 @@ def curve_chart(plot: CurvePlot) -> Chart:
     return Chart(
         plot.name,
         plot.title,
-        f"Line chart: {plot.title.lower()} against {plot.x_title}. {'; '.join(ends)}.",
+        f"Line chart: {plot.title.lower()} against {plot.x_title}. {'; '.join(ends)}. {undrawn(plot)}".strip(),
         {
             "data": traces,
+            "few": FEW,  # with more curves than this on show, hovering tells of one and not of all
             "layout": layout(
                 xaxis,
                 axis(plot.y_title, tickformat=".0%" if plot.percent else "", rangemode="normal"),
                 hovermode="x unified",
             ),
         },
+        note=undrawn(plot),
     )
 
 
 def accuracy_chart(summary: Summary) -> Chart:
-    """A dot a setting with its interval, and each seed as a smaller dot."""
-    rows = summary.finished
+    """A dot a setting with its interval, and each seed as a smaller dot; many settings by accuracy, and all of them."""
+    rows = summary.ranked if summary.many else summary.finished
     traces: list[Figure] = []
     for line, row in enumerate(rows):
         drawn = style(row.position)
         estimate = row.scores[ACCURACY.key]
         values = row.values(ACCURACY)
+        group = "" if summary.many else f"head-{row.position}"
         traces.append(
             {
                 "type": "scatter",
@@ -154,7 +157,7 @@ def accuracy_chart(summary: Summary) -> Chart:
                 "mode": "markers",
                 "marker": {"symbol": "line-ns-open", "color": drawn.token, "size": 11, "line": {"width": 1.5}},
                 "hovertemplate": "seed %{customdata}: %{x:.2%}",
-                "legendgroup": f"head-{row.position}",
+                "legendgroup": group,
             }
         )
         traces.append(
@@ -174,7 +177,7 @@ def accuracy_chart(summary: Summary) -> Chart:
                 "mode": "markers",
                 "marker": {"color": drawn.token, "symbol": drawn.symbol, "size": 11},
                 "hovertemplate": f"mean {with_interval(estimate, ACCURACY)} %",
-                "legendgroup": f"head-{row.position}",
+                "legendgroup": group,
             }
         )
     said = "; ".join(f"{row.label} {with_interval(row.scores[ACCURACY.key], ACCURACY)} %" for row in rows)
@@ -195,7 +198,7 @@ def accuracy_chart(summary: Summary) -> Chart:
                     ticklen=0,
                 ),
                 hovermode="closest",
-                height=90 + 44 * len(rows),
+                height=90 + (26 if summary.many else 44) * len(rows),
             ),
         },
         shape="strip",
@@ -236,7 +239,8 @@ def time_chart(summary: Summary) -> Chart:
                 },
                 "mode": "markers",
                 "marker": {"color": drawn.token, "symbol": drawn.symbol, "size": 11},
-                "hovertemplate": f"{seconds(time.median)} s an epoch<br>{with_interval(estimate, ACCURACY)} % accuracy",
+                "hovertemplate": f"<b>{text(row.label)}</b><br>{seconds(time.median)} s an epoch<br>"
+                f"{with_interval(estimate, ACCURACY)} % accuracy<extra></extra>",
             }
         )
         said.append(

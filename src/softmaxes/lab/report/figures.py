@@ -1,8 +1,10 @@
 """The figures as PNG, for papers and README files."""
 
 import io
+import math
 import re
 import warnings
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -10,13 +12,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from softmaxes.lab.report.charts import ACCURACY, LABEL_LIMIT, NAME_LIMIT, short
+from softmaxes.lab.report.charts import LABEL_LIMIT, NAME_LIMIT, short
 from softmaxes.lab.report.palette import style
-from softmaxes.lab.report.summary import CurvePlot, Matrix, Row, Summary
+from softmaxes.lab.report.summary import ACCURACY, OUTSIDE, CurvePlot, Matrix, Point, Row, Summary
+from softmaxes.lab.report.wording import outside
 
 INK = "#22262d"
 SOFT = "#59616c"
 GRID = "#e3e6ea"
+GREY = "#cfd4da"
+PANELS = 30
+PANELS_ABREAST = 5
+LEGEND_INSIDE = 4  # more heads than this have their names beside the axes
 
 
 def png(figure: Figure) -> bytes:
@@ -36,45 +43,87 @@ def axes_of(title: str, width: float = 6.4, height: float = 4.0) -> tuple[Figure
     return figure, axes
 
 
-def curve_figure(plot: CurvePlot) -> Figure:
-    """A line a setting, with a band from the smallest to the largest seed."""
-    figure, axes = axes_of(plot.title)
+def draw_curve(axes: Axes, row: Row, points: Sequence[Point], label: str = "", size: float = 5) -> None:
+    """A line with a band from the smallest to the largest seed."""
+    drawn = style(row.position)
+    xs = [point.x for point in points]
+    axes.fill_between(
+        xs,
+        [point.low for point in points],
+        [point.high for point in points],
+        color=drawn.light,
+        alpha=0.16,
+        linewidth=0,
+    )
+    axes.plot(
+        xs,
+        [point.mean for point in points],
+        color=drawn.light,
+        linestyle=drawn.line_style,
+        linewidth=1.8,
+        marker=drawn.marker if len(points) <= 30 else None,
+        markersize=size,
+        label=label,
+    )
+
+
+def rule(axes: Axes, plot: CurvePlot, ticks: int = 10) -> None:
+    """Ticks and grid of a drawing of curves."""
     axes.grid(True)
-    for row, points in plot.curves:
-        drawn = style(row.position)
-        xs = [point.x for point in points]
-        axes.fill_between(
-            xs,
-            [point.low for point in points],
-            [point.high for point in points],
-            color=drawn.light,
-            alpha=0.16,
-            linewidth=0,
-        )
-        axes.plot(
-            xs,
-            [point.mean for point in points],
-            color=drawn.light,
-            linestyle=drawn.line_style,
-            linewidth=1.8,
-            marker=drawn.marker if len(points) <= 30 else None,
-            markersize=5,
-            label=row.label,
-        )
-    axes.set_xlabel(plot.x_title)
-    axes.set_ylabel(plot.y_title)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     if plot.percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+
+def curve_figure(plot: CurvePlot) -> Figure:
+    """A line a setting."""
+    figure, axes = axes_of(plot.title)
+    for row, points in plot.curves:
+        infinite = f": ∞ {outside(row.scores[OUTSIDE.key].mean)}".rstrip() if row in plot.infinite else ""
+        draw_curve(axes, row, points, row.label + infinite)
+    rule(axes, plot)
+    axes.set_xlabel(plot.x_title)
+    axes.set_ylabel(plot.y_title)
     axes.legend()
     return figure
 
 
+def panels_figure(plot: CurvePlot, summary: Summary) -> Figure:
+    """A panel a setting, for more than one panel can hold: those of highest accuracy if they are very many."""
+    kept = (*summary.ranked, *(row for row in summary.rows if not row.finished))[:PANELS]
+    shown = [(row, points) for row, points in plot.curves if row in kept]
+    lines = math.ceil(len(shown) / PANELS_ABREAST)
+    figure = Figure(figsize=(2.2 * PANELS_ABREAST, 0.7 + 1.7 * lines), layout="constrained")
+    grid = figure.subplots(lines, PANELS_ABREAST, sharex=True, sharey=plot.comparable, squeeze=False)
+    for place, axes in enumerate(grid.flat):
+        if place >= len(shown):
+            axes.set_visible(False)
+            continue
+        row, points = shown[place]
+        if plot.comparable:
+            for _, others in plot.curves:
+                axes.plot([point.x for point in others], [point.mean for point in others], color=GREY, linewidth=0.8)
+        draw_curve(axes, row, points, size=3.5)
+        rule(axes, plot, ticks=4)
+        axes.set_title(short(row.label, LABEL_LIMIT), fontsize=8.5, pad=4)
+        axes.tick_params(labelsize=7.5, labelbottom=place + PANELS_ABREAST >= len(shown))
+        if row in plot.infinite:
+            said = f"∞\n{outside(row.scores[OUTSIDE.key].mean)}".rstrip()
+            axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", fontsize=8, color=INK)
+    said = "grey: the other heads" if plot.comparable else "each head on a scale of its own"
+    if len(shown) < len(plot.curves):
+        said += f"; the {len(shown)} of highest accuracy of {len(plot.curves)}"
+    figure.suptitle(f"{plot.title} ({said})", x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
+    figure.supxlabel(plot.x_title, fontsize=9.5, color=SOFT)
+    figure.supylabel(plot.y_title, fontsize=9.5, color=SOFT)
+    return figure
+
+
 def accuracy_figure(summary: Summary) -> Figure:
-    """A dot a setting with its interval, and each seed as a tick."""
-    rows = summary.finished
-    figure, axes = axes_of("Test accuracy after the last epoch", height=1.3 + 0.45 * len(rows))
+    """A dot a setting with its interval, and each seed as a tick; many settings by accuracy."""
+    rows, pitch = (summary.ranked, 0.26) if summary.many else (summary.finished, 0.45)
+    figure, axes = axes_of("Test accuracy after the last epoch", height=1.3 + pitch * len(rows))
     axes.grid(True, axis="x")
     for line, row in enumerate(rows):
         drawn = style(row.position)
@@ -102,14 +151,17 @@ def accuracy_figure(summary: Summary) -> Figure:
 
 def time_figure(summary: Summary) -> Figure:
     """Seconds an epoch against accuracy."""
-    figure, axes = axes_of("Time against accuracy")
+    names = len(summary.finished)
+    beside = names > LEGEND_INSIDE
+    figure, axes = axes_of("Time against accuracy", 8.4 if beside else 6.4, max(4.0, 0.8 + 0.2 * names))
     axes.grid(True)
+    marks = []
     for row in summary.finished:
         if row.epoch_seconds is None:
             continue
         drawn = style(row.position)
         estimate, time = row.scores[ACCURACY.key], row.epoch_seconds
-        axes.errorbar(
+        mark = axes.errorbar(
             time.median,
             estimate.mean,
             xerr=[[time.median - time.low], [time.high - time.median]],
@@ -121,10 +173,14 @@ def time_figure(summary: Summary) -> Figure:
             linestyle="none",
             label=row.label,
         )
+        marks.append((mark[0], row.label))
     axes.set_xlabel("seconds an epoch, training only (median, 20 % and 80 % quantiles)")
     axes.set_ylabel("test accuracy (mean, 95 % interval)")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.legend()
+    if beside:
+        figure.legend(*zip(*marks, strict=True), loc="outside right upper", fontsize=8)
+    else:
+        axes.legend()
     return figure
 
 
@@ -179,7 +235,7 @@ def draw(summary: Summary) -> dict[str, bytes]:
     )
     with style_of_paper:
         for plot in summary.curve_plots:
-            drawn[f"{plot.name}.png"] = png(curve_figure(plot))
+            drawn[f"{plot.name}.png"] = png(panels_figure(plot, summary) if summary.many else curve_figure(plot))
         if summary.finished:
             drawn["accuracy.png"] = png(accuracy_figure(summary))
             drawn["time_against_accuracy.png"] = png(time_figure(summary))

@@ -40,15 +40,23 @@
     trace.colorbar = { ...trace.colorbar, len: 1, tickangle: 0 };
   }
 
+  // What is not on show has no size to be drawn in.
   function draw() {
     const computed = getComputedStyle(root);
     const lookUp = (name) => computed.getPropertyValue(name).trim();
     for (const [name, figure] of Object.entries(figures)) {
+      if (document.getElementById(name).offsetParent === null) continue;
       const data = figure.data.map((trace) => (
         { ...coloured(trace, "", lookUp), visible: !hidden.has(trace.legendgroup) }));
       const layout = coloured(figure.layout, "", lookUp);
       layout.dragmode = window.matchMedia("(pointer: coarse)").matches ? false : "zoom";
       if (figure.cells && narrow.matches) fitMatrix(data[0], layout);
+      if (data.filter((trace) => trace.name && trace.visible).length > figure.few) {
+        layout.hovermode = "closest";
+        for (const trace of data) {
+          if (trace.name) trace.hovertemplate = `<b>${trace.name}</b><br>${trace.hovertemplate}<extra></extra>`;
+        }
+      }
       Plotly.react(name, data, layout, { displayModeBar: false, responsive: true });
     }
   }
@@ -66,15 +74,40 @@
   toggle.hidden = false;
   nameToggle();
 
-  for (const button of document.querySelectorAll("button[data-head]")) {
+  const buttons = [...document.querySelectorAll("button[data-head]")];
+  const isPressed = (button) => button.getAttribute("aria-pressed") === "true";
+  const first = new Set(buttons.filter(isPressed).map((button) => button.dataset.head));
+  function show(head, shown) {
+    if (shown) hidden.delete(head);
+    else hidden.add(head);
+    for (const button of buttons) if (button.dataset.head === head) button.setAttribute("aria-pressed", String(shown));
+    for (const guesses of document.querySelectorAll(`[data-guesses="${head}"]`)) guesses.hidden = !shown;
+  }
+  for (const button of buttons) {
     button.addEventListener("click", () => {
-      const shown = button.getAttribute("aria-pressed") === "true";
-      button.setAttribute("aria-pressed", String(!shown));
-      if (shown) hidden.add(button.dataset.head);
-      else hidden.delete(button.dataset.head);
+      show(button.dataset.head, !isPressed(button));
       draw();
     });
     button.disabled = false;
+    show(button.dataset.head, isPressed(button));
+  }
+  for (const button of document.querySelectorAll("button[data-show]")) {
+    const { show: which } = button.dataset;
+    button.addEventListener("click", () => {
+      for (const { dataset: { head } } of buttons) show(head, which === "all" || (which === "first" && first.has(head)));
+      draw();
+    });
+    button.disabled = false;
+  }
+
+  const confused = document.getElementById("confused");
+  function choose() {
+    for (const { value } of confused.options) document.getElementById(value).hidden = value !== confused.value;
+  }
+  if (confused) {
+    confused.addEventListener("change", () => { choose(); draw(); });
+    confused.closest("p").hidden = false;
+    choose();
   }
 
   prefersDark.addEventListener("change", () => { nameToggle(); draw(); });

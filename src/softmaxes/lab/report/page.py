@@ -12,7 +12,7 @@ from markupsafe import Markup
 from softmaxes.lab.report import wording
 from softmaxes.lab.report.charts import accuracy_chart, curve_chart, matrix_chart, time_chart
 from softmaxes.lab.report.palette import DARK, DARK_PAGE, LIGHT, LIGHT_PAGE, style, variables
-from softmaxes.lab.report.summary import MEASURES, Summary
+from softmaxes.lab.report.summary import Summary
 
 HERE = Path(__file__).parent
 
@@ -50,7 +50,7 @@ def render(summary: Summary) -> str:
         study=summary.study,
         card=summary.card,
         rows=summary.rows,
-        measures=MEASURES,
+        measures=summary.measures,
         words=wording,
         style=style,
         light=variables("light", LIGHT, LIGHT_PAGE),

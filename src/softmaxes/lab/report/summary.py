@@ -16,6 +16,9 @@ from softmaxes.lab.run import DataCard, Epoch, Guess, Published, Result, Run, Sc
 MATRIX_LIMIT = 200  # a matrix with more rows than this cannot be read, even on a large screen
 TICKED_NAMES = 40  # more names than this do not fit beside a matrix
 CONFUSED_PAIRS = 12
+FEW = 8  # as many heads as there are colours; of more than this, a reader chooses which to see
+SHOWN_FIRST = 5  # of many heads
+NLL_CURVE = "nll_per_epoch"
 
 Mark = Literal["best", "level", ""]
 
@@ -34,13 +37,17 @@ class Measure:
         return float(getattr(scores, self.key))
 
 
+ACCURACY = Measure("accuracy", "Accuracy", percent=True, higher_is_better=True)
+NLL = Measure("nll", "NLL", percent=False, higher_is_better=False)
+OUTSIDE = Measure("outside_support", "Targets outside the support", percent=True, higher_is_better=False)
 MEASURES = (
-    Measure("accuracy", "Accuracy", percent=True, higher_is_better=True),
+    ACCURACY,
     Measure("top5", "Top-5 accuracy", percent=True, higher_is_better=True),
     Measure("precision", "Macro precision", percent=True, higher_is_better=True),
     Measure("recall", "Macro recall", percent=True, higher_is_better=True),
     Measure("f1", "Macro F1", percent=True, higher_is_better=True),
-    Measure("nll", "NLL", percent=False, higher_is_better=False),
+    NLL,
+    OUTSIDE,
     Measure("calibration_error", "Calibration error", percent=True, higher_is_better=False),
 )
 
@@ -208,6 +215,11 @@ class Row:
         return tuple(seed for seed in self.planned if seed not in present)
 
     @property
+    def whole(self) -> bool:
+        """Whether every planned run finished."""
+        return len(self.finished) == len(self.planned)
+
+    @property
     def parameters(self) -> int | None:
         """Trainable numbers of trunk and head."""
         return self.results[0].parameters if self.results else None
@@ -233,7 +245,8 @@ class Row:
 
     def loss_curve(self) -> tuple[Point, ...]:
         """Training loss between recorded steps."""
-        return curve((point.step, point.loss) for result in self.results for point in result.losses)
+        points = (point for result in self.results for point in result.losses)
+        return curve((point.step, point.loss) for point in points if math.isfinite(point.loss))
 
     @cached_property
     def confusion(self) -> Confusion:
@@ -259,7 +272,13 @@ class CurvePlot:
     x_title: str
     y_title: str
     percent: bool
+    comparable: bool  # between heads
     curves: tuple[tuple[Row, tuple[Point, ...]], ...]
+
+    @property
+    def infinite(self) -> tuple[Row, ...]:
+        """Rows that have no curve because their NLL was infinite after every epoch."""
+        return tuple(row for row, points in self.curves if self.name == NLL_CURVE and row.finished and not points)
 
 
 @dataclass(frozen=True)
@@ -280,6 +299,28 @@ class Summary:
         """Rows with at least one finished run."""
         return tuple(row for row in self.rows if row.finished)
 
+    @property
+    def ranked(self) -> tuple[Row, ...]:
+        """Rows with at least one finished run, the highest accuracy first."""
+        return tuple(sorted(self.finished, key=lambda row: -row.scores[ACCURACY.key].mean))
+
+    @property
+    def many(self) -> bool:
+        """Whether there are more heads than can be shown side by side."""
+        return sum(1 for row in self.rows if row.results) > FEW
+
+    @property
+    def shown_first(self) -> tuple[Row, ...]:
+        """The rows that the page's figures show until the reader chooses others: all, or the first of many."""
+        with_results = tuple(row for row in self.rows if row.results)
+        return (self.ranked or with_results)[:SHOWN_FIRST] if self.many else with_results
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What there is to tell of: the share of targets outside the support only where a head has such targets."""
+        sparse = any(row.scores[OUTSIDE.key].mean > 0 for row in self.finished)
+        return tuple(measure for measure in MEASURES if sparse or measure != OUTSIDE)
+
     def marked(self, measure: Measure, mark: Mark) -> tuple[Row, ...]:
         """The rows that carry this mark for this measure."""
         return tuple(row for row in self.rows if row.marks.get(measure.key) == mark)
@@ -293,20 +334,23 @@ class Summary:
             title: str,
             y_title: str,
             percent: bool,
+            comparable: bool,
             curve_of: Callable[[Row], tuple[Point, ...]],
             x_title: str = "epoch",
         ) -> CurvePlot:
-            return CurvePlot(
-                name, title, x_title, y_title, percent, tuple((row, curve_of(row)) for row in self.rows if row.results)
-            )
+            curves = tuple((row, curve_of(row)) for row in self.rows if row.results)
+            return CurvePlot(name, title, x_title, y_title, percent, comparable, curves)
 
         return (
-            plot("accuracy_per_epoch", "Test accuracy", "accuracy", True, lambda row: row.epoch_curve(accuracy_of)),
-            plot("nll_per_epoch", "Test NLL", "nats an image", False, lambda row: row.epoch_curve(nll_of)),
+            plot(
+                "accuracy_per_epoch", "Test accuracy", "accuracy", True, True, lambda row: row.epoch_curve(accuracy_of)
+            ),
+            plot(NLL_CURVE, "Test NLL", "nats an image", False, True, lambda row: row.epoch_curve(nll_of)),
             plot(
                 "train_loss_per_epoch",
                 "Training loss per epoch",
                 "the head's own loss, nats",
+                False,
                 False,
                 lambda row: row.epoch_curve(lambda epoch: epoch.train_loss),
             ),
@@ -314,6 +358,7 @@ class Summary:
                 "train_loss_per_500_batches",
                 "Training loss per 500 batches",
                 "the head's own loss, nats",
+                False,
                 False,
                 lambda row: row.loss_curve(),
                 x_title="step",
@@ -407,12 +452,15 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def curve(points: Iterable[tuple[int, float]]) -> tuple[Point, ...]:
-    """Mean and range of the finite values at each position."""
+    """Mean and range of the values at each position at which all are finite: another has no mean to draw."""
     values: defaultdict[int, list[float]] = defaultdict(list)
     for x, y in points:
-        if math.isfinite(y):
-            values[x].append(y)
-    return tuple(Point(x, math.fsum(ys) / len(ys), min(ys), max(ys), len(ys)) for x, ys in sorted(values.items()))
+        values[x].append(y)
+    return tuple(
+        Point(x, math.fsum(ys) / len(ys), min(ys), max(ys), len(ys))
+        for x, ys in sorted(values.items())
+        if all(map(math.isfinite, ys))
+    )
 
 
 def dense(confusion: Confusion, place: Callable[[int], int], size: int) -> NDArray[np.int64]:
@@ -428,18 +476,19 @@ def marks(rows: Sequence[Row], measure: Measure) -> dict[str, Mark]:
 
     A row is level with the best if the 95 % interval of their difference, paired over the seeds both have, does not
     lie wholly on the best row's side. A setting that diverged at some seed takes no part: its mean would be that of
-    its luckier seeds.
+    its luckier seeds. An infinite mean is neither best nor level; no target outside the support is no merit.
     """
-    candidates = [
-        row for row in rows if row.finished and not row.diverged and math.isfinite(row.scores[measure.key].mean)
-    ]
-    if len(candidates) < 2:
+    candidates = [row for row in rows if row.finished and not row.diverged]
+    finite = [row for row in candidates if math.isfinite(row.scores[measure.key].mean)]
+    if len(candidates) < 2 or not finite:
         return {}
     sign = 1 if measure.higher_is_better else -1
-    best = max(candidates, key=lambda row: sign * row.scores[measure.key].mean)
+    best = max(finite, key=lambda row: sign * row.scores[measure.key].mean)
+    if measure == OUTSIDE and best.scores[measure.key].mean == 0:
+        return {}
     best_values = best.values(measure)
     marked: dict[str, Mark] = {}
-    for row in candidates:
+    for row in finite:
         if row.scores[measure.key].mean == best.scores[measure.key].mean:
             marked[row.label] = "best"
             continue

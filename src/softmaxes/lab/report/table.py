@@ -3,9 +3,9 @@
 import csv
 import io
 
-from softmaxes.lab.report.summary import MEASURES, Row, Summary
+from softmaxes.lab.report.summary import MEASURES, NLL, OUTSIDE, Row, Summary
 from softmaxes.lab.report.terminal import SHOWN
-from softmaxes.lab.report.wording import compact, seconds, status, with_interval
+from softmaxes.lab.report.wording import compact, outside, seconds, status, with_interval
 
 
 def columns(row: Row) -> dict[str, object]:
@@ -52,6 +52,8 @@ def markdown(summary: Summary) -> str:
         cells = [f"`{row.label}`"]
         for measure in shown:
             text = with_interval(row.scores[measure.key], measure) if row.finished else "–"
+            if measure == NLL and row.finished:
+                text = f"{text} {outside(row.scores[OUTSIDE.key].mean)}".strip()
             cells.append({"best": f"**{text}**", "level": f"≈ {text}", "": text}[row.marks[measure.key]])
         cells.append("–" if row.epoch_seconds is None else seconds(row.epoch_seconds.median))
         cells.append("–" if row.parameters is None else compact(row.parameters))

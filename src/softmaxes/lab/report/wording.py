@@ -3,7 +3,18 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from softmaxes.lab.report.summary import MEASURES, Estimate, Measure, Row, Spread, Summary, final_scores
+from softmaxes.lab.report.summary import (
+    ACCURACY,
+    NLL,
+    OUTSIDE,
+    CurvePlot,
+    Estimate,
+    Measure,
+    Row,
+    Spread,
+    Summary,
+    final_scores,
+)
 from softmaxes.lab.run import DataCard, Guess, Machine, Published, Run
 
 NBSP = "\N{NO-BREAK SPACE}"
@@ -14,6 +25,8 @@ def number(value: float, measure: Measure) -> str:
     """A score: percent with one decimal, or nats with three."""
     if value == float("inf"):
         return "∞"
+    if measure is OUTSIDE and value < 0.0005:
+        return "<0.1" if value else "0"  # one image in ten thousand is not none
     return f"{100 * value:.1f}" if measure.percent else f"{value:.3f}"
 
 
@@ -30,6 +43,11 @@ def with_interval(estimate: Estimate, measure: Measure) -> str:
 def percent(share: float) -> str:
     """A share in percent, with its sign."""
     return f"{100 * share:.1f}{NBSP}%"
+
+
+def outside(share: float) -> str:
+    """What stands beside an infinite NLL: the share of targets outside the support, or nothing where none is known."""
+    return f"({number(share, OUTSIDE)}{NBSP}% outside the support)" if share else ""
 
 
 def seconds(value: float) -> str:
@@ -75,32 +93,40 @@ def status(row: Row) -> str:
 
 
 def cautions(summary: Summary) -> list[str]:
-    """What a reader has to know of rows that are not whole; empty for a whole study."""
-    notes = [f"{row.label}: {status(row)}." for row in summary.rows if row.diverged or row.missing]
+    """What a reader has to know of rows that are not whole, infinite losses and heads left out; often nothing."""
+    notes = [f"{row.label}: {status(row)}." for row in summary.rows if not row.whole]
     if any(row.diverged for row in summary.rows):
         notes.append(
             "Means are over the seeds that finished. A head that diverged at some seed takes no part in the marks: "
             "its mean would be that of its luckier seeds."
         )
-    if any(estimate.mean == float("inf") for row in summary.rows for estimate in row.scores.values()):
-        notes.append("An NLL of ∞ means that a head gave a true class probability zero; curves leave such epochs out.")
-    return notes
+    if any(row.scores[NLL.key].mean == float("inf") for row in summary.finished):
+        beside = "the share of targets outside its support stands beside it; " if OUTSIDE in summary.measures else ""
+        notes.append(
+            f"An NLL of ∞ means that a head gave a true class probability zero; {beside}curves leave such epochs out."
+        )
+    return notes + [f"{left.head} is left out: {left.reason}" for left in summary.study.left_out]
+
+
+def undrawn(plot: CurvePlot) -> str:
+    """Which heads a drawing of curves has nothing of, and why, or nothing."""
+    named = [f"{row.label} {outside(row.scores[OUTSIDE.key].mean)}".strip() for row in plot.infinite]
+    return f"Infinite after every epoch: {listed(named)}." if named else ""
 
 
 def finding(summary: Summary) -> str:
     """The comparison in a sentence or two, by accuracy."""
-    accuracy = MEASURES[0]
-    best = summary.marked(accuracy, "best")
+    best = summary.marked(ACCURACY, "best")
     if not best:
         return ""
-    level = summary.marked(accuracy, "level")
+    level = summary.marked(ACCURACY, "level")
     text = (
         f"Highest test accuracy: {listed(row.label for row in best)}, "
-        f"{with_interval(best[0].scores[accuracy.key], accuracy)}{NBSP}%."
+        f"{with_interval(best[0].scores[ACCURACY.key], ACCURACY)}{NBSP}%."
     )
     if level:
         text += f" Not distinguishable from it at 95{NBSP}%: {listed(row.label for row in level)}."
-    elif best[0].scores[accuracy.key].count > 1 and len(best) == 1 and not cautions(summary):
+    elif best[0].scores[ACCURACY.key].count > 1 and len(best) == 1 and all(row.whole for row in summary.rows):
         text += f" Every other head is distinguishably lower at 95{NBSP}%."
     return text
 
@@ -241,7 +267,6 @@ class RunLine:
 
 def runs(summary: Summary) -> list[RunLine]:
     """Every planned run and what became of it."""
-    accuracy, nll = (measure for measure in MEASURES if measure.key in ("accuracy", "nll"))
     by_key = {result.run.key: result for result in summary.results}
     lines = []
     for row in summary.rows:
@@ -254,7 +279,6 @@ def runs(summary: Summary) -> list[RunLine]:
                 lines.append(RunLine(row, run, "–", "–", f"diverged in epoch {result.diverged}"))
             else:
                 scores = final_scores(result)
-                lines.append(
-                    RunLine(row, run, number(accuracy.of(scores), accuracy), number(nll.of(scores), nll), "finished")
-                )
+                loss = f"{number(scores.nll, NLL)} {outside(scores.outside_support)}".strip()
+                lines.append(RunLine(row, run, number(scores.accuracy, ACCURACY), loss, "finished"))
     return lines
