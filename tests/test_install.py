@@ -9,12 +9,13 @@ ROOT = Path(__file__).parents[1]
 
 TRAIN = """
 import importlib.util, json, torch
-from softmaxes import GumbelSoftmax, HierarchicalSoftmax, Softmax, Tree
+from softmaxes import Entmax, GumbelSoftmax, HierarchicalSoftmax, SampledSoftmax, Sampler, Softmax, Tree
 
 x = torch.randn(512, 2)
 y = (x[:, 0] > 0).long() + 2 * (x[:, 1] > 0).long()
 accuracies = []
-for head in (Softmax(32, 4), GumbelSoftmax(32, 4), HierarchicalSoftmax(32, Tree.balanced(4))):
+heads = [Softmax(32, 4), GumbelSoftmax(32, 4), HierarchicalSoftmax(32, Tree.balanced(4)), Entmax(32, 4)]
+for head in [*heads, SampledSoftmax(32, Sampler.unigram(y.bincount()), 3)]:
     body = torch.nn.Sequential(torch.nn.Linear(2, 32), torch.nn.ReLU())
     optimiser = torch.optim.Adam([*body.parameters(), *head.parameters()], lr=0.01)
     for _ in range(300):
@@ -36,7 +37,7 @@ def test_without_extras_each_head_trains_in_a_plain_loop(tmp_path: Path) -> None
     subprocess.run([*uv, "pip", "install", "--python", str(python), *constraints, "."], check=True, cwd=ROOT)
     printed = subprocess.run([str(python), "-c", TRAIN], check=True, capture_output=True, text=True, cwd=tmp_path)
     accuracies, lab = json.loads(printed.stdout.splitlines()[-1])
-    assert len(accuracies) == 3
+    assert len(accuracies) == 5
     assert min(accuracies) > 0.95
     assert lab == []
     said = subprocess.run([str(python.with_name("softmaxes"))], capture_output=True, text=True, cwd=tmp_path)
