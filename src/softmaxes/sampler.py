@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from softmaxes.on_cpu import on_cpu
+
 SCALE = 2.0**62  # tables are of integers, in this unit: a head turned to bfloat16 must draw as before
 
 
@@ -45,6 +47,7 @@ class Sampler(nn.Module):
     alias: Tensor  # (C,) int64: else it is this class
     mass: Tensor  # (C,) int64: the class's probability
 
+    @on_cpu
     def __init__(self, weight: Tensor | Sequence[float]) -> None:
         super().__init__()
         weights = class_weights("Sampler", "weight", weight)
@@ -60,6 +63,7 @@ class Sampler(nn.Module):
             self.register_buffer(name, table, persistent=False)
 
     @classmethod
+    @on_cpu
     def uniform(cls, num_classes: int) -> "Sampler":
         """Every class alike.
 
@@ -73,6 +77,7 @@ class Sampler(nn.Module):
         return cls(torch.ones(max(num_classes, 0), dtype=torch.float64))
 
     @classmethod
+    @on_cpu
     def log_uniform(cls, counts: Tensor | Sequence[float]) -> "Sampler":
         r"""By rank: the class of rank r, from 0, has probability :math:`\log\frac{r + 2}{r + 1} / \log(C + 1)`.
 
@@ -91,6 +96,7 @@ class Sampler(nn.Module):
         return cls(weight)
 
     @classmethod
+    @on_cpu
     def unigram(cls, counts: Tensor | Sequence[float], power: float = 1.0) -> "Sampler":
         """By frequency: in proportion to the counts, or to a power of them; word2vec takes 0.75.
 
@@ -107,6 +113,7 @@ class Sampler(nn.Module):
             raise TypeError(f"Sampler: expected power to be a number, got {power!r}.")
         return cls(class_weights("Sampler", "counts", counts).pow(power))
 
+    @on_cpu
     def reset_parameters(self) -> None:
         """Fill the tables anew, after they were made on the meta device."""
         for name, table in _tables(self.probability).items():
@@ -118,9 +125,10 @@ class Sampler(nn.Module):
             raise TypeError(f"Sampler: expected num_samples to be an int, got {num_samples!r}.")
         if num_samples < 1:
             raise ValueError(f"Sampler: expected num_samples to be at least 1, got {num_samples}.")
-        place = torch.arange(num_samples, device=self.alias.device)
-        place = place + torch.rand(num_samples, dtype=torch.float64, device=self.alias.device)
-        column = (place * (self.num_classes / num_samples)).long().clamp(max=self.num_classes - 1)
+        part = torch.arange(num_samples, device=self.alias.device)
+        place = part + torch.rand(num_samples, dtype=torch.float64, device=self.alias.device)
+        last = ((part + 1) * self.num_classes - 1) // num_samples  # column of the part; rounding may bring the next
+        column = (place * (self.num_classes / num_samples)).long().minimum(last)
         coin = torch.randint(int(SCALE), (num_samples,), device=self.alias.device)
         return torch.where(coin < self.threshold[column], column, self.alias[column])
 
@@ -133,6 +141,7 @@ class Sampler(nn.Module):
         return f"num_classes={self.num_classes}"
 
 
+@on_cpu
 def class_weights(owner: str, name: str, values: Tensor | Sequence[float]) -> Tensor:
     """Numbers of at least 0, one a class, not all 0: a copy in float64 on the CPU."""
     tensor = torch.as_tensor(values)
@@ -141,6 +150,8 @@ def class_weights(owner: str, name: str, values: Tensor | Sequence[float]) -> Te
             f"{owner}: expected {name} as a sequence of numbers, one a class, "
             f"got {tensor.dtype} of shape {tuple(tensor.shape)}."
         )
+    if not isinstance(values, Tensor):
+        tensor = torch.as_tensor(values, dtype=torch.float64)  # not by way of float32
     tensor = tensor.detach().to(dtype=torch.float64, device="cpu", copy=True)
     if len(tensor) < 2:
         raise ValueError(f"{owner}: expected {name} of at least 2 classes, got {len(tensor)}.")

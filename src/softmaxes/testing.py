@@ -234,10 +234,14 @@ def copies_are_equal(make_head: MakeHead, in_features: int) -> None:
 
 
 def meta_device(make_head: MakeHead, in_features: int) -> None:
-    """On the meta device nothing is allocated, shapes still come out, and the head can be filled in later."""
+    """On the meta device, named or by default, nothing is allocated, shapes come out, and it can be filled in later."""
     head = make_head(in_features, device="meta")
     for name, tensor in [*head.named_parameters(), *head.named_buffers()]:
         _equal(tensor.device.type, "meta", f"device of {name} of a head made on the meta device")
+    with torch.device("meta"):
+        under_default = make_head(in_features)
+    for name, tensor in [*under_default.named_parameters(), *under_default.named_buffers()]:
+        _equal(tensor.device.type, "meta", f"device of {name} of a head made where the default device is meta")
     shape = head.log_prob(torch.empty(3, in_features, device="meta")).shape
     _equal(shape, (3, head.num_classes), "shape of log_prob on the meta device")
     real, input, _ = _example(make_head, in_features)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from softmaxes.head import Head, widen
+from softmaxes.on_cpu import on_cpu
 from softmaxes.sampler import class_weights
 
 MOST_CLUSTERS = 4  # that are chosen if cut-offs are not given
@@ -181,6 +182,7 @@ class AdaptiveSoftmax(Head):
             )
         return tuple(cutoffs)
 
+    @on_cpu
     def _cheapest(self) -> tuple[int, ...]:
         """The cut-offs of least expected cost: all are tried."""
         share = self.counts.sort(descending=True).values.cumsum(0) / self.counts.sum()

@@ -32,7 +32,8 @@ class Entmax(Head):
     Args:
         in_features: size of a feature vector, D.
         num_classes: number of classes, C, at least 2.
-        alpha: :math:`\alpha`, 1 to 10; where it starts, if it is learned.
+        alpha: :math:`\alpha`, 1 to 3; where it starts, if it is learned. Beyond 3 a rounding error in a logit is one of
+            its cube root or worse in the probabilities.
         learn_alpha: whether alpha is learned, between 1.01 and 2. Beware: the loss falls as alpha rises, whatever the
             data, so that it tends to 2.
         bias: whether the linear layer has a bias.
@@ -83,7 +84,7 @@ class Entmax(Head):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_features, num_classes)
-        self.alpha = self._number("alpha", alpha, "in 1..10", lambda a: 1 <= a <= 10)
+        self.alpha = self._number("alpha", alpha, "in 1..3", lambda a: 1 <= a <= 3)
         if learn_alpha:
             self._number("alpha", alpha, "above 1.01 and below 2 to be learned", lambda a: LEAST_LEARNED < a < 2)
         self.learn_alpha = learn_alpha

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from softmaxes.head import Head, linear_logits, linear_parameters, row_logits
+from softmaxes.on_cpu import on_cpu
 from softmaxes.trees.tree import Tree
 
 # A path's logits alone are computed where the tree has so many times as many; below, one product of matrices for all of
@@ -93,7 +94,7 @@ class HierarchicalSoftmax(Head):
         self.sparse = sparse
         self.weight, self.bias = linear_parameters(rows, in_features, bias, device, dtype)
         for name, array in arrays.items():
-            self.register_buffer(name, torch.empty_like(array, device=device), persistent=False)
+            self.register_buffer(name, torch.empty(array.shape, dtype=array.dtype, device=device), persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -152,6 +153,7 @@ class HierarchicalSoftmax(Head):
         return torch.cat(levels)[self.place[: self.num_classes]].t()
 
 
+@on_cpu
 def _arrays(tree: Tree) -> dict[str, Tensor]:
     """The head's buffers for a tree, by name."""
     nodes = torch.arange(tree.num_nodes)

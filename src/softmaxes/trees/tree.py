@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softmaxes.on_cpu import on_cpu
+
 
 class Tree:
     """A rooted tree whose leaves are the classes.
@@ -44,6 +46,7 @@ class Tree:
     depth: int
     arity: int
 
+    @on_cpu
     def __init__(self, parent: Tensor | Sequence[int]) -> None:
         own = self.__dict__  # past the guard against changes
         own["parent"] = _integers("parent", "one a node", parent)
@@ -75,6 +78,7 @@ class Tree:
         own["arity"] = int(self.num_children.max())
 
     @classmethod
+    @on_cpu
     def balanced(cls, num_classes: int, arity: int = 2) -> "Tree":
         """The complete tree over the classes in their order: all leaves at one depth, filled from the left.
 
@@ -115,6 +119,7 @@ class Tree:
         return cls(torch.cat([parents[0], *reversed(parents[1:])]))
 
     @classmethod
+    @on_cpu
     def random(cls, num_classes: int, arity: int = 2, seed: int = 0) -> "Tree":
         """The balanced tree over the classes in an order drawn at random: a control for any other tree.
 
@@ -145,6 +150,7 @@ class Tree:
         return cls(parent)
 
     @classmethod
+    @on_cpu
     def from_groups(cls, group_of_class: Sequence[int] | Tensor) -> "Tree":
         """A root, a node for each group, and under it the group's classes.
 
@@ -169,11 +175,13 @@ class Tree:
         return cls(torch.cat([root + 1 + index, torch.tensor([-1]), torch.full((len(distinct),), root)]))
 
     @cached_property
+    @on_cpu
     def num_children(self) -> Tensor:
         """Children of every node, (M,)."""
         return torch.bincount(self.parent[self.parent >= 0], minlength=self.num_nodes)
 
     @cached_property
+    @on_cpu
     def child_index(self) -> Tensor:
         """Place of every node among its parent's children, from 0, (M,); the root's is 0."""
         order = self.parent.argsort(stable=True)  # the root, then the children of each node in turn
@@ -184,6 +192,7 @@ class Tree:
         return index
 
     @cached_property
+    @on_cpu
     def node_depth(self) -> Tensor:
         """Edges from the root to every node, (M,); -1 where the root is not reached.
 
@@ -217,6 +226,7 @@ class Tree:
             above = int(self.parent[above])
         return tuple(path)
 
+    @on_cpu
     def heap_numbers(self) -> Tensor:
         """Place of every node in the heap that holds this tree, (M,): the root's is 0.
 
