@@ -4,10 +4,11 @@ import itertools
 import math
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from torch import Tensor
 
 from cases import CASES, Case
 from softmaxes import (
@@ -318,6 +319,30 @@ def test_a_class_is_masked_by_a_bias_of_minus_infinity(make: Callable[[], Head])
             assert bool(tensor.grad.isfinite().all())
 
 
+class OneNumber(Head):
+    """The most likely first mistake of a head: the loss of a batch is already averaged."""
+
+    loss_is_nll: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        super().__init__(4, 3)
+        self.weight = torch.nn.Parameter(torch.zeros(3, 4))
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(input @ self.weight.t(), target)
+
+    def _log_prob(self, input: Tensor) -> Tensor:
+        return (input @ self.weight.t()).log_softmax(1)[0]
+
+
+def test_a_head_that_gives_another_shape_is_told_so() -> None:
+    head, x = OneNumber(), torch.randn(5, 4)
+    with pytest.raises(ValueError, match=r"^OneNumber: expected _loss to give \(5,\), got \(\)\."):
+        head(x, torch.zeros(5, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"^OneNumber: expected _log_prob to give \(5, 3\), got \(3,\)\."):
+        head.log_prob(x)
+
+
 def test_counts_may_come_in_any_order() -> None:
     """Classes by another name: the same head, loss and distribution, with the classes renamed."""
     torch.manual_seed(0)
@@ -369,6 +394,8 @@ def test_the_cut_offs_are_the_cheapest() -> None:
     assert cost(head.cutoffs) < cost(())
     assert cost(head.cutoffs) < 1.01 * min(every)  # places for a cut are a tenth apart
     assert AdaptiveSoftmax(features, torch.ones(20)).cutoffs == ()
+    many = [10**6 // (c + 1) for c in range(100_000)]
+    assert len(AdaptiveSoftmax(256, many, device="meta").cutoffs) == 4
 
 
 @pytest.mark.parametrize(
