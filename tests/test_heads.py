@@ -134,6 +134,11 @@ REFUSED: list[tuple[Callable[[], Head], str]] = [
         r"in_features // div_value\*\*j = 0 for cluster j = 2",
     ),
     (
+        lambda: AdaptiveSoftmax(1, range(1, 9), cutoffs=[2]),
+        "AdaptiveSoftmax: expected at least 1 feature for each cluster, got "
+        r"in_features // div_value\*\*j = 0 for cluster j = 1",
+    ),
+    (
         lambda: ForestSoftmax(4, [Tree.balanced(3), Tree.balanced(4)]),
         r"ForestSoftmax: expected trees over the same number of classes, got \[3, 4\]",
     ),
@@ -184,6 +189,17 @@ def test_the_ends_of_a_range_are_in_it() -> None:
     Entmax(4, 3, alpha=3)
     TaylorSoftmax(4, 3, order=12)
     AdaptiveSoftmax(4, range(8), cutoffs=[1, 7], div_value=1)
+
+
+def test_a_loss_of_few_logits_has_a_second_derivative() -> None:
+    """Unlike that of so many that they are computed in chunks."""
+    head = Softmax(4, 3, dtype=torch.float64)
+    x = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: head(x, torch.tensor([0, 1, 2, 0, 1, 2])), (x,))
+
+
+def test_features_may_be_many() -> None:
+    assert Softmax(300, 3)(torch.randn(2, 300), torch.tensor([0, 1])).shape == (2,)
 
 
 @pytest.mark.parametrize("noise", ["gumbel", "normal"])

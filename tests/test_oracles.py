@@ -286,6 +286,15 @@ def test_entmax_is_the_argmax_of_its_definition(alpha: float, scale: float) -> N
         check_is_argmax(flat.log_prob(x).exp(), logits_of(flat, x), 2, 1e-12)
 
 
+@pytest.mark.parametrize(("alpha", "exact"), [(1.5, entmax.entmax15), (2, entmax.sparsemax)])
+def test_entmax_is_exact_where_it_says_so(alpha: float, exact: Callable[..., Tensor]) -> None:
+    """To the last digit that of the sort, and not of bisection."""
+    head = Entmax(6, 12, alpha=alpha)
+    x = normal(50, 6).float()
+    z = logits_of(head, x)
+    assert torch.equal(head.log_prob(x), exact(z - z.amax(1, keepdim=True), dim=1).log())
+
+
 @pytest.mark.parametrize("alpha", [1.3, 1.5, 2, 3.0])
 def test_the_entmax_loss_is_the_maximum_of_its_definition(alpha: float) -> None:
     """By a general optimiser over the simplex, to 1e-5 in p and 1e-7 in the loss."""

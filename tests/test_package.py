@@ -41,6 +41,36 @@ def test_the_public_names() -> None:
     assert not hasattr(softmaxes, "Sofmax")
 
 
+def test_the_arguments_of_each_head_and_what_they_are_if_not_given() -> None:
+    rest = "device=None, dtype=None"
+    sampling = f"sampler, num_samples, bias=True, sparse=False, {rest}"
+    expected = {
+        "AdaptiveSoftmax": f"counts, cutoffs=None, div_value=4.0, head_bias=False, {rest}",
+        "CosineSoftmax": f"num_classes, scale=30.0, learn_scale=False, cosine_margin=0.0, angular_margin=0.0, {rest}",
+        "Entmax": f"num_classes, alpha=1.5, learn_alpha=False, bias=True, {rest}",
+        "ForestSoftmax": f"trees, bias=True, sparse=False, {rest}",
+        "GumbelSoftmax": "num_classes, noise='gumbel', scale=1.0, temperature=1.0, final_temperature=None, "
+        f"anneal_steps=None, straight_through=False, num_samples=1, bias=True, {rest}",
+        "HierarchicalSoftmax": f"tree, bias=True, sparse=False, {rest}",
+        "MixtureOfSoftmaxes": f"num_classes, num_components=4, bias=True, {rest}",
+        "NCE": sampling,
+        "NegativeSampling": sampling,
+        "OneVsRest": f"num_classes, bias=True, {rest}",
+        "SampledSoftmax": sampling,
+        "Sigsoftmax": f"num_classes, bias=True, {rest}",
+        "Softmax": f"num_classes, bias=True, {rest}",
+        "Sparsemax": f"num_classes, bias=True, {rest}",
+        "SphericalSoftmax": f"num_classes, epsilon=0.01, bias=True, {rest}",
+        "TaylorSoftmax": f"num_classes, order=2, bias=True, {rest}",
+    }
+    found = {}
+    for head in public_heads():
+        arguments = inspect.signature(head).parameters.values()
+        bare = [argument.replace(annotation=inspect.Parameter.empty) for argument in arguments]
+        found[head.__name__] = ", ".join(str(argument) for argument in bare)
+    assert found == {name: f"in_features, {arguments}" for name, arguments in expected.items()}
+
+
 def test_every_head_that_is_written_is_public_and_final() -> None:
     modules = [
         import_module(f"softmaxes.heads.{module.name}") for module in pkgutil.iter_modules(softmaxes.heads.__path__)

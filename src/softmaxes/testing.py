@@ -331,12 +331,12 @@ def bad_arguments_are_refused(make_head: MakeHead, in_features: int) -> None:
         ("floating-point targets", lambda: head(x, y.float()), TypeError, "torch.float32"),
         ("fewer targets", lambda: head(x, y[:-1]), ValueError, str((len(y) - 1,))),
         ("targets on another device", lambda: head(x, y.to("meta")), ValueError, "meta"),
-        ("the class C", lambda: head(x, wrong_class), ValueError, f"got {classes}"),
-        ("the class C", lambda: head.target_log_prob(x, wrong_class), ValueError, f"got {classes}"),
-        ("the class -1", lambda: head(x, negative), ValueError, "got -1"),
+        ("the class C", lambda: head(x, wrong_class), ValueError, f"0..{classes - 1}, got {classes}"),
+        ("the class C", lambda: head.target_log_prob(x, wrong_class), ValueError, f"0..{classes - 1}, got {classes}"),
+        ("the class -1", lambda: head(x, negative), ValueError, f"0..{classes - 1}, got -1"),
         ("k = 2.0", lambda: head.topk(x, 2.0), TypeError, "got 2.0"),  # type: ignore[arg-type]
-        ("k = 0", lambda: head.topk(x, 0), ValueError, "got 0"),
-        ("k = C + 1", lambda: head.topk(x, classes + 1), ValueError, f"got {classes + 1}"),
+        ("k = 0", lambda: head.topk(x, 0), ValueError, f"1..{classes}, got 0"),
+        ("k = C + 1", lambda: head.topk(x, classes + 1), ValueError, f"1..{classes}, got {classes + 1}"),
         ("no features", lambda: make_head(0), ValueError, "got 0"),
     ]
     for what, call, kind, came in refused:
