@@ -80,6 +80,10 @@ REFUSED: list[tuple[Callable[[], Head], str]] = [
         "CosineSoftmax: expected angular_margin to be in 0..pi/2, in radians, got 28.6",
     ),
     (
+        lambda: CosineSoftmax(4, 3, angular_margin=1.58),
+        "CosineSoftmax: expected angular_margin to be in 0..pi/2, in radians, got 1.58",
+    ),
+    (
         lambda: CosineSoftmax(4, 3, angular_margin=-0.5),
         "CosineSoftmax: expected angular_margin to be in 0..pi/2, in radians, got -0.5",
     ),
@@ -127,6 +131,14 @@ REFUSED: list[tuple[Callable[[], Head], str]] = [
     (
         lambda: AdaptiveSoftmax(4, range(1, 9), cutoffs=[3, 8]),
         r"AdaptiveSoftmax: expected cutoffs to rise and stay below 8, got \(3, 8\)",
+    ),
+    (
+        lambda: AdaptiveSoftmax(4, range(1, 9), cutoffs=[5, 3]),
+        r"AdaptiveSoftmax: expected cutoffs to rise and stay below 8, got \(5, 3\)",
+    ),
+    (
+        lambda: AdaptiveSoftmax(4, range(1, 9), cutoffs=[9]),
+        r"AdaptiveSoftmax: expected cutoffs to rise and stay below 8, got \(9,\)",
     ),
     (
         lambda: AdaptiveSoftmax(6, range(1, 9), cutoffs=[2, 4]),  # a width of zero

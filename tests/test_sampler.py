@@ -109,8 +109,8 @@ def test_probabilities_are_those_of_the_formula(sampler: Sampler, q: list[float]
     expected = torch.tensor(q, dtype=torch.float64)
     torch.testing.assert_close(sampler.probability, expected, rtol=1e-15, atol=0)
     every = torch.arange(len(q)).flip(0)
-    torch.testing.assert_close(sampler.log_probability(every), expected.flip(0).log(), rtol=1e-15, atol=1e-15)
-    assert sampler.log_probability(every.view(2, -1)).shape == (2, len(q) // 2)
+    torch.testing.assert_close(sampler.log_expected(every, 1), expected.flip(0).log(), rtol=1e-15, atol=1e-15)
+    assert sampler.log_expected(every.view(2, -1), 1).shape == (2, len(q) // 2)
 
 
 def test_draws_follow_torchs_seed() -> None:
@@ -186,7 +186,7 @@ def test_a_class_too_rare_for_the_tables_has_a_logarithm() -> None:
     """Their unit is 2 ** -62, the least probability that is told."""
     sampler = Sampler(torch.tensor([1e-30, 1.0, 1e-300], dtype=torch.float64))
     expected = torch.tensor([-62 * math.log(2), 0.0, -62 * math.log(2)], dtype=torch.float64)
-    torch.testing.assert_close(sampler.log_probability(torch.arange(3)), expected)
+    torch.testing.assert_close(sampler.log_expected(torch.arange(3), 1), expected)
 
 
 def test_as_many_uniform_draws_as_classes_are_each_once() -> None:
@@ -220,10 +220,10 @@ class Largest(TorchDispatchMode):
 def test_draws_do_no_work_for_classes_that_are_not_drawn(make: Callable[[int], Sampler]) -> None:
     sampler = make(10**6)
     with Largest() as largest:
-        sampler.log_probability(sampler.sample(50))
+        sampler.log_expected(sampler.sample(50), 50)
     assert largest.size == 50
     with Largest() as largest:  # the measure sees what it should
-        sampler.log_probability(torch.arange(10**6))
+        sampler.log_expected(torch.arange(10**6), 1)
     assert largest.size == 10**6
 
 
@@ -256,7 +256,7 @@ def test_tables_survive_half_precision(convert: Callable[[torch.nn.Module], torc
     head = NCE(3, sampler, num_samples=5)
     convert(head)
     assert same_tables(head.sampler, sampler)
-    assert head.sampler.log_probability(torch.arange(6)).dtype == torch.float64
+    assert head.sampler.log_expected(torch.arange(6), 1).dtype == torch.float64
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda sampler: pickle.loads(pickle.dumps(sampler))])

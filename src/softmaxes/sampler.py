@@ -1,5 +1,6 @@
 """Classes drawn at random, each with its probability, at a cost that does not depend on how many classes there are."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -132,9 +133,9 @@ class Sampler(nn.Module):
         coin = torch.randint(int(SCALE), (num_samples,), device=self.alias.device)
         return torch.where(coin < self.threshold[column], column, self.alias[column])
 
-    def log_probability(self, classes: Tensor) -> Tensor:
-        """The logarithm of the probability of each of some classes: (*) int64 -> (*) float64."""
-        return (self.mass[classes].double() / SCALE).log()
+    def log_expected(self, classes: Tensor, num_samples: int) -> Tensor:
+        """The logarithm of how often each of some classes comes on average in K draws: (*) int64 -> (*) float64."""
+        return (self.mass[classes].double() / SCALE).log() + math.log(num_samples)
 
     def extra_repr(self) -> str:
         """How many classes."""

@@ -102,8 +102,7 @@ class NCE(Head):
     def _less_noise(self, input: Tensor, rows: Tensor) -> Tensor:
         """Logits less the logarithm of how often the noise is expected to hit: (N, 1) or (N, K)."""
         logits = row_logits(input, rows, self.weight, self.bias, self.sparse)
-        expected = self.sampler.log_probability(rows) + math.log(self.num_samples)
-        return logits - expected.to(logits.dtype)
+        return logits - self.sampler.log_expected(rows, self.num_samples).to(logits.dtype)
 
     def _log_prob(self, input: Tensor) -> Tensor:
         return torch.log_softmax(linear_logits(input, self.weight, self.bias), dim=1)

@@ -1,7 +1,6 @@
 """The softmax trained on a sample of the classes."""
 
 import copy
-import math
 from typing import ClassVar, final
 
 import torch
@@ -95,8 +94,8 @@ class SampledSoftmax(Head):
             return -self._target_log_prob(input, target)
         drawn = self.sampler.sample(self.num_samples)
         others = row_logits(input, drawn, self.weight, self.bias, self.sparse)  # (N, K)
-        expected = self.sampler.log_probability(drawn) + math.log(self.num_samples)
-        others = (others - expected.to(others.dtype)).masked_fill(drawn == target.unsqueeze(1), -torch.inf)
+        others = others - self.sampler.log_expected(drawn, self.num_samples).to(others.dtype)
+        others = others.masked_fill(drawn == target.unsqueeze(1), -torch.inf)
         own = row_logits(input, target.unsqueeze(1), self.weight, self.bias, self.sparse)  # (N, 1)
         return torch.logsumexp(torch.cat([own, others], dim=1), dim=1) - own.squeeze(1)
 
