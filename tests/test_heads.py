@@ -403,9 +403,9 @@ def test_a_checkpoint_brings_the_order_of_the_classes() -> None:
     assert torch.equal(other(x, torch.arange(6)), head(x, torch.arange(6)))
 
 
-def test_the_cut_offs_are_the_cheapest() -> None:
-    """Against the stated cost, tried for every pair of cut-offs by a plain loop."""
-    features, classes = 64, 400
+@pytest.mark.parametrize(("features", "classes", "clusters"), [(64, 400, 1), (250, 1000, 2)])
+def test_the_cut_offs_are_the_cheapest(features: int, classes: int, clusters: int) -> None:
+    """Against the stated cost, tried for one and two cut-offs by a plain loop."""
     counts = torch.tensor([100_000 // (c + 1) for c in range(classes)]).double()
     share = torch.cat([torch.zeros(1), counts.cumsum(0) / counts.sum()]).double()
 
@@ -416,12 +416,17 @@ def test_the_cut_offs_are_the_cheapest() -> None:
         return float(total)
 
     head = AdaptiveSoftmax(features, counts)
-    assert len(head.cutoffs) > 0
-    every = [cost((start,)) for start in range(1, classes - 16)]
-    every += [cost((a, b)) for a in range(1, classes - 50, 5) for b in range(a + 16, classes - 16, 5)]
+    assert len(head.cutoffs) == clusters
+    width = features // 4  # a cluster with fewer classes than features is not tried
+    every = [cost((start,)) for start in range(1, classes - width)]
+    every += [cost((a, b)) for a in range(1, 99, 2) for b in range(a + width, classes // 2, 5)]
     assert cost(head.cutoffs) < cost(())
     assert cost(head.cutoffs) < 1.01 * min(every)  # places for a cut are a tenth apart
-    assert AdaptiveSoftmax(features, torch.ones(20)).cutoffs == ()
+
+
+def test_the_cut_offs_may_be_none_or_many() -> None:
+    assert AdaptiveSoftmax(64, torch.ones(20)).cutoffs == ()
+    assert AdaptiveSoftmax(64, [3, 1]).cutoffs == ()
     many = [10**6 // (c + 1) for c in range(100_000)]
     assert len(AdaptiveSoftmax(256, many, device="meta").cutoffs) == 4
 

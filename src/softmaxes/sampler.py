@@ -183,7 +183,7 @@ def _tables(probability: Tensor) -> dict[str, Tensor]:
     alias[light] = heavy[torch.searchsorted(left, lacking[:-1], right=True).clamp(max=len(heavy) - 1)]
     # A heavy one gives until what is lacking reaches what it and those before it had; the next fills it up.
     reached = lacking[torch.searchsorted(lacking, left).clamp(max=len(light))]
-    threshold[heavy] = 1 - (reached - left).clamp(min=0)
+    threshold[heavy] = 1 - (reached - left)
     alias[heavy[:-1]] = heavy[1:]
     scaled = {"threshold": threshold.clamp(0, 1), "mass": probability}
     tables = {name: (table * SCALE).round().long().clamp(min=int(name == "mass")) for name, table in scaled.items()}
