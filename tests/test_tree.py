@@ -142,6 +142,7 @@ def test_the_given_tensor_is_copied() -> None:
         ([-1, 0, 0], r"expected the 2 leaves to be nodes 0..1, got node 0 with 2 children"),
         ([1, -1], "expected at least 2 leaves, got 1"),
         ([2, 2, -1, 4, 3, 3], "expected"),
+        ([2, 2, -1, 3], "expected every node to descend from the root, got node 3 in a cycle"),
         ([3, 3, 4, -1, 5, 4], "expected every node to descend from the root, got node 2 in a cycle"),
     ],
 )
