@@ -45,13 +45,16 @@ REFUSED: list[tuple[Callable[[], Head], str]] = [
     ),
     (lambda: GumbelSoftmax(4, 3, scale=-0.1), "GumbelSoftmax: expected scale to be finite and at least 0, got -0.1"),
     (lambda: GumbelSoftmax(4, 3, scale=math.nan), "GumbelSoftmax: expected scale to be finite and at least 0, got nan"),
-    (lambda: GumbelSoftmax(4, 3, scale=math.inf), "GumbelSoftmax: expected scale to be finite and at least 0, got inf"),
+    (
+        lambda: GumbelSoftmax(4, 3, scale=float("inf")),
+        "GumbelSoftmax: expected scale to be finite and at least 0, got inf",
+    ),
     (
         lambda: GumbelSoftmax(4, 3, temperature=0.0),
         "GumbelSoftmax: expected temperature to be finite and above 0, got 0.0",
     ),
     (
-        lambda: GumbelSoftmax(4, 3, temperature=math.inf),
+        lambda: GumbelSoftmax(4, 3, temperature=float("inf")),
         "GumbelSoftmax: expected temperature to be finite and above 0, got inf",
     ),
     (
@@ -63,7 +66,7 @@ REFUSED: list[tuple[Callable[[], Head], str]] = [
         "GumbelSoftmax: expected final_temperature to be finite and above 0, got 0.0",
     ),
     (
-        lambda: GumbelSoftmax(4, 3, final_temperature=math.inf, anneal_steps=5),
+        lambda: GumbelSoftmax(4, 3, final_temperature=float("inf"), anneal_steps=5),
         "GumbelSoftmax: expected final_temperature to be finite and above 0, got inf",
     ),
     (
@@ -72,7 +75,10 @@ REFUSED: list[tuple[Callable[[], Head], str]] = [
     ),
     (lambda: GumbelSoftmax(4, 3, num_samples=0), "GumbelSoftmax: expected num_samples to be at least 1, got 0"),
     (lambda: CosineSoftmax(4, 3, scale=0.0), "CosineSoftmax: expected scale to be finite and above 0, got 0.0"),
-    (lambda: CosineSoftmax(4, 3, scale=math.inf), "CosineSoftmax: expected scale to be finite and above 0, got inf"),
+    (
+        lambda: CosineSoftmax(4, 3, scale=float("inf")),
+        "CosineSoftmax: expected scale to be finite and above 0, got inf",
+    ),
     (lambda: CosineSoftmax(4, 3, cosine_margin=-0.1), "CosineSoftmax: expected cosine_margin to be in 0..2, got -0.1"),
     (lambda: CosineSoftmax(4, 3, cosine_margin=2.1), "CosineSoftmax: expected cosine_margin to be in 0..2, got 2.1"),
     (
@@ -99,10 +105,11 @@ REFUSED: list[tuple[Callable[[], Head], str]] = [
     ),
     (lambda: TaylorSoftmax(4, 3, order=0), "TaylorSoftmax: expected order to be at least 2, got 0"),
     (lambda: TaylorSoftmax(4, 3, order=3), "TaylorSoftmax: expected order to be even and at most 12, got 3"),
+    (lambda: TaylorSoftmax(4, 3, order=5), "TaylorSoftmax: expected order to be even and at most 12, got 5"),
     (lambda: TaylorSoftmax(4, 3, order=14), "TaylorSoftmax: expected order to be even and at most 12, got 14"),
     (lambda: SphericalSoftmax(4, 3, epsilon=0), "SphericalSoftmax: expected epsilon to be finite and above 0, got 0"),
     (
-        lambda: SphericalSoftmax(4, 3, epsilon=math.inf),
+        lambda: SphericalSoftmax(4, 3, epsilon=float("inf")),
         "SphericalSoftmax: expected epsilon to be finite and above 0, got inf",
     ),
     (lambda: MixtureOfSoftmaxes(4, 3, 0), "MixtureOfSoftmaxes: expected num_components to be at least 1, got 0"),
@@ -117,7 +124,7 @@ REFUSED: list[tuple[Callable[[], Head], str]] = [
         "AdaptiveSoftmax: expected div_value to be finite and at least 1, got 0.5",
     ),
     (
-        lambda: AdaptiveSoftmax(4, range(1, 9), div_value=math.inf),
+        lambda: AdaptiveSoftmax(4, range(1, 9), div_value=float("inf")),
         "AdaptiveSoftmax: expected div_value to be finite and at least 1, got inf",
     ),
     (
@@ -208,6 +215,28 @@ def test_a_loss_of_few_logits_has_a_second_derivative() -> None:
     head = Softmax(4, 3, dtype=torch.float64)
     x = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x: head(x, torch.tensor([0, 1, 2, 0, 1, 2])), (x,))
+
+
+def test_repr_is_how_the_head_was_made() -> None:
+    assert repr(Softmax(4, 3)) == "Softmax(in_features=4, num_classes=3, bias=True)"
+    assert repr(Softmax(4, 3, bias=False)) == "Softmax(in_features=4, num_classes=3, bias=False)"
+    trees = "(Tree(num_classes=3, num_nodes=6, depth=2, arity=2),)"
+    for bias in (True, False):
+        head = ForestSoftmax(4, [Tree.balanced(3)], bias=bias)
+        assert repr(head).splitlines()[1].strip() == f"in_features=4, trees={trees}, bias={bias}, sparse=False"
+    head = AdaptiveSoftmax(4, [3, 1, 2], cutoffs=[1], div_value=2.0)
+    assert "counts=tensor of shape (3,), cutoffs=(1,), div_value=2.0, head_bias=False" in repr(head)
+    assert "(sampler): Sampler(num_classes=3)" in repr(NCE(4, UNIFORM, 2))
+
+
+def test_at_first_every_class_is_as_rare_as_it_is_among_all() -> None:
+    nothing = torch.zeros(4)
+    sampler = Sampler.unigram([1, 2, 3, 4, 90])
+    for head in (OneVsRest(4, 5), NegativeSampling(4, sampler, 3)):
+        chance = torch.nn.functional.linear(nothing, head.weight, head.bias).sigmoid()
+        torch.testing.assert_close(chance, torch.full((5,), 0.2))
+    scores = torch.nn.functional.linear(nothing, *NCE(4, sampler, 3).parameters())
+    torch.testing.assert_close(scores.exp(), torch.full((5,), 0.2))
 
 
 def test_features_may_be_many() -> None:

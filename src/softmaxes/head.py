@@ -171,7 +171,8 @@ class Head(nn.Module, ABC):
                 continue
             if name == "bias":
                 value = value is not None and value is not False
-            shown.append(f"{name}={f'tensor of shape {tuple(value.shape)}' if isinstance(value, Tensor) else value!r}")
+            in_short = f"tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+            shown.append(f"{name}={in_short}")
         return ", ".join(shown)
 
     def _at_least(self, what: str, value: int, least: int) -> int:
