@@ -1,5 +1,6 @@
 """What is particular to a head and no law can know."""
 
+import contextlib
 import itertools
 import math
 import re
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cases import CASES, Case
 from softmaxes import (
@@ -43,19 +45,19 @@ REFUSED: list[tuple[Callable[[], Head], str]] = [
         lambda: GumbelSoftmax(4, 3, noise="uniform"),  # type: ignore[arg-type]
         "GumbelSoftmax: expected noise to be 'gumbel' or 'normal', got 'uniform'",
     ),
-    (lambda: GumbelSoftmax(4, 3, scale=-0.1), "GumbelSoftmax: expected scale to be finite and at least 0, got -0.1"),
-    (lambda: GumbelSoftmax(4, 3, scale=math.nan), "GumbelSoftmax: expected scale to be finite and at least 0, got nan"),
+    (lambda: GumbelSoftmax(4, 3, scale=-0.1), "GumbelSoftmax: expected scale to be in 0..1e6, got -0.1"),
+    (lambda: GumbelSoftmax(4, 3, scale=math.nan), "GumbelSoftmax: expected scale to be in 0..1e6, got nan"),
     (
         lambda: GumbelSoftmax(4, 3, scale=float("inf")),
-        "GumbelSoftmax: expected scale to be finite and at least 0, got inf",
+        "GumbelSoftmax: expected scale to be in 0..1e6, got inf",
     ),
     (
         lambda: GumbelSoftmax(4, 3, temperature=0.0),
-        "GumbelSoftmax: expected temperature to be finite and above 0, got 0.0",
+        "GumbelSoftmax: expected temperature to be in 1e-6..1e6, got 0.0",
     ),
     (
         lambda: GumbelSoftmax(4, 3, temperature=float("inf")),
-        "GumbelSoftmax: expected temperature to be finite and above 0, got inf",
+        "GumbelSoftmax: expected temperature to be in 1e-6..1e6, got inf",
     ),
     (
         lambda: GumbelSoftmax(4, 3, anneal_steps=5),
@@ -63,21 +65,21 @@ REFUSED: list[tuple[Callable[[], Head], str]] = [
     ),
     (
         lambda: GumbelSoftmax(4, 3, final_temperature=0.0, anneal_steps=5),
-        "GumbelSoftmax: expected final_temperature to be finite and above 0, got 0.0",
+        "GumbelSoftmax: expected final_temperature to be in 1e-6..1e6, got 0.0",
     ),
     (
         lambda: GumbelSoftmax(4, 3, final_temperature=float("inf"), anneal_steps=5),
-        "GumbelSoftmax: expected final_temperature to be finite and above 0, got inf",
+        "GumbelSoftmax: expected final_temperature to be in 1e-6..1e6, got inf",
     ),
     (
         lambda: GumbelSoftmax(4, 3, final_temperature=0.5, anneal_steps=0),
         "GumbelSoftmax: expected anneal_steps to be at least 1, got 0",
     ),
     (lambda: GumbelSoftmax(4, 3, num_samples=0), "GumbelSoftmax: expected num_samples to be at least 1, got 0"),
-    (lambda: CosineSoftmax(4, 3, scale=0.0), "CosineSoftmax: expected scale to be finite and above 0, got 0.0"),
+    (lambda: CosineSoftmax(4, 3, scale=0.0), "CosineSoftmax: expected scale to be in 1e-6..1e6, got 0.0"),
     (
         lambda: CosineSoftmax(4, 3, scale=float("inf")),
-        "CosineSoftmax: expected scale to be finite and above 0, got inf",
+        "CosineSoftmax: expected scale to be in 1e-6..1e6, got inf",
     ),
     (lambda: CosineSoftmax(4, 3, cosine_margin=-0.1), "CosineSoftmax: expected cosine_margin to be in 0..2, got -0.1"),
     (lambda: CosineSoftmax(4, 3, cosine_margin=2.1), "CosineSoftmax: expected cosine_margin to be in 0..2, got 2.1"),
@@ -107,10 +109,10 @@ REFUSED: list[tuple[Callable[[], Head], str]] = [
     (lambda: TaylorSoftmax(4, 3, order=3), "TaylorSoftmax: expected order to be even and at most 12, got 3"),
     (lambda: TaylorSoftmax(4, 3, order=5), "TaylorSoftmax: expected order to be even and at most 12, got 5"),
     (lambda: TaylorSoftmax(4, 3, order=14), "TaylorSoftmax: expected order to be even and at most 12, got 14"),
-    (lambda: SphericalSoftmax(4, 3, epsilon=0), "SphericalSoftmax: expected epsilon to be finite and above 0, got 0"),
+    (lambda: SphericalSoftmax(4, 3, epsilon=0), "SphericalSoftmax: expected epsilon to be in 1e-12..1e6, got 0"),
     (
         lambda: SphericalSoftmax(4, 3, epsilon=float("inf")),
-        "SphericalSoftmax: expected epsilon to be finite and above 0, got inf",
+        "SphericalSoftmax: expected epsilon to be in 1e-12..1e6, got inf",
     ),
     (lambda: MixtureOfSoftmaxes(4, 3, 0), "MixtureOfSoftmaxes: expected num_components to be at least 1, got 0"),
     (lambda: SampledSoftmax(4, UNIFORM, 0), "SampledSoftmax: expected num_samples to be at least 1, got 0"),
@@ -185,6 +187,18 @@ MISTYPED: list[tuple[Callable[[], Any], str]] = [
         lambda: AdaptiveSoftmax(4, [[1, 2]]),  # type: ignore[list-item]
         "AdaptiveSoftmax: expected counts as a sequence of numbers, one a class, got torch.int64 of shape",
     ),
+    (
+        lambda: AdaptiveSoftmax(4, [3, 2, 1], cutoffs=2),  # type: ignore[arg-type]
+        "AdaptiveSoftmax: expected cutoffs to be a sequence of ints, got 2",
+    ),
+    (
+        lambda: AdaptiveSoftmax(4, None),  # type: ignore[arg-type]
+        "AdaptiveSoftmax: expected counts as a sequence of numbers, one a class, got NoneType",
+    ),
+    (
+        lambda: Tree.from_groups(["animal", "plant", "plant"]),  # type: ignore[list-item]
+        "Tree: expected group_of_class as a sequence of ints, one a class, got list of other things",
+    ),
     (lambda: Tree.random(4, seed=1.5), "Tree: expected seed to be an int, got 1.5"),  # type: ignore[arg-type]
 ]
 
@@ -203,6 +217,9 @@ def test_what_is_of_another_type_is_refused(make: Callable[[], Any], message: st
 
 def test_the_ends_of_a_range_are_in_it() -> None:
     GumbelSoftmax(4, 3, scale=0)
+    GumbelSoftmax(4, 3, scale=1e6, temperature=1e-6, final_temperature=1e6, anneal_steps=1)
+    SphericalSoftmax(4, 3, epsilon=1e-12)
+    CosineSoftmax(4, 3, scale=1e6)
     CosineSoftmax(4, 3, cosine_margin=2, angular_margin=math.pi / 2)
     CosineSoftmax(4, 3, cosine_margin=0.0, angular_margin=0.0)
     Entmax(4, 3, alpha=3)
@@ -430,6 +447,101 @@ def test_a_checkpoint_brings_the_order_of_the_classes() -> None:
     x = torch.randn(6, 4)
     assert torch.equal(other.log_prob(x), head.log_prob(x))
     assert torch.equal(other(x, torch.arange(6)), head(x, torch.arange(6)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda seed: HierarchicalSoftmax(4, Tree.random(12, seed=seed)),
+        lambda seed: ForestSoftmax(4, [Tree.balanced(12), Tree.random(12, seed=seed)]),
+    ],
+    ids=["tree", "forest"],
+)
+def test_a_checkpoint_of_another_tree_is_refused(make: Callable[[int], Head]) -> None:
+    """The weights would fit, and every class would be another."""
+    head, same, other = make(0), make(0), make(1)
+    same.load_state_dict(head.state_dict())
+    with pytest.raises(RuntimeError, match="HierarchicalSoftmax: expected a checkpoint of the same tree, got one of"):
+        other.load_state_dict(head.state_dict())
+    with torch.device("meta"):
+        unmade = make(0)
+    unmade.load_state_dict(head.state_dict(), assign=True)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Sparsemax(4, 3), lambda: Entmax(4, 3), lambda: Entmax(4, 3, alpha=1.3), lambda: Softmax(4, 3)],
+    ids=["sparsemax", "entmax", "bisected", "chunked"],
+)
+def test_a_second_derivative_that_is_not_there_is_refused(make: Callable[[], Head], monkeypatch: Any) -> None:
+    """It would be taken for zero: a penalty on the gradient would do nothing."""
+    monkeypatch.setattr("softmaxes.heads.flat.CHUNK", 6)
+    head = make()
+    x = torch.randn(5, 4, requires_grad=True)
+    loss = head(x, torch.tensor([0, 1, 2, 0, 1])).sum()
+    (gradient,) = torch.autograd.grad(loss, x, create_graph=True)
+    with pytest.raises(RuntimeError, match="expected no second derivative to be asked for"):
+        gradient.square().sum().backward()
+
+
+def test_each_example_s_gradient_by_vmap() -> None:
+    """As differential privacy takes it; and a class out of range is refused there too."""
+    torch.manual_seed(0)
+    x, y = torch.randn(5, 4), torch.tensor([0, 2, 1, 1, 0])
+    for head in (
+        Softmax(4, 3),
+        HierarchicalSoftmax(4, Tree([4, 3, 3, 4, -1])),
+        CosineSoftmax(4, 3, angular_margin=0.3),
+    ):
+        parameters = dict(head.named_parameters())
+
+        def loss(parameters: dict[str, Tensor], x: Tensor, y: Tensor, head: Head = head) -> Tensor:
+            found: Tensor = torch.func.functional_call(head, parameters, (x, y))
+            return found
+
+        each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
+        together = torch.autograd.grad(head(x, y).sum(), list(parameters.values()))
+        for expected, found in zip(together, each(parameters, x, y).values(), strict=True):
+            torch.testing.assert_close(found.sum(0), expected)
+        with pytest.raises(ValueError, match=r"expected target in 0\.\.2, got 3"):
+            each(parameters, x, y + 1)
+
+
+def test_values_that_cannot_be_read_are_not() -> None:
+    """Fake tensors have none; a replica of `nn.DataParallel` has attributes in place of parameters."""
+    head = Softmax(4, 3)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert head(torch.empty(5, 4), torch.empty(5, dtype=torch.int64)).shape == (5,)
+    replica: Any = head._replicate_for_data_parallel()
+    for name, parameter in head.named_parameters():
+        setattr(replica, name, parameter.detach())
+    x, y = torch.randn(5, 4), torch.tensor([0, 2, 1, 1, 0])
+    assert torch.equal(replica(x, y), head(x, y))
+
+
+def test_paths_that_would_be_mostly_padding_are_not_made() -> None:
+    """A deep tree with one wide node: the logits of all paths would be many times those of all classes."""
+    wide, deep = 40, 30
+    spine = range(wide + deep, wide + 2 * deep)  # an inner node for each level, the last with many classes
+    parent = [spine[-1]] * wide + list(spine) + [-1, *spine[:-1]]
+    torch.manual_seed(0)
+    head = HierarchicalSoftmax(4, Tree(parent))
+    seen = []
+    head._logits_of = lambda *_: seen.append(_)  # type: ignore[assignment, method-assign]
+    x, y = torch.randn(5, 4), torch.arange(5) * 13
+    expected = head.log_prob(x).gather(1, y.unsqueeze(1)).squeeze(1)
+    torch.testing.assert_close(head.target_log_prob(x, y), expected)
+    assert seen == []
+
+
+@pytest.mark.parametrize("head", [SampledSoftmax, NCE, NegativeSampling])
+def test_the_first_device_has_number_0(head: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0 names a device, and is false."""
+    asked = []
+    monkeypatch.setattr(Sampler, "to", lambda sampler, device: asked.append(device) or sampler)
+    with contextlib.suppress(AssertionError, RuntimeError):  # here is no such device
+        head(4, UNIFORM, 2, device=0)
+    assert asked == [0]
 
 
 @pytest.mark.parametrize(("features", "classes", "clusters"), [(64, 400, 1), (250, 1000, 2)])

@@ -48,6 +48,28 @@ class AveragesOverTheBatch(Plain):
         return super()._loss(input, target) / max(len(input), 1)
 
 
+class AveragesInTraining(Plain):
+    loss_is_nll = False
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        return super()._loss(input, target) / (max(len(input), 1) if self.training else 1)
+
+
+class FallsOverNaN(Plain):
+    def _log_prob(self, input: Tensor) -> Tensor:
+        support = (self.logits(input) > -torch.inf).sum(1, keepdim=True)  # as a partial sort has it
+        return super()._log_prob(input) + 0 * self.logits(input).gather(1, support - 1)
+
+
+class WrapsTargetsUnseen(Plain):
+    """The check is left out where it would have to be waited for, and a negative index counts from the end."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            target = target % self.num_classes
+        return super().forward(input, target)
+
+
 class FixesNormaliser(Plain):
     """Negative sampling's self-normalisation, taken for a probability."""
 
@@ -185,7 +207,7 @@ class CountsInPlace(Plain):
 class ClampsTargets(Plain):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         self._check_input(input)
-        return super().forward(input, target.clamp(0, self.num_classes - 1))
+        return super().forward(input, target.clamp(0, self.num_classes - 1) if isinstance(target, Tensor) else target)
 
 
 class SilentRepr(Plain):
@@ -218,6 +240,8 @@ RED: dict[str, Callable[..., Head]] = {
 
 ALSO_RED: list[tuple[str, Callable[..., Head]]] = [
     ("gradient_of_log_prob", LogOfZero),
+    ("batch_does_not_matter", AveragesInTraining),
+    ("compiled", WrapsTargetsUnseen),
 ]
 
 
@@ -225,6 +249,12 @@ ALSO_RED: list[tuple[str, Callable[..., Head]]] = [
 def test_law_goes_red_too(law: str, head: Callable[..., Head]) -> None:
     with pytest.raises(AssertionError, match="expected"):
         next(each for each in LAWS if each.__name__ == law)(head, 6)
+
+
+def test_a_head_that_falls_over_nan_is_told_so() -> None:
+    law = next(each for each in LAWS if each.__name__ == "batch_does_not_matter")
+    with pytest.raises(RuntimeError, match="index -1 is out of bounds"):
+        law(FallsOverNaN, 6)
 
 
 def test_the_head_that_is_broken_is_right_before() -> None:

@@ -120,3 +120,14 @@ def test_what_is_not_log_probabilities_is_refused() -> None:
         ValueError, match=r"expected log_prob of shape \(N, C\) and target of shape \(N,\), got \(3, 2\)"
     ):
         metrics.judge(torch.zeros(3, 2), torch.zeros(2, dtype=torch.int64))
+
+
+def test_numbers_out_of_range_are_refused_and_none_is_no_error() -> None:
+    judged = metrics.judge(torch.zeros(2, 2).log_softmax(1), torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match=r"topk_accuracy: expected k to be at least 1, got 0\."):
+        metrics.topk_accuracy(judged, 0)
+    with pytest.raises(ValueError, match=r"calibration_error: expected bins to be at least 1, got 0\."):
+        metrics.calibration_error(judged, bins=0)
+    nothing = metrics.judge(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))
+    assert math.isnan(metrics.accuracy(nothing))
+    assert math.isnan(metrics.calibration_error(nothing))

@@ -384,7 +384,7 @@ def test_a_sequence_of_floats_keeps_its_precision(weight: list[float]) -> None:
             lambda: Sampler.unigram([3, 2], power=1e4),
             "expected weight to be finite and at least 0, got inf for class 0",
         ),
-        (lambda: Sampler.unigram([3, 2], power=math.nan), "expected weight to be finite and at least 0, got nan"),
+        (lambda: Sampler.unigram([3, 2], power=math.nan), "expected power to be finite, got nan"),
         (lambda: Sampler.uniform(3).sample(0), "expected num_samples to be at least 1, got 0"),
     ],
 )

@@ -3,10 +3,11 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
 from torch.nn import functional as F
 
 
@@ -24,8 +25,10 @@ class Head(nn.Module, ABC):
         num_classes: number of classes, C, at least 2.
 
     Shape:
-        - input: :math:`(*, D)`, of the parameters' dtype; under autocast of any floating-point dtype.
-        - target: :math:`(*)`, int64, in :math:`[0, C)`.
+        - input: :math:`(*, D)`, of the parameters' dtype; under autocast also of another that autocast casts, which
+          float64 is not.
+        - target: :math:`(*)`, int64, in :math:`[0, C)`. Where looking would mean waiting, on an accelerator and in a
+          compiled graph, a class out of range is a RuntimeError, on an accelerator perhaps of a later call.
         - log-probabilities are float32 at least, also where the features are bfloat16: in half precision a distribution
           does not sum to one.
 
@@ -196,18 +199,24 @@ class Head(nn.Module, ABC):
 
     def _check_input(self, input: Tensor) -> None:
         name = type(self).__name__
+        if not isinstance(input, Tensor):
+            raise TypeError(f"{name}: expected input to be a Tensor, got {type(input).__name__}.")
         if not input.is_floating_point():
             raise TypeError(f"{name}: expected input of a floating-point dtype, got {input.dtype}.")
         if input.dim() == 0 or input.shape[-1] != self.in_features:
             raise ValueError(f"{name}: expected input of shape (*, {self.in_features}), got {tuple(input.shape)}.")
-        own = next(self.parameters())
+        own = next(self.parameters(), None)
+        if own is None:  # a replica of `nn.DataParallel`
+            return
         if input.device != own.device:
             raise ValueError(f"{name}: expected input on {own.device}, where the parameters are, got {input.device}.")
-        if input.dtype != own.dtype and not torch.is_autocast_enabled(input.device.type):
+        if input.dtype != own.dtype and (torch.float64 in (input.dtype, own.dtype) or not autocasts(input.device.type)):
             raise TypeError(f"{name}: expected input of dtype {own.dtype}, the parameters', got {input.dtype}.")
 
     def _check_target(self, input: Tensor, target: Tensor) -> None:
         name = type(self).__name__
+        if not isinstance(target, Tensor):
+            raise TypeError(f"{name}: expected target to be a Tensor, got {type(target).__name__}.")
         if target.dtype != torch.int64:
             raise TypeError(f"{name}: expected target of dtype torch.int64, got {target.dtype}.")
         if target.shape != input.shape[:-1]:
@@ -217,13 +226,16 @@ class Head(nn.Module, ABC):
             )
         if target.device != input.device:
             raise ValueError(f"{name}: expected target on {input.device}, where input is, got {target.device}.")
-        # On an accelerator the value would have to be waited for; a compiled graph would break.
-        if target.device.type == "cpu" and target.numel() > 0 and not torch.compiler.is_compiling():
+        rule = f"{name}: expected target in 0..{self.num_classes - 1}"
+        compiling = torch.compiler.is_compiling()
+        while not compiling and is_functorch_wrapped_tensor(target):
+            target = get_unwrapped(target)
+        if compiling or target.device.type != "cpu" or type(target) is not Tensor:  # values that cannot be read now
+            torch._assert_async(((target >= 0) & (target < self.num_classes)).all(), rule)
+        elif target.numel() > 0:
             low, high = (int(bound) for bound in target.aminmax())
             if low < 0 or high >= self.num_classes:
-                raise ValueError(
-                    f"{name}: expected target in 0..{self.num_classes - 1}, got {low if low < 0 else high}."
-                )
+                raise ValueError(f"{rule}, got {low if low < 0 else high}.")
 
 
 def linear_parameters(
@@ -257,6 +269,56 @@ def row_logits(input: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None,
     if bias is not None:
         logits = logits + torch.gather(bias, 0, rows.flatten(), sparse_grad=sparse).view_as(rows)
     return widen(logits)
+
+
+def autocasts(device_type: str) -> bool:
+    """Whether autocast is on where a tensor is; the meta device has none."""
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+
+
+def once(tensor: Tensor) -> Tensor:
+    """The same tensor, whose gradient refuses to be differentiated: for a formula that has no second derivative.
+
+    Without this the second derivative would be taken for zero, in silence.
+    """
+    if torch.compiler.is_compiling():  # which refuses second derivatives itself
+        return tensor
+    same: Tensor = _Once.apply(tensor)  # type: ignore[no-untyped-call]
+    return same
+
+
+class _Once(torch.autograd.Function):
+    # Torch's `once_differentiable` refuses only where the incoming gradient has a gradient, which a constant has not.
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(tensor: Tensor) -> Tensor:
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        found: Tensor = _Refused.apply(gradient, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        return found
+
+
+class _Refused(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gradient: Tensor, tensor: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        raise RuntimeError("expected no second derivative to be asked for of a loss that has none")
 
 
 def widen(logits: Tensor) -> Tensor:

@@ -92,7 +92,9 @@ def accuracy(judged: Judged) -> float:
 
 
 def topk_accuracy(judged: Judged, k: int) -> float:
-    """Share of examples whose target is among the k most probable classes."""
+    """Share of examples whose target is among the k most probable classes, k at least 1."""
+    if k < 1:
+        raise ValueError(f"topk_accuracy: expected k to be at least 1, got {k}.")
     return (judged.rank < k).double().mean().item()
 
 
@@ -112,10 +114,13 @@ def calibration_error(judged: Judged, bins: int = 15) -> float:
     Reference:
         C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger. On calibration of modern neural networks. 2017.
     """
+    if bins < 1:
+        raise ValueError(f"calibration_error: expected bins to be at least 1, got {bins}.")
     confidence = judged.confidence.double()
     index = (confidence * bins).ceil().long().clamp(1, bins) - 1  # bins are open below and closed above
     gap = (judged.rank == 0).double() - confidence
-    return torch.zeros(bins, dtype=gap.dtype, device=gap.device).index_add(0, index, gap).abs().sum().item() / len(gap)
+    in_bin = torch.zeros(bins, dtype=gap.dtype, device=gap.device).index_add(0, index, gap)
+    return (in_bin.abs().sum() / len(gap)).item()
 
 
 def confusion(judged: Judged, num_classes: int) -> Tensor:

@@ -112,6 +112,8 @@ class Sampler(nn.Module):
         """
         if isinstance(power, bool) or not isinstance(power, int | float):
             raise TypeError(f"Sampler: expected power to be a number, got {power!r}.")
+        if not math.isfinite(power):
+            raise ValueError(f"Sampler: expected power to be finite, got {power}.")
         return cls(class_weights("Sampler", "counts", counts).pow(power))
 
     @on_cpu
@@ -145,7 +147,12 @@ class Sampler(nn.Module):
 @on_cpu
 def class_weights(owner: str, name: str, values: Tensor | Sequence[float]) -> Tensor:
     """Numbers of at least 0, one a class, not all 0: a copy in float64 on the CPU."""
-    tensor = torch.as_tensor(values)
+    try:
+        tensor = torch.as_tensor(values)
+    except (ValueError, TypeError, RuntimeError):
+        raise TypeError(
+            f"{owner}: expected {name} as a sequence of numbers, one a class, got {type(values).__name__}."
+        ) from None
     if tensor.is_complex() or tensor.dtype == torch.bool or tensor.dim() != 1:
         raise TypeError(
             f"{owner}: expected {name} as a sequence of numbers, one a class, "

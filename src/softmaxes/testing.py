@@ -79,12 +79,24 @@ def leading_dimensions(make_head: MakeHead, in_features: int) -> None:
 
 
 def batch_does_not_matter(make_head: MakeHead, in_features: int) -> None:
-    """An example's loss does not depend on its batch: one alone, a ragged last one; an empty batch has a gradient."""
+    """An example's loss does not depend on its batch: one alone, a ragged last one; an empty batch has a gradient.
+
+    In training too, where the loss is without chance. And what is no number stays in its row.
+    """
     head, input, target = _example(make_head, in_features)
-    head.eval()
-    whole = head(input, target)
-    for part in (slice(0, 1), slice(1, 6), slice(6, None)):
-        _close(head(input[part], target[part]), whole[part], f"the loss of rows {part} alone")
+    for training in (True, False):
+        head.train(training)
+        whole, *others = (_loss_at(seed, head, input, target) for seed in range(16))
+        if not all(torch.equal(whole, other) for other in others):
+            continue
+        for part in (slice(0, 1), slice(1, 6), slice(6, None)):
+            _close(head(input[part], target[part]), whole[part], f"the loss of rows {part} alone")
+    spoilt = input.clone()
+    spoilt[0] = torch.nan
+    loss, log_prob = head(spoilt, target), head.log_prob(spoilt)
+    _true(bool((loss[0].isnan() & log_prob[0].isnan().all()).all()), "expected NaN for features that are NaN")
+    _close(loss[1:], whole[1:], "the loss beside a row of NaN")
+    _close(log_prob[1:], head.log_prob(input)[1:], "log_prob beside a row of NaN")
     head.train()
     head(input[:0], target[:0]).sum().backward()
     for name, parameter in head.named_parameters():
@@ -242,8 +254,9 @@ def meta_device(make_head: MakeHead, in_features: int) -> None:
         under_default = make_head(in_features)
     for name, tensor in [*under_default.named_parameters(), *under_default.named_buffers()]:
         _equal(tensor.device.type, "meta", f"device of {name} of a head made where the default device is meta")
-    shape = head.log_prob(torch.empty(3, in_features, device="meta")).shape
-    _equal(shape, (3, head.num_classes), "shape of log_prob on the meta device")
+    input, target = torch.empty(3, in_features, device="meta"), torch.empty(3, dtype=torch.int64, device="meta")
+    _equal(head.log_prob(input).shape, (3, head.num_classes), "shape of log_prob on the meta device")
+    _equal(head(input, target).shape, (3,), "shape of the loss on the meta device")
     real, input, _ = _example(make_head, in_features)
     head.to_empty(device="cpu")
     head.reset_parameters()
@@ -291,13 +304,14 @@ def low_precision(make_head: MakeHead, in_features: int) -> None:
 
 
 def compiled(make_head: MakeHead, in_features: int) -> None:
-    """`torch.compile` gives the same values and gradients, in one graph or in several."""
+    """`torch.compile` gives the same values and gradients, in one graph or in several, and refuses the same targets."""
     head, input, target = _example(make_head, in_features)
     for training in (True, False):
         head.train(training)
         torch.compiler.reset()
         losses, gradients = [], []
-        for function in (copy.deepcopy(head), torch.compile(head, backend="aot_eager")):
+        compiled = torch.compile(head, backend="aot_eager")
+        for function in (copy.deepcopy(head), compiled):
             x = input.clone().requires_grad_()
             with _seeded(1), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # where a graph breaks, torch warns of what it does itself
@@ -308,6 +322,14 @@ def compiled(make_head: MakeHead, in_features: int) -> None:
             gradients.append(x.grad)
         _close(losses[1], losses[0], f"the compiled loss with training={training}")
         _close(gradients[1], gradients[0], f"the gradient of the compiled loss with training={training}")  # type: ignore[arg-type]
+    for wrong in (-1, -100, head.num_classes):
+        target[0] = wrong
+        try:
+            compiled(input, target)
+        except RuntimeError as error:
+            _true("expected target in 0.." in str(error), f"expected the class {wrong} to be named, got: {error}")
+        else:
+            raise AssertionError(f"expected the compiled head to refuse the class {wrong}")
     log_prob = torch.compile(head.log_prob, backend="aot_eager")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -329,6 +351,9 @@ def bad_arguments_are_refused(make_head: MakeHead, in_features: int) -> None:
         ("features of another dtype", lambda: head.topk(x.double(), 1), TypeError, "torch.float64"),
         ("features on another device", lambda: head.log_prob(x.to("meta")), ValueError, "meta"),
         ("floating-point targets", lambda: head(x, y.float()), TypeError, "torch.float32"),
+        ("a list of features", lambda: head.predict([[1.0] * in_features]), TypeError, "list"),  # type: ignore[arg-type]
+        ("a number for a target", lambda: head(x[0], 1), TypeError, "int"),
+        ("float64 under autocast", lambda: _autocast(head, x.double(), y), TypeError, "torch.float64"),
         ("fewer targets", lambda: head(x, y[:-1]), ValueError, str((len(y) - 1,))),
         ("targets on another device", lambda: head(x, y.to("meta")), ValueError, "meta"),
         ("the class C", lambda: head(x, wrong_class), ValueError, f"0..{classes - 1}, got {classes}"),
@@ -406,6 +431,18 @@ def _example(
         input = torch.randn(rows, in_features, dtype=dtype)
         target = torch.randint(head.num_classes, (rows,))
     return head, input, target
+
+
+def _loss_at(seed: int, head: Head, input: Tensor, target: Tensor) -> Tensor:
+    with _seeded(seed):
+        loss: Tensor = head(input, target)
+    return loss
+
+
+def _autocast(head: Head, input: Tensor, target: Tensor) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss: Tensor = head(input, target)
+    return loss
 
 
 def _gradcheck(make_head: MakeHead, in_features: int, training: bool) -> None:

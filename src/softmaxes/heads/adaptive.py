@@ -37,9 +37,9 @@ class AdaptiveSoftmax(Head):
     .. math:: D (c_1 + J) + \sum_{j=1}^J s_j h_j (D + c_{j+1} - c_j) + 10^4 J,
 
     with :math:`s_j` the share of examples in cluster j and 10,000 for the overhead of a cluster, among up to four
-    clusters, none with fewer classes than features or than the one before, and 64 places for a cut, evenly apart on a
-    logarithmic scale. It may be none at all: then the head is the plain softmax. The model is of cost alone: where the
-    counts are nearly equal it leaves a short shortlist, and full width to few classes.
+    clusters, none with fewer classes than its own features or than the one before, and 64 places for a cut, evenly
+    apart on a logarithmic scale. It may be none at all: then the head is the plain softmax. The model is of cost
+    alone: where the counts are nearly equal it leaves a short shortlist, and full width to few classes.
 
     Parameters have the names that `torch.nn.AdaptiveLogSoftmaxWithLoss` gives them; its ``state_dict`` can be loaded
     with ``strict=False``, and its class r is then the class of rank r here.
@@ -137,6 +137,8 @@ class AdaptiveSoftmax(Head):
     # Which examples a cluster has is known only when the targets are.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
+        if input.is_meta:  # where no one can say which
+            return super()._target_log_prob(input, target)
         rank = self.rank[target]
         first, clusters = self._first(input), self._cluster(rank)
         column = torch.where(clusters == 0, rank, first.shape[1] - len(self.cutoffs) + clusters - 1)
@@ -169,6 +171,8 @@ class AdaptiveSoftmax(Head):
         return int(self.in_features // self.div_value**cluster)
 
     def _checked(self, cutoffs: Sequence[int]) -> tuple[int, ...]:
+        if not isinstance(cutoffs, Sequence):
+            raise TypeError(f"AdaptiveSoftmax: expected cutoffs to be a sequence of ints, got {cutoffs!r}.")
         for cutoff in cutoffs:
             self._at_least("each cut-off", cutoff, 1)
         if any(low >= high for low, high in itertools.pairwise((*cutoffs, self.num_classes))):

@@ -78,7 +78,7 @@ class CosineSoftmax(Head):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_features, num_classes)
-        self.scale = self._number("scale", scale, "finite and above 0", lambda s: 0 < s < math.inf)
+        self.scale = self._number("scale", scale, "in 1e-6..1e6", lambda s: 1e-6 <= s <= 1e6)
         self.learn_scale = learn_scale
         self.cosine_margin = self._number("cosine_margin", cosine_margin, "in 0..2", lambda m: 0 <= m <= 2)
         self.angular_margin = self._number(

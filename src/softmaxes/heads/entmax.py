@@ -7,7 +7,7 @@ import entmax
 import torch
 from torch import Tensor, nn
 
-from softmaxes.head import Head, linear_logits, linear_parameters, log_of_sparse, widen
+from softmaxes.head import Head, linear_logits, linear_parameters, log_of_sparse, once, widen
 
 FIRST_SORTED = 100  # logits; if the support is larger, the sort goes on
 # torch.compile cannot follow them: their methods are class methods.
@@ -109,6 +109,7 @@ class Entmax(Head):
         if self._is_softmax(logits):
             return torch.logsumexp(logits, dim=1) - logits.gather(1, target.unsqueeze(1)).squeeze(1)
         # At the maximum the loss does not change with p to first order: for the gradient p is a constant.
+        logits = once(logits)
         with torch.no_grad():
             p = entmax_probability(logits, alpha)
         over = (logits - logits.gather(1, target.unsqueeze(1))).masked_fill(p == 0, 0.0)  # no 0 times -inf
@@ -126,10 +127,15 @@ class Entmax(Head):
 
 
 def entmax_probability(logits: Tensor, alpha: Tensor | float) -> Tensor:
-    """The alpha-entmax of each row, for alpha above 1: exact at 1.5 and 2, else by bisection: (N, C) -> (N, C)."""
-    logits = logits - logits.detach().amax(1, keepdim=True)
+    """The alpha-entmax of each row, for alpha above 1: exact at 1.5 and 2, else by bisection: (N, C) -> (N, C).
+
+    NaN for a row with a logit that is NaN or inf; the package's partial sort would end in an index out of bounds.
+    """
+    largest = logits.detach().amax(1, keepdim=True)
+    lost = ~largest.isfinite()
+    logits = (logits - largest).masked_fill(lost, 0.0)
     if isinstance(alpha, Tensor) or alpha not in EXACT:
-        probability: Tensor = BISECTED(logits, alpha=alpha, dim=1)
+        p: Tensor = BISECTED(logits, alpha=alpha, dim=1)
     else:
-        probability = EXACT[alpha](logits, dim=1, k=None if logits.is_meta else FIRST_SORTED)
-    return probability
+        p = EXACT[alpha](logits, dim=1, k=None if logits.is_meta else FIRST_SORTED)
+    return p.masked_fill(lost, torch.nan)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from softmaxes.head import Head, linear_logits, linear_parameters
+from softmaxes.head import Head, autocasts, linear_logits, linear_parameters, once
 
 # The most logits that a loss holds at a time; more are computed in chunks of rows. Measured on a CPU, at 100,000 and
 # 500,000 classes and a batch of 256: no slower than all at once, and a fifth of the memory at 500,000.
@@ -38,7 +38,8 @@ class Softmax(Head):
     Cost:
         Parameters CD + C. Loss, log_prob and top-k O(NCD) time, O(NC) memory. Where N C exceeds 2**23 in float32 or
         float64, the loss and target_log_prob never hold more logits than that (or a row): they are computed in chunks,
-        by `torch.nn.functional.linear_cross_entropy`, and once more for the gradient, which has no second derivative.
+        by `torch.nn.functional.linear_cross_entropy`, and once more for the gradient, of which there
+        is no second derivative: asking for one is an error.
 
     Example:
         >>> import torch
@@ -74,11 +75,18 @@ class Softmax(Head):
 
     def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
         rows = max(1, CHUNK // self.num_classes)
-        half = torch.is_autocast_enabled(input.device.type) or input.dtype in (torch.bfloat16, torch.float16)
+        half = autocasts(input.device.type) or input.dtype in (torch.bfloat16, torch.float16)
         if len(input) > rows and not half:
             options = torch.nn.LinearCrossEntropyOptions(chunking_method=None, batch_chunk_size=rows)
+            bias = None if self.bias is None else once(self.bias)
             return -F.linear_cross_entropy(
-                input, self.weight, target, linear_bias=self.bias, reduction="none", options=options
+                once(input),
+                once(self.weight),
+                target,
+                linear_bias=bias,
+                reduction="none",
+                ignore_index=-1,  # which no target is
+                options=options,
             )
         return super()._target_log_prob(input, target)
 

@@ -66,7 +66,7 @@ class ForestSoftmax(Head):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if isinstance(trees, Tree) or len(trees) == 0 or not all(isinstance(tree, Tree) for tree in trees):
+        if not isinstance(trees, Sequence) or len(trees) == 0 or not all(isinstance(tree, Tree) for tree in trees):
             raise TypeError(f"ForestSoftmax: expected trees to be a sequence of at least one Tree, got {trees!r}.")
         classes = sorted({tree.num_classes for tree in trees})
         if len(classes) > 1:

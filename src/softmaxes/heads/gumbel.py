@@ -104,10 +104,10 @@ class GumbelSoftmax(Head):
                 f"got {final_temperature} and {anneal_steps}."
             )
         if final_temperature is not None:
-            self._number("final_temperature", final_temperature, "finite and above 0", lambda t: 0 < t < math.inf)
+            self._number("final_temperature", final_temperature, "in 1e-6..1e6", lambda t: 1e-6 <= t <= 1e6)
         self.noise = noise
-        self.scale = self._number("scale", scale, "finite and at least 0", lambda s: 0 <= s < math.inf)
-        self.temperature = self._number("temperature", temperature, "finite and above 0", lambda t: 0 < t < math.inf)
+        self.scale = self._number("scale", scale, "in 0..1e6", lambda s: 0 <= s <= 1e6)
+        self.temperature = self._number("temperature", temperature, "in 1e-6..1e6", lambda t: 1e-6 <= t <= 1e6)
         self.final_temperature = final_temperature
         self.anneal_steps = None if anneal_steps is None else self._at_least("anneal_steps", anneal_steps, 1)
         self.straight_through = straight_through

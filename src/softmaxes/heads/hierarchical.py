@@ -1,6 +1,6 @@
 """The softmax over a tree of classes: a decision at every inner node on the way from the root to a class."""
 
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -66,6 +66,7 @@ class HierarchicalSoftmax(Head):
     loss_is_nll: ClassVar[bool] = True
 
     # What the tree says, in the form that the sums need. The tree itself is the record; these are made from it.
+    # `parent` is part of the state, so that a checkpoint of another tree is refused.
     parent: Tensor  # (M,) of every node; the root is its own
     first_row: Tensor  # (M,) where the rows of an inner node begin in `weight`; if it has none, another's on every path
     num_rows: Tensor  # (M,) 0, 1, or as many as it has children
@@ -94,7 +95,8 @@ class HierarchicalSoftmax(Head):
         self.sparse = sparse
         self.weight, self.bias = linear_parameters(rows, in_features, bias, device, dtype)
         for name, array in arrays.items():
-            self.register_buffer(name, torch.empty(array.shape, dtype=array.dtype, device=device), persistent=False)
+            buffer = torch.empty(array.shape, dtype=array.dtype, device=device)
+            self.register_buffer(name, buffer, persistent=name == "parent")
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -103,10 +105,19 @@ class HierarchicalSoftmax(Head):
         for name, array in _arrays(self.tree).items():
             self.get_buffer(name).copy_(array)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        saved = state_dict.get(f"{prefix}parent")
+        if saved is not None and not torch.equal(saved.cpu(), _own_parent(self.tree)):
+            error_messages: list[str] = rest[-1]
+            error_messages.append("HierarchicalSoftmax: expected a checkpoint of the same tree, got one of another.")
+
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         return -self._target_log_prob(input, target)
 
     def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
+        if not self.sparse and self.tree.depth * self.width > 2 * len(self.weight):
+            return super()._target_log_prob(input, target)  # deep and wide: paths would be mostly padding
         path = [target]  # leaf c is class c
         for _ in range(self.tree.depth - 1):
             path.append(self.parent[path[-1]])
@@ -153,11 +164,16 @@ class HierarchicalSoftmax(Head):
         return torch.cat(levels)[self.place[: self.num_classes]].t()
 
 
+def _own_parent(tree: Tree) -> Tensor:
+    """The parent of every node, (M,); the root is its own."""
+    return tree.parent.where(tree.parent >= 0, tree.root)
+
+
 @on_cpu
 def _arrays(tree: Tree) -> dict[str, Tensor]:
     """The head's buffers for a tree, by name."""
     nodes = torch.arange(tree.num_nodes)
-    parent = tree.parent.where(nodes != tree.root, nodes)
+    parent = _own_parent(tree)
     children = tree.num_children
     num_rows = torch.where(children > 2, children, (children - 1).clamp(min=0))
     width = int(num_rows.max())

@@ -80,7 +80,7 @@ class SampledSoftmax(Head):
         super().__init__(in_features, sampler.num_classes)
         self.num_samples = self._at_least("num_samples", num_samples, 1)
         self.sparse = sparse
-        self.sampler = copy.deepcopy(sampler).to(device or torch.get_default_device())
+        self.sampler = copy.deepcopy(sampler).to(torch.get_default_device() if device is None else device)
         self.weight, self.bias = linear_parameters(self.num_classes, in_features, bias, device, dtype)
         self.reset_parameters()
 

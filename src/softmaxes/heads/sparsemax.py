@@ -5,7 +5,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from softmaxes.head import Head, linear_logits, linear_parameters, log_of_sparse
+from softmaxes.head import Head, linear_logits, linear_parameters, log_of_sparse, once
 from softmaxes.heads.entmax import entmax_probability
 
 
@@ -71,6 +71,7 @@ class Sparsemax(Head):
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         logits = linear_logits(input, self.weight, self.bias)
         # At the maximum the loss does not change with p to first order: for the gradient p is a constant.
+        logits = once(logits)
         with torch.no_grad():
             p = entmax_probability(logits, 2)
         over = (logits - logits.gather(1, target.unsqueeze(1))).masked_fill(p == 0, 0.0)  # no 0 times -inf

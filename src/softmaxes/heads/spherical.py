@@ -22,7 +22,7 @@ class SphericalSoftmax(Head):
     Args:
         in_features: size of a feature vector, D.
         num_classes: number of classes, C, at least 2.
-        epsilon: :math:`\varepsilon`, finite and above 0.
+        epsilon: :math:`\varepsilon`, in 1e-12..1e6.
         bias: whether the linear layer has a bias.
         device: where the parameters are made.
         dtype: dtype of the parameters.
@@ -67,7 +67,7 @@ class SphericalSoftmax(Head):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_features, num_classes)
-        self.epsilon = self._number("epsilon", epsilon, "finite and above 0", lambda e: 0 < e < math.inf)
+        self.epsilon = self._number("epsilon", epsilon, "in 1e-12..1e6", lambda e: 1e-12 <= e <= 1e6)
         self.weight, self.bias = linear_parameters(num_classes, in_features, bias, device, dtype)
         self.reset_parameters()
 

@@ -50,10 +50,10 @@ class TaylorSoftmax(Head):
         True
 
     Reference:
-        P. Vincent, A. de Brébisson, X. Bouthillier. Efficient exact gradient update for training deep networks with
-        very large sparse targets. 2015.
         A. de Brébisson, P. Vincent. An exploration of softmax alternatives belonging to the spherical loss family.
         2016.
+        P. Vincent, A. de Brébisson, X. Bouthillier. Efficient exact gradient update for training deep networks with
+        very large sparse targets. 2015 (the family).
     """
 
     loss_is_nll: ClassVar[bool] = True

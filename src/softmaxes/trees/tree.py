@@ -271,7 +271,12 @@ class Tree:
 
 def _integers(name: str, what: str, values: Tensor | Sequence[int]) -> Tensor:
     """A copy as an int64 tensor on the CPU."""
-    tensor = torch.as_tensor(values)
+    try:
+        tensor = torch.as_tensor(values)
+    except (ValueError, TypeError, RuntimeError):
+        raise TypeError(
+            f"Tree: expected {name} as a sequence of ints, {what}, got {type(values).__name__} of other things."
+        ) from None
     if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool or tensor.dim() != 1:
         raise TypeError(
             f"Tree: expected {name} as a sequence of ints, {what}, got {tensor.dtype} of shape {tuple(tensor.shape)}."
