@@ -1057,3 +1057,25 @@ def test_the_table_of_many_heads_needs_no_scrolling(many_report: Path, open_page
         ".map(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)"
     )
     assert sizes == [0, 0]
+
+
+def test_an_interval_is_drawn_where_an_accuracy_can_be_and_guessing_is_named() -> None:
+    card = make_card()
+    runs = [make_run(head, seed) for seed in range(3) for head in ("softmax", "cosine")]
+    lost = {("cosine", 1): 0.01, ("cosine", 2): 0.02}  # of 2,000 images: by guessing, at most, and better
+    ends = [lost.get((run.head, run.seed), 0.8) for run in runs]
+    results = [make_result(run, card, scores=make_scores(end, f1=0.0)) for run, end in zip(runs, ends, strict=True)]
+    summary = summarise(make_study(runs), card, results)
+    low = summary.rows[1].scores["accuracy"].low
+    assert low is not None
+    assert low < 0
+    assert summary.accuracy_range == (-0.03, 1.03)
+    for chart, axis in ((charts.accuracy_chart(summary), "xaxis"), (charts.time_chart(summary), "yaxis")):
+        assert chart.figure["layout"][axis]["range"] == [-0.03, 1.03]
+    assert figures.accuracy_figure(summary).axes[0].get_xlim() == (-0.03, 1.03)
+    assert figures.time_figure(summary).axes[0].get_ylim() == (-0.03, 1.03)
+    assert wording.cautions(summary)[0] == "No better than guessing after training: cosine, seed 1."
+    near = summarise(make_study(runs), card, [make_result(run, card, 0.8) for run in runs])
+    assert near.accuracy_range is None
+    assert "range" not in charts.accuracy_chart(near).figure["layout"]["xaxis"]
+    assert wording.cautions(near) == []

@@ -188,7 +188,7 @@ def accuracy_chart(summary: Summary) -> Chart:
         {
             "data": traces,
             "layout": layout(
-                axis("test accuracy", tickformat=".1~%"),
+                axis("test accuracy", tickformat=".1~%", **_within(summary)),
                 axis(
                     "",
                     tickvals=list(range(len(rows))),
@@ -203,6 +203,11 @@ def accuracy_chart(summary: Summary) -> Chart:
         },
         shape="strip",
     )
+
+
+def _within(summary: Summary) -> Figure:
+    """The range of the axis of accuracies, where it is not left to Plotly."""
+    return {} if summary.accuracy_range is None else {"range": list(summary.accuracy_range)}
 
 
 def time_chart(summary: Summary) -> Chart:
@@ -254,7 +259,7 @@ def time_chart(summary: Summary) -> Chart:
             "data": traces,
             "layout": layout(
                 axis("seconds an epoch (training only)"),
-                axis("test accuracy", tickformat=".1~%"),
+                axis("test accuracy", tickformat=".1~%", **_within(summary)),
                 hovermode="closest",
             ),
         },

@@ -140,6 +140,7 @@ def accuracy_figure(summary: Summary) -> Figure:
             capsize=4,
             linewidth=1.8,
         )
+    axes.set_xlim(summary.accuracy_range)
     axes.set_yticks(range(len(rows)), [short(row.label, LABEL_LIMIT) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0, labelcolor=INK)
@@ -176,6 +177,7 @@ def time_figure(summary: Summary) -> Figure:
         marks.append((mark[0], row.label))
     axes.set_xlabel("seconds an epoch, training only (median, 20 % and 80 % quantiles)")
     axes.set_ylabel("test accuracy (mean, 95 % interval)")
+    axes.set_ylim(summary.accuracy_range)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     if beside:
         figure.legend(*zip(*marks, strict=True), loc="outside right upper", fontsize=8)

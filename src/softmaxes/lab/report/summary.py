@@ -321,6 +321,24 @@ class Summary:
         sparse = any(row.scores[OUTSIDE.key].mean > 0 for row in self.finished)
         return tuple(measure for measure in MEASURES if sparse or measure != OUTSIDE)
 
+    @property
+    def accuracy_range(self) -> tuple[float, float] | None:
+        """Where accuracies are drawn: if an interval leaves 0..1, what of it can be, with a margin; else as comes."""
+        found = [row.scores[ACCURACY.key] for row in self.finished]
+        ends = [end for estimate in found for end in (estimate.low, estimate.high) if end is not None]
+        if not ends or (min(ends) >= 0 and max(ends) <= 1):
+            return None
+        return max(min(ends), 0.0) - 0.03, min(max(ends), 1.0) + 0.03
+
+    @property
+    def by_chance(self) -> tuple[Result, ...]:
+        """Finished runs whose accuracy is within three standard deviations of guessing, or below."""
+        guess, images = 1 / len(self.card.class_names), sum(self.card.test_counts)
+        highest = guess + 3 * math.sqrt(guess * (1 - guess) / images)
+        return tuple(
+            result for row in self.finished for result in row.finished if final_scores(result).accuracy <= highest
+        )
+
     def marked(self, measure: Measure, mark: Mark) -> tuple[Row, ...]:
         """The rows that carry this mark for this measure."""
         return tuple(row for row in self.rows if row.marks.get(measure.key) == mark)

@@ -100,6 +100,12 @@ def cautions(summary: Summary) -> list[str]:
             "Means are over the seeds that finished. A head that diverged at some seed takes no part in the marks: "
             "its mean would be that of its luckier seeds."
         )
+    if summary.by_chance:
+        by_head: dict[str, list[str]] = {}
+        for result in summary.by_chance:
+            by_head.setdefault(result.run.head, []).append(str(result.run.seed))
+        runs = "; ".join(f"{head}, {'seed' if len(of) == 1 else 'seeds'} {listed(of)}" for head, of in by_head.items())
+        notes.append(f"No better than guessing after training: {runs}.")
     if any(row.scores[NLL.key].mean == float("inf") for row in summary.finished):
         beside = "the share of targets outside its support stands beside it; " if OUTSIDE in summary.measures else ""
         notes.append(
