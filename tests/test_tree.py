@@ -1,9 +1,11 @@
 import copy
 import pickle
+from collections.abc import Callable
 
+import networkx as nx
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cases import RAGGED
@@ -75,6 +77,10 @@ def parents(draw: st.DrawFn) -> list[int]:
     return [len(leaves) + node for node in leaves] + [-1] + [len(leaves) + node for node in above[1:]]
 
 
+def trees() -> st.SearchStrategy[Tree]:
+    return parents().filter(lambda parent: sum(node not in parent for node in range(len(parent))) >= 2).map(Tree)
+
+
 def test_every_law_holds_where_paths_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a tree this small all logits are computed, unless told otherwise."""
     monkeypatch.setattr(hierarchical, "GATHER", 0)
@@ -95,11 +101,9 @@ def test_gathered_and_computed_paths_agree(monkeypatch: pytest.MonkeyPatch) -> N
     torch.testing.assert_close(results[0], results[1], rtol=1e-13, atol=1e-13)
 
 
-@given(parents())
+@given(trees())
 @settings(deadline=None, max_examples=60)
-def test_any_tree(parent: list[int]) -> None:
-    assume(sum(node not in parent for node in range(len(parent))) >= 2)
-    tree = Tree(parent)
+def test_any_tree(tree: Tree) -> None:
     for node in range(tree.num_nodes):
         ancestors = tree.ancestors(node)
         assert len(ancestors) == tree.node_depth[node]
@@ -111,6 +115,79 @@ def test_any_tree(parent: list[int]) -> None:
     for c in range(tree.num_classes):
         torch.testing.assert_close(head.target_log_prob(x, torch.full((4,), c)), log_prob[:, c])
     assert len(head.weight) < 2 * tree.num_classes
+
+
+def graph_of(tree: Tree) -> "nx.DiGraph[int]":
+    return nx.DiGraph((parent, node) for node, parent in enumerate(tree.parent.tolist()) if parent >= 0)
+
+
+@given(trees(), st.data())
+@settings(deadline=None, max_examples=60)
+def test_any_tree_against_networkx(tree: Tree, data: st.DataObject) -> None:
+    graph, nodes = graph_of(tree), range(tree.num_nodes)
+    first, second = torch.cartesian_prod(*2 * [torch.arange(tree.num_nodes)]).unbind(1)
+    pairs = list(zip(first.tolist(), second.tolist(), strict=True))
+    ancestor = dict(nx.all_pairs_lowest_common_ancestor(graph))  # each pair in one of its two orders
+    ancestor |= {(b, a): node for (a, b), node in ancestor.items()}
+    assert tree.lowest_common_ancestor(first, second).tolist() == [ancestor[pair] for pair in pairs]
+    distance = dict(nx.all_pairs_shortest_path_length(graph.to_undirected()))
+    assert tree.distance(first, second).tolist() == [distance[a][b] for a, b in pairs]
+    below = [nx.shortest_path_length(graph, node) for node in nodes]  # every node below, and how far
+    assert tree.node_height.tolist() == [max(below[node].values()) for node in nodes]
+    assert [tree.children_of(node) for node in nodes] == [tuple(sorted(graph.successors(node))) for node in nodes]
+    values = data.draw(st.lists(st.integers(-9, 9), min_size=tree.num_nodes, max_size=tree.num_nodes))
+    assert tree.subtree_sum(torch.tensor(values)).tolist() == [sum(values[n] for n in below[node]) for node in nodes]
+    counts = data.draw(st.lists(st.integers(0, 9), min_size=tree.num_classes, max_size=tree.num_classes).filter(any))
+    expected = sum(count * below[tree.root][c] for c, count in enumerate(counts)) / sum(counts)
+    assert tree.expected_path_length(counts) == pytest.approx(expected, rel=1e-15)
+
+
+def test_pairs_of_any_shape() -> None:
+    tree = Tree.balanced(4)
+    first, second = torch.tensor([[0], [2]]), torch.tensor([0, 1, 6])
+    assert tree.lowest_common_ancestor(first, second).tolist() == [[0, 5, 4], [4, 4, 6]]
+    assert tree.distance(first, second).tolist() == [[0, 2, 3], [4, 4, 1]]
+    nothing = torch.empty(0, 2, dtype=torch.int64)
+    assert tree.distance(nothing, nothing).shape == (0, 2)
+
+
+def test_the_default_device_is_left_aside() -> None:
+    tree, nodes = Tree(RAGGED.parent), torch.arange(11)
+    with torch.device("meta"):
+        assert tree.distance(nodes, nodes.flip(0)).tolist() == [1, 3, 4, 1, 4, 0, 4, 1, 4, 3, 1]
+        assert tree.subtree_sum(nodes)[tree.root] == 55
+        assert tree.node_height.max() == tree.depth
+        assert tree.expected_path_length([1] * 7) == 2
+
+
+def test_a_deep_tree() -> None:
+    """Class 0 or (class 1 or (class 2 or ...)): deeper than Python can recur."""
+    size = 5000
+    tree = Tree([*range(size, 2 * size - 1), 2 * size - 2, -1, *range(size, 2 * size - 2)])
+    assert tree.depth == tree.node_height[tree.root] == size - 1
+    assert tree.subtree_sum(torch.ones(tree.num_nodes))[tree.root] == tree.num_nodes
+    assert tree.distance(torch.tensor([0]), torch.tensor([size - 1])).tolist() == [size]
+
+
+def test_names() -> None:
+    names = ["cat", "dog", "animal"]
+    tree = Tree([2, 2, -1], names)
+    assert tree.names == ("cat", "dog", "animal")
+    assert Tree([2, 2, -1]).names is None
+    assert Tree([2, 2, -1], ["same"] * 3).names == ("same",) * 3
+    names[0] = "cow"
+    for other in (Tree([2, 2, -1], ("cat", "dog", "animal")), copy.deepcopy(tree), pickle.loads(pickle.dumps(tree))):
+        assert other == tree
+        assert hash(other) == hash(tree)
+        assert other.names == tree.names
+    assert tree != Tree([2, 2, -1])
+    assert tree != Tree([2, 2, -1], names)
+    with pytest.raises(ValueError, match=r"Tree: expected a name for each of 3 nodes, got 2\."):
+        Tree([2, 2, -1], ["cat", "dog"])
+    with pytest.raises(TypeError, match=r"Tree: expected names as a sequence of strings, got 'dog'\."):
+        Tree([2, 2, -1], "dog")
+    with pytest.raises(TypeError, match=r"Tree: expected names to be strings, got 7 for node 1\."):
+        Tree([2, 2, -1], ["cat", 7, "animal"])  # type: ignore[list-item]
 
 
 def test_equality_hash_copies() -> None:
@@ -166,8 +243,33 @@ def test_other_arguments_are_refused() -> None:
         Tree.balanced(4, arity=1)
     with pytest.raises(ValueError, match=r"expected a node in 0..6, got 7"):
         Tree.balanced(4).ancestors(7)
+    with pytest.raises(ValueError, match=r"expected a node in 0..6, got -1"):
+        Tree.balanced(4).children_of(-1)
+    with pytest.raises(ValueError, match=r"expected values of shape \(7,\), got \(4,\)"):
+        Tree.balanced(4).subtree_sum(torch.ones(4))
+    with pytest.raises(ValueError, match=r"expected counts of 4 classes, got 3"):
+        Tree.balanced(4).expected_path_length([1, 1, 1])
+    with pytest.raises(ValueError, match=r"Tree: expected counts to be finite and at least 0, got -1.0 for class 2"):
+        Tree.balanced(4).expected_path_length([1, 1, -1, 1])
+    with pytest.raises(ValueError, match=r"Tree: expected counts not all 0, got 4 zeros"):
+        Tree.balanced(4).expected_path_length([0, 0, 0, 0])
+    with pytest.raises(TypeError, match=r"Tree: expected counts as a sequence of numbers.*got torch.bool"):
+        Tree.balanced(4).expected_path_length([True] * 4)
     with pytest.raises(TypeError, match="HierarchicalSoftmax: expected tree to be a Tree, got int"):
         HierarchicalSoftmax(4, 10)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("function", [Tree.lowest_common_ancestor, Tree.distance])
+def test_what_are_not_nodes_is_refused(function: Callable[[Tree, torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+    tree, zero = Tree.balanced(4), torch.tensor([0])
+    for wrong in (7, -1):
+        for pair in ((torch.tensor([wrong]), zero), (zero, torch.tensor([wrong]))):
+            with pytest.raises(ValueError, match=rf"Tree: expected nodes in 0..6, got {wrong}\."):
+                function(tree, *pair)
+    for dtype in (torch.float32, torch.bool, torch.int32):
+        for pair in ((zero.to(dtype), zero), (zero, zero.to(dtype))):
+            with pytest.raises(TypeError, match=rf"Tree: expected nodes of dtype torch.int64, got {dtype}\."):
+                function(tree, *pair)
 
 
 def test_a_heap_too_large_for_int64_is_refused() -> None:

@@ -1,7 +1,6 @@
 """A class hierarchy: immutable, in flat arrays, O(C) memory, fit for ten million classes."""
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +8,8 @@ import torch
 from torch import Tensor
 
 from softmaxes.on_cpu import on_cpu
+from softmaxes.sampler import class_weights
+from softmaxes.trees import build
 
 
 class Tree:
@@ -20,9 +21,11 @@ class Tree:
 
     Args:
         parent: the parent of every node, (M,) int64; the root's is -1. A sequence of ints will do.
+        names: what every node is called, M strings, or none; names need not differ.
 
     Attributes:
         parent: as given, a tensor on the CPU; treat it as read-only.
+        names: as given, a tuple, or none.
         num_nodes: M.
         num_classes: C.
         root: the root's number.
@@ -30,8 +33,9 @@ class Tree:
         arity: children of the node that has the most.
 
     Raises:
-        TypeError: `parent` is not of integers.
-        ValueError: `parent` is not a tree whose leaves are ``0..C-1``, with C at least 2; the message names the node.
+        TypeError: `parent` is not of integers, or `names` not of strings.
+        ValueError: `parent` is not a tree whose leaves are ``0..C-1``, with C at least 2, or there is not a name for
+            each node; the message names the node.
 
     Example:
         >>> from softmaxes import Tree
@@ -40,6 +44,7 @@ class Tree:
     """
 
     parent: Tensor
+    names: tuple[str, ...] | None
     num_nodes: int
     num_classes: int
     root: int
@@ -47,9 +52,9 @@ class Tree:
     arity: int
 
     @on_cpu
-    def __init__(self, parent: Tensor | Sequence[int]) -> None:
+    def __init__(self, parent: Tensor | Sequence[int], names: Sequence[str] | None = None) -> None:
         own = self.__dict__  # past the guard against changes
-        own["parent"] = _integers("parent", "one a node", parent)
+        own["parent"] = build.integers("parent", "one a node", parent)
         own["num_nodes"] = len(self.parent)
         roots = (self.parent == -1).nonzero().flatten()
         if len(roots) != 1:
@@ -76,6 +81,15 @@ class Tree:
             raise ValueError(f"Tree: expected every node to descend from the root, got node {int(lost[0])} in a cycle.")
         own["depth"] = int(self.node_depth.max())
         own["arity"] = int(self.num_children.max())
+        own["names"] = None if names is None else tuple(names)
+        if self.names is not None:
+            if isinstance(names, str):
+                raise TypeError(f"Tree: expected names as a sequence of strings, got {names!r}.")
+            if len(self.names) != self.num_nodes:
+                raise ValueError(f"Tree: expected a name for each of {self.num_nodes} nodes, got {len(self.names)}.")
+            for node, name in enumerate(self.names):
+                if not isinstance(name, str):
+                    raise TypeError(f"Tree: expected names to be strings, got {name!r} for node {node}.")
 
     @classmethod
     @on_cpu
@@ -101,22 +115,7 @@ class Tree:
             >>> Tree.balanced(100)
             Tree(num_classes=100, num_nodes=202, depth=7, arity=2)
         """
-        for name, value in (("num_classes", num_classes), ("arity", arity)):
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"Tree: expected {name} to be an int, got {value!r}.")
-            if value < 2:
-                raise ValueError(f"Tree: expected {name} to be at least 2, got {value}.")
-        widths = [num_classes]  # nodes of each level, from the leaves up
-        while widths[-1] > 1:
-            widths.append(-(-widths[-1] // arity))
-        parents = []
-        end = num_classes + sum(widths[1:])  # inner nodes are numbered from the root down, so the root is C
-        start_of_level = end
-        for width, above in itertools.pairwise(widths):
-            start_of_level -= above
-            parents.append(start_of_level + torch.arange(width) // arity)
-        parents.append(torch.tensor([-1]))
-        return cls(torch.cat([parents[0], *reversed(parents[1:])]))
+        return cls(build.balanced(num_classes, arity))
 
     @classmethod
     @on_cpu
@@ -142,37 +141,225 @@ class Tree:
             >>> Tree.random(100, seed=1) == Tree.random(100, seed=2)
             False
         """
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise TypeError(f"Tree: expected seed to be an int, got {seed!r}.")
-        parent = cls.balanced(num_classes, arity).parent.clone()
-        order = torch.randperm(num_classes, generator=torch.Generator().manual_seed(seed))
-        parent[:num_classes] = parent[order]
-        return cls(parent)
+        return cls(build.random(num_classes, arity, seed))
 
     @classmethod
     @on_cpu
-    def from_groups(cls, group_of_class: Sequence[int] | Tensor) -> "Tree":
-        """A root, a node for each group, and under it the group's classes.
+    def huffman(cls, counts: Tensor | Sequence[float], arity: int = 2) -> "Tree":
+        """The tree in which a class that is drawn by its count is at the least depth, on average.
+
+        The `arity` lightest nodes are put under a new one, which weighs as much as they do together, until there is
+        one; the first time so many that the root has `arity` children.
 
         Args:
-            group_of_class: for each class the number of its group, (C,); the numbers may be any integers.
+            counts: how often each class occurs, (C,); not negative, one of them above zero.
+            arity: children of a node, at least 2; one node may have fewer.
 
         Returns:
-            The tree; its inner nodes are the root, C, and the groups in the order of their numbers, C + 1 on.
+            The tree; inner node ``C + i`` is the i-th that was made, so the root is the last.
 
         Raises:
-            TypeError: `group_of_class` is not of integers.
-            ValueError: there are fewer than 2 classes.
+            TypeError: counts are not numbers, or `arity` is not an int.
+            ValueError: counts are not such, their sum is 2**63 or more if they are ints, or `arity` is out of range.
+
+        Cost:
+            O(C log C) time, O(C) memory.
+
+        Example:
+            >>> from softmaxes import Tree
+            >>> tree = Tree.huffman([8, 6, 5, 4, 3])
+            >>> tree.node_depth[:5]
+            tensor([2, 2, 2, 3, 3])
+
+        Reference:
+            D. A. Huffman. A method for the construction of minimum-redundancy codes. 1952.
+        """
+        return cls(build.huffman(counts, arity))
+
+    @classmethod
+    @on_cpu
+    def from_groups(cls, group_of_class: Sequence[int] | Tensor, *coarser: Sequence[int] | Tensor) -> "Tree":
+        """A root, a node for each group, and under it the group's classes; groups may be in groups, and so on.
+
+        Args:
+            group_of_class: for each class the number of its group, (C,). The numbers may be any integers; with a
+                coarser level they are ``0..G-1``, each used.
+            coarser: for each group of the level before the number of its own group, (G,), from fine to coarse; the
+                numbers are as above.
+
+        Returns:
+            The tree; its inner nodes are the root, C, and the groups in the order of their numbers, C + 1 on, finer
+            levels before coarser ones.
+
+        Raises:
+            TypeError: an argument is not of integers.
+            ValueError: there are fewer than 2 classes, or a level does not number the groups of the one before it.
 
         Example:
             >>> from softmaxes import Tree
             >>> Tree.from_groups([0, 0, 1, 1, 1])
             Tree(num_classes=5, num_nodes=8, depth=2, arity=3)
+            >>> Tree.from_groups([0, 0, 1, 1, 2], [0, 0, 1])
+            Tree(num_classes=5, num_nodes=11, depth=3, arity=2)
         """
-        groups = _integers("group_of_class", "one a class", group_of_class)
-        distinct, index = torch.unique(groups, return_inverse=True)
-        root = len(groups)
-        return cls(torch.cat([root + 1 + index, torch.tensor([-1]), torch.full((len(distinct),), root)]))
+        return cls(build.from_groups([group_of_class, *coarser]))
+
+    @classmethod
+    @on_cpu
+    def from_paths(cls, paths: Sequence[str | Sequence[str]], separator: str = "/") -> "Tree":
+        """The tree of the classes' paths from the root; the last part of a path is the class.
+
+        Args:
+            paths: one a class, each a string or the names in it; from the root, which has none, down to the class.
+            separator: stands between the names of a string.
+
+        Returns:
+            The tree, with names: the last part of each path, and "" for the root. Its inner nodes are the root, C, and
+            the others in the order in which the paths bring them.
+
+        Raises:
+            TypeError: a path is not a string or strings.
+            ValueError: a path is empty, has an empty name, is another class's too, or leads on to another class; or
+                there are fewer than 2.
+
+        Example:
+            >>> from softmaxes import Tree
+            >>> tree = Tree.from_paths(["animal/mammal/dog", "animal/mammal/cat", "animal/bird/wren", "plant/oak"])
+            >>> tree
+            Tree(num_classes=4, num_nodes=9, depth=3, arity=2)
+            >>> [tree.names[node] for node in tree.ancestors(1)]
+            ['mammal', 'animal', '']
+        """
+        return cls(*build.from_paths(paths, separator))
+
+    @classmethod
+    @on_cpu
+    def from_parents(cls, parent_of: Mapping[str, str | None], classes: Sequence[str] | None = None) -> "Tree":
+        """The tree in which every name is right below another, but for the root's.
+
+        Args:
+            parent_of: for each name that of its parent; the root's has none, or is left out.
+            classes: the names that are nobody's parent, in the order of the classes; if not given, in the order in
+                which they first occur.
+
+        Returns:
+            The tree, with names; its inner nodes are in the order in which their names first occur.
+
+        Raises:
+            TypeError: a name is not a string.
+            ValueError: there is not one root that all names descend from, or `classes` are not the names that are
+                nobody's parent, each once; the message says which name.
+
+        Example:
+            >>> from softmaxes import Tree
+            >>> tree = Tree.from_parents({"dog": "mammal", "cat": "mammal", "mammal": "animal", "wren": "animal"})
+            >>> tree.names
+            ('dog', 'cat', 'wren', 'mammal', 'animal')
+        """
+        return cls(*build.from_parents(parent_of, classes))
+
+    @classmethod
+    @on_cpu
+    def clustered(
+        cls, vectors: Tensor | Sequence[Sequence[float]], arity: int = 2, balanced: bool = True, seed: int = 0
+    ) -> "Tree":
+        """Classes with similar vectors under one node: a hierarchy of clusters, from the root down.
+
+        A cluster is cut in two by two-means along a direction, again and again until it is in `arity` parts; one of at
+        most `arity` classes is not cut.
+
+        Args:
+            vectors: of the classes, (C, D), finite, e.g. the rows of a trained softmax's weight.
+            arity: children of a node, at least 2; a node with leaves alone may have fewer.
+            balanced: whether the sizes of a node's parts differ by at most one, so that the tree is as deep as
+                `Tree.balanced`. If not, the part with the largest sum of squares is cut next, and each side has at
+                least a sixteenth of what is cut, which bounds the depth: it is less than 11 log2(C) + 2.
+            seed: decides the directions to begin with; torch's global random state is left alone.
+
+        Returns:
+            The tree; its inner nodes are numbered from the root, C, down.
+
+        Raises:
+            TypeError: `vectors` are not floating-point, or another argument is not of its type.
+            ValueError: a vector is not finite, or an argument is out of range.
+
+        Cost:
+            O(C D log C) time if balanced; the vectors, a copy, and O(C) memory. In float32 at least, on the CPU.
+
+        Example:
+            >>> import torch
+            >>> from softmaxes import Tree
+            >>> tree = Tree.clustered(torch.tensor([[0.0], [9.0], [0.1], [9.1]]))
+            >>> tree.distance(torch.tensor([0, 0]), torch.tensor([2, 1]))
+            tensor([2, 4])
+        """
+        return cls(build.clustered(vectors, arity, balanced, seed))
+
+    @classmethod
+    @on_cpu
+    def agglomerative(
+        cls, vectors: Tensor | Sequence[Sequence[float]], arity: int = 2, linkage: str = "ward"
+    ) -> "Tree":
+        """Classes with similar vectors under one node: the closest two clusters are merged, from the leaves up.
+
+        It needs SciPy: ``pip install 'softmaxes[trees]'``. For an arity above 2 the highest of a node's children is
+        replaced by its own, until there are so many or only leaves.
+
+        Args:
+            vectors: of the classes, (C, D), finite, e.g. the rows of a trained softmax's weight.
+            arity: children of a node, at least 2; a node may have fewer.
+            linkage: what clusters are close, as in `scipy.cluster.hierarchy.linkage`.
+
+        Returns:
+            The tree; its inner nodes are in the order of their merges, so the root is the last.
+
+        Raises:
+            ImportError: SciPy is not installed.
+            TypeError: `vectors` are not floating-point, or `arity` is not an int.
+            ValueError: a vector is not finite, an argument is out of range, or there are more than 46340 classes.
+
+        Cost:
+            O(C²(D + 1)) time, 8 C² bytes; `Tree.clustered` is for more classes.
+
+        Example:
+            >>> import torch
+            >>> from softmaxes import Tree
+            >>> Tree.agglomerative(torch.tensor([[0.0], [9.0], [0.1], [9.2]])).parent
+            tensor([ 4,  5,  4,  5,  6,  6, -1])
+        """
+        return cls(build.agglomerative(vectors, arity, linkage))
+
+    @classmethod
+    @on_cpu
+    def from_confusion(cls, confusion: Tensor | Sequence[Sequence[float]], arity: int = 2) -> "Tree":
+        """Classes that a classifier takes for each other under one node.
+
+        The similarity of two classes is the mean of the shares of each one's examples that are taken for the other;
+        clusters are merged by average linkage, as in `Tree.agglomerative`. It needs SciPy.
+
+        Args:
+            confusion: how many examples of each class (row) were taken for each class (column), (C, C); a class may
+                have none.
+            arity: children of a node, at least 2; a node may have fewer.
+
+        Returns:
+            The tree; its inner nodes are in the order of their merges, so the root is the last.
+
+        Raises:
+            ImportError: SciPy is not installed.
+            TypeError: `confusion` is not of numbers, or `arity` is not an int.
+            ValueError: a count is negative or not finite, an argument is out of range, or there are more than 46340
+                classes.
+
+        Cost:
+            O(C²) time, 8 C² bytes.
+
+        Example:
+            >>> from softmaxes import Tree
+            >>> Tree.from_confusion([[5, 0, 3], [1, 8, 0], [2, 0, 9]]).parent
+            tensor([ 3,  4,  3,  4, -1])
+        """
+        return cls(build.from_confusion(confusion, arity))
 
     @cached_property
     @on_cpu
@@ -184,11 +371,8 @@ class Tree:
     @on_cpu
     def child_index(self) -> Tensor:
         """Place of every node among its parent's children, from 0, (M,); the root's is 0."""
-        order = self.parent.argsort(stable=True)  # the root, then the children of each node in turn
-        start = self.num_children.cumsum(0) - self.num_children + 1  # of each node's children in that order
-        index = torch.empty_like(self.parent)
-        index[order] = torch.arange(self.num_nodes) - start[self.parent[order]]
-        index[self.root] = 0
+        index = torch.zeros_like(self.parent)
+        index[self.children] = torch.arange(self.num_nodes - 1) - self.first_child[self.parent[self.children]]
         return index
 
     @cached_property
@@ -209,6 +393,45 @@ class Tree:
                 break
         return depth.where(up == self.root, torch.tensor(-1))
 
+    @cached_property
+    @on_cpu
+    def node_height(self) -> Tensor:
+        """Edges from every node down to the deepest leaf below it, (M,); a leaf's is 0."""
+        height = torch.zeros_like(self.parent)
+        for nodes in self._levels_up():
+            height.scatter_reduce_(0, self.parent[nodes], height[nodes] + 1, "amax")
+        return height
+
+    @cached_property
+    @on_cpu
+    def children(self) -> Tensor:
+        """All nodes but the root, those of one parent together, (M - 1,); see `first_child`."""
+        return self.parent.argsort(stable=True)[1:]
+
+    @cached_property
+    @on_cpu
+    def first_child(self) -> Tensor:
+        """Where a node's children begin in `children`, (M,); there are `num_children` of them."""
+        return self.num_children.cumsum(0) - self.num_children
+
+    def children_of(self, node: int) -> tuple[int, ...]:
+        """The children of a node, in their order.
+
+        Example:
+            >>> from softmaxes import Tree
+            >>> Tree.balanced(4).children_of(4)
+            (5, 6)
+        """
+        self._check_node(node)
+        start = int(self.first_child[node])
+        return tuple(self.children[start : start + int(self.num_children[node])].tolist())
+
+    def _levels_up(self) -> Iterator[Tensor]:
+        """The nodes of each depth, from the deepest to those below the root."""
+        order = self.node_depth.argsort(stable=True, descending=True)
+        sizes = torch.bincount(self.node_depth).flip(0).tolist()
+        return iter(order[:-1].split_with_sizes(sizes[:-1]))
+
     def ancestors(self, node: int) -> tuple[int, ...]:
         """The nodes above a node, from its parent up to the root.
 
@@ -217,14 +440,134 @@ class Tree:
             >>> Tree.balanced(4).ancestors(3)
             (6, 4)
         """
-        if not 0 <= node < self.num_nodes:
-            raise ValueError(f"Tree: expected a node in 0..{self.num_nodes - 1}, got {node}.")
+        self._check_node(node)
         path = []
         above = int(self.parent[node])
         while above >= 0:
             path.append(above)
             above = int(self.parent[above])
         return tuple(path)
+
+    @on_cpu
+    def lowest_common_ancestor(self, first: Tensor, second: Tensor) -> Tensor:
+        """The deepest node that lies on both paths to the root, for many pairs at once; O(depth) steps.
+
+        Args:
+            first: nodes, of any shape, int64; class c is node c.
+            second: as many nodes.
+
+        Returns:
+            The node of each pair: a node's own with itself, or with one below it.
+
+        Raises:
+            TypeError: nodes are not int64.
+            ValueError: a node is not of this tree.
+
+        Example:
+            >>> import torch
+            >>> from softmaxes import Tree
+            >>> Tree.balanced(4).lowest_common_ancestor(torch.tensor([0, 0, 2]), torch.tensor([1, 3, 2]))
+            tensor([5, 4, 2])
+        """
+        first, second = torch.broadcast_tensors(self._nodes(first), self._nodes(second))  # type: ignore[no-untyped-call]
+        while bool((apart := first != second).any()):
+            # The deeper one goes up, both where they are as deep.
+            lower = self.node_depth[first] - self.node_depth[second]
+            first, second = (
+                self.parent[first].where(apart & (lower >= 0), first),
+                self.parent[second].where(apart & (lower <= 0), second),
+            )
+        return first
+
+    @on_cpu
+    def distance(self, first: Tensor, second: Tensor) -> Tensor:
+        """Edges between two nodes, for many pairs at once.
+
+        Args:
+            first: nodes, of any shape, int64; class c is node c.
+            second: as many nodes.
+
+        Returns:
+            The number of edges of each pair's path.
+
+        Raises:
+            TypeError: nodes are not int64.
+            ValueError: a node is not of this tree.
+
+        Example:
+            >>> import torch
+            >>> from softmaxes import Tree
+            >>> Tree.balanced(4).distance(torch.tensor([0, 0, 2]), torch.tensor([1, 3, 2]))
+            tensor([2, 4, 0])
+        """
+        first, second = self._nodes(first), self._nodes(second)
+        depth = self.node_depth
+        return depth[first] + depth[second] - 2 * depth[self.lowest_common_ancestor(first, second)]
+
+    @on_cpu
+    def subtree_sum(self, values: Tensor) -> Tensor:
+        """Every node's value and those of all nodes below it, added up.
+
+        Args:
+            values: a number for every node, (M,).
+
+        Returns:
+            The sums, (M,), of the same dtype.
+
+        Raises:
+            ValueError: there is not a value for each node.
+
+        Example:
+            >>> import torch
+            >>> from softmaxes import Tree
+            >>> Tree.balanced(4).subtree_sum(torch.tensor([1, 1, 1, 1, 0, 0, 0]))  # how many classes
+            tensor([1, 1, 1, 1, 4, 2, 2])
+        """
+        if values.shape != self.parent.shape:
+            raise ValueError(f"Tree: expected values of shape ({self.num_nodes},), got {tuple(values.shape)}.")
+        total = values.to(device="cpu", copy=True)
+        for nodes in self._levels_up():
+            total.index_add_(0, self.parent[nodes], total[nodes])
+        return total
+
+    @on_cpu
+    def expected_path_length(self, counts: Tensor | Sequence[float]) -> float:
+        """Mean depth of a class that is drawn by its count: decisions an example, where no node has one child.
+
+        Args:
+            counts: how often each class occurs, (C,); not negative, one of them above zero.
+
+        Returns:
+            Edges from the root to a class, on average.
+
+        Raises:
+            TypeError: counts are not numbers.
+            ValueError: counts are not such, or not of this tree's classes.
+
+        Example:
+            >>> from softmaxes import Tree
+            >>> Tree([4, 3, 3, 4, -1]).expected_path_length([2, 1, 1])
+            1.5
+        """
+        weights = class_weights("Tree", "counts", counts)
+        if len(weights) != self.num_classes:
+            raise ValueError(f"Tree: expected counts of {self.num_classes} classes, got {len(weights)}.")
+        depth = self.node_depth[: self.num_classes].double()
+        return float(weights @ depth / weights.sum())
+
+    def _check_node(self, node: int) -> None:
+        if not 0 <= node < self.num_nodes:
+            raise ValueError(f"Tree: expected a node in 0..{self.num_nodes - 1}, got {node}.")
+
+    def _nodes(self, nodes: Tensor) -> Tensor:
+        """Nodes, on the CPU, each of this tree."""
+        if nodes.dtype != torch.int64:
+            raise TypeError(f"Tree: expected nodes of dtype torch.int64, got {nodes.dtype}.")
+        nodes = nodes.cpu()
+        wrong = (nodes < 0) | (nodes >= self.num_nodes)
+        if bool(wrong.any()):
+            raise ValueError(f"Tree: expected nodes in 0..{self.num_nodes - 1}, got {int(nodes[wrong][0])}.")
+        return nodes
 
     @on_cpu
     def heap_numbers(self) -> Tensor:
@@ -252,33 +595,18 @@ class Tree:
         raise AttributeError(f"Tree: expected no change, got {name} = {value!r}; make another tree.")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Tree) and torch.equal(self.parent, other.parent)
+        return isinstance(other, Tree) and torch.equal(self.parent, other.parent) and self.names == other.names
 
     def __hash__(self) -> int:
         return hash(self.parent.numpy().tobytes())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"parent": self.parent}
+        return {"parent": self.parent, "names": self.names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["parent"])  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]
 
     def __repr__(self) -> str:
         return (
             f"Tree(num_classes={self.num_classes}, num_nodes={self.num_nodes}, depth={self.depth}, arity={self.arity})"
         )
-
-
-def _integers(name: str, what: str, values: Tensor | Sequence[int]) -> Tensor:
-    """A copy as an int64 tensor on the CPU."""
-    try:
-        tensor = torch.as_tensor(values)
-    except (ValueError, TypeError, RuntimeError):
-        raise TypeError(
-            f"Tree: expected {name} as a sequence of ints, {what}, got {type(values).__name__} of other things."
-        ) from None
-    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool or tensor.dim() != 1:
-        raise TypeError(
-            f"Tree: expected {name} as a sequence of ints, {what}, got {tensor.dtype} of shape {tuple(tensor.shape)}."
-        )
-    return tensor.to(dtype=torch.int64, device="cpu", copy=True)
