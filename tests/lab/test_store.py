@@ -6,7 +6,8 @@ import pytest
 
 from softmaxes.lab import InputError
 from softmaxes.lab.run import Study
-from softmaxes.lab.store import Store, write_whole
+from softmaxes.lab.store import Store
+from softmaxes.write_whole import write_whole
 from toy import toy_data, toy_run
 
 DATA = toy_data()

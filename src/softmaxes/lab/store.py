@@ -1,8 +1,7 @@
 """Where a comparison lives on disk: a folder of small files, each written whole or not at all."""
 
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 
 from softmaxes.lab import InputError
 from softmaxes.lab.run import DataCard, Record, Result, Run, Study
+from softmaxes.write_whole import write_whole
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
@@ -102,30 +102,18 @@ class Store:
     def _read(self, name: str, kind: type[AnyRecord]) -> AnyRecord:
         path = self.directory / name
         try:
-            return kind.model_validate_json(path.read_bytes())
+            return read_record(path, kind)
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
                 f"{path}: expected the folder of a comparison, made by `softmaxes compare --out`, got none."
             ) from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise InputError(f"{path}: expected {kind.__name__} as JSON, got {place}: {first['msg']}.") from None
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that a reader, or a machine that stops, sees the old one or the new one and nothing between.
-
-    Args:
-        path: the file.
-        write: writes a file at the path that it is given.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
+    """Read a record from its JSON file; an error says what is wrong and where."""
     try:
-        write(part)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise InputError(f"{path}: expected {kind.__name__} as JSON, got {place}: {first['msg']}.") from None

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from softmaxes.lab import InputError
 from softmaxes.lab.data import Data, cache_dir, usable_cores
-from softmaxes.lab.store import write_whole
+from softmaxes.write_whole import write_whole
 
 Pixels = npt.NDArray[np.uint8]
 

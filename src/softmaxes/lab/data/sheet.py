@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from softmaxes.lab.data import Data, picture
-from softmaxes.lab.store import write_whole
+from softmaxes.write_whole import write_whole
 
 ROWS, COLUMNS = 40, 12
 CELL, GAP, NAMES = 48, 4, 260  # pixels
