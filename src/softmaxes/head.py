@@ -18,7 +18,7 @@ class Head(nn.Module, ABC):
     Its training loss may be anything; what it is judged by is `log_prob`.
 
     The public methods check their arguments and take any leading dimensions. A subclass writes `_loss` and `_log_prob`
-    on a flat batch, and `_target_log_prob` or `_topk` only where it has a cheaper way than all classes.
+    on a flat batch, and `_target_log_prob`, `_topk` or `_predict` only where it has a cheaper way than all classes.
 
     Args:
         in_features: size of a feature vector, D.
@@ -58,6 +58,10 @@ class Head(nn.Module, ABC):
     def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
         """Log-probability of the target of each row: (N, D), (N,) -> (N,)."""
         return self._log_prob(input).gather(1, target.unsqueeze(1)).squeeze(1)
+
+    def _predict(self, input: Tensor) -> Tensor:
+        """The most probable class of each row: (N, D) -> (N,)."""
+        return self._log_prob(input).argmax(1)
 
     def _topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k most probable classes of each row: (N, D) -> (N, k), (N, k)."""
@@ -135,7 +139,8 @@ class Head(nn.Module, ABC):
             TypeError: the dtype is not the one expected.
             ValueError: the shape or device is not one expected.
         """
-        return self.log_prob(input).argmax(-1)
+        self._check_input(input)
+        return self._predict(input.reshape(-1, self.in_features)).reshape(input.shape[:-1])
 
     def topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k most probable classes, exact, most probable first, as `torch.topk` of `log_prob`.
@@ -152,10 +157,7 @@ class Head(nn.Module, ABC):
             ValueError: the shape or device is not one expected, or k is out of range.
         """
         self._check_input(input)
-        if isinstance(k, bool) or not isinstance(k, int):
-            raise TypeError(f"{type(self).__name__}: expected k to be an int, got {k!r}.")
-        if not 1 <= k <= self.num_classes:
-            raise ValueError(f"{type(self).__name__}: expected k in 1..{self.num_classes}, got {k}.")
+        self._check_k(k)
         values, classes = self._topk(input.reshape(-1, self.in_features), k)
         return values.reshape(*input.shape[:-1], k), classes.reshape(*input.shape[:-1], k)
 
@@ -212,6 +214,12 @@ class Head(nn.Module, ABC):
             raise ValueError(f"{name}: expected input on {own.device}, where the parameters are, got {input.device}.")
         if input.dtype != own.dtype and (torch.float64 in (input.dtype, own.dtype) or not autocasts(input.device.type)):
             raise TypeError(f"{name}: expected input of dtype {own.dtype}, the parameters', got {input.dtype}.")
+
+    def _check_k(self, k: int) -> None:
+        if isinstance(k, bool) or not isinstance(k, int):
+            raise TypeError(f"{type(self).__name__}: expected k to be an int, got {k!r}.")
+        if not 1 <= k <= self.num_classes:
+            raise ValueError(f"{type(self).__name__}: expected k in 1..{self.num_classes}, got {k}.")
 
     def _check_target(self, input: Tensor, target: Tensor) -> None:
         name = type(self).__name__

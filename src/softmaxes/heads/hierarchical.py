@@ -7,11 +7,17 @@ from torch import Tensor
 
 from softmaxes.head import Head, linear_logits, linear_parameters, row_logits
 from softmaxes.on_cpu import on_cpu
+from softmaxes.trees import search
 from softmaxes.trees.tree import Tree
 
 # A path's logits alone are computed where the tree has so many times as many; below, one product of matrices for all of
 # them is faster than gathering rows. Measured on a CPU for 100 to 30,000 classes, 64 and 250 features, batches of 32.
 GATHER = 64
+# Going down the tree for the best classes instead of scoring all costs, in rows of a product of matrices: so many for
+# each row that is read alone, and so many for each level, whatever the batch. Measured on a CPU for 1,000 to 100,000
+# classes, 128 features, batches of 1 to 256, k of 1 to 20.
+READ = 32
+LEVEL = 3072
 
 
 @final
@@ -47,7 +53,10 @@ class HierarchicalSoftmax(Head):
     Cost:
         Parameters RD + R with R < 2C. Loss O(N D L K) for a tree of depth L whose nodes have up to K logits (1 in a
         binary tree): O(ND log C) in a balanced one; where R < 64 L K, all R logits are computed, which is faster.
-        log_prob and top-k O(NCD) time, O(NC) memory.
+        log_prob O(NCD) time, O(NC) memory. top-k and predict the same for few classes or k near C; otherwise, on a
+        CPU, a search down the tree reads O(D K V) for an example with V nodes as probable as the k-th class, after a
+        beam of width k + 3; if that is more than a 64th of the weights, all classes are scored, in chunks. The search
+        finds, of equally probable classes, the lower.
 
     Example:
         >>> import torch
@@ -71,9 +80,12 @@ class HierarchicalSoftmax(Head):
     first_row: Tensor  # (M,) where the rows of an inner node begin in `weight`; if it has none, another's on every path
     num_rows: Tensor  # (M,) 0, 1, or as many as it has children
     slot: Tensor  # (M,) which of its parent's logits a node has; `width` is the fixed logit, zero
+    row: Tensor  # (M,) the row of that logit; R of the fixed one
     row_owner: Tensor  # (R,) the inner node of a row
     level_order: Tensor  # (M,) all nodes, from the root down
     place: Tensor  # (M,) of a node in `level_order`
+    child: Tensor  # (M - 1 + C,) the children of every node, in the nodes' order; a leaf is its own
+    first_child: Tensor  # (M,) where a node's begin in `child`
 
     def __init__(
         self,
@@ -118,6 +130,10 @@ class HierarchicalSoftmax(Head):
     def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
         if not self.sparse and self.tree.depth * self.width > 2 * len(self.weight):
             return super()._target_log_prob(input, target)  # deep and wide: paths would be mostly padding
+        return self._branches(input, target)[1].sum(1)
+
+    def _branches(self, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The path from each target up to the root, and how probable each branch is: (N, D), (N,) -> (N, L), (N, L)."""
         path = [target]  # leaf c is class c
         for _ in range(self.tree.depth - 1):
             path.append(self.parent[path[-1]])
@@ -131,7 +147,7 @@ class HierarchicalSoftmax(Head):
         fixed = torch.zeros_like(logits[..., 0]).masked_fill(self.num_rows[owner] > 1, -torch.inf)
         decisions = torch.log_softmax(torch.cat([logits, fixed.unsqueeze(2)], dim=2), dim=2)
         taken = decisions.gather(2, self.slot[nodes].unsqueeze(2)).squeeze(2)  # (N, L)
-        return taken.masked_fill(nodes == owner, 0.0).sum(1)  # only the root is its own parent
+        return nodes, taken.masked_fill(nodes == owner, 0.0)  # only the root is its own parent
 
     def _logits_of(self, input: Tensor, rows: Tensor) -> Tensor:
         """The logits of chosen rows: (N, D), (N, L, K) -> (N, L, K)."""
@@ -139,6 +155,52 @@ class HierarchicalSoftmax(Head):
         if not self.sparse and GATHER * flat.shape[1] > len(self.weight):
             return linear_logits(input, self.weight, self.bias).gather(1, flat).view_as(rows)
         return row_logits(input, flat, self.weight, self.bias, self.sparse).view_as(rows)
+
+    def _below(self, input: Tensor, example: Tensor, node: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The children of nodes, and how probable each branch is; a leaf is its own child.
+
+        Args:
+            input: (N, D).
+            example: a row of the input for each node, (P,).
+            node: (P,).
+
+        Returns:
+            In the nodes' order: the place of each child's parent among the nodes, the child, and the log-probability of
+            the branch to it, never above zero, each (T,).
+        """
+        count = self.num_rows[node]
+        count = count + (count < 2)
+        above = torch.arange(len(node), device=node.device).repeat_interleave(count)  # (T,)
+        before = self.first_child[node] - count.cumsum(0) + count
+        child = self.child[before[above] + torch.arange(len(above), device=node.device)]
+        row = self.row[child]
+        own = (row < len(self.weight)).nonzero().squeeze(1)
+        rows, whose = row[own].unsqueeze(1), example[above][own]
+        known = [
+            row_logits(input.index_select(0, whose[part]), rows[part], self.weight, self.bias, self.sparse)
+            for part in search.parts(len(own), search.CHUNK // self.in_features)
+        ]
+        logits = torch.zeros_like(above, dtype=known[0].dtype).index_copy(0, own, torch.cat(known).squeeze(1))
+        highest = logits.new_full((len(node),), -torch.inf).scatter_reduce(0, above, logits.detach(), "amax")
+        logits = logits - highest[above]
+        total = torch.zeros_like(highest).index_add(0, above, logits.exp())
+        return above, child, logits - total.log()[above]
+
+    def _predict(self, input: Tensor) -> Tensor:
+        return search.best(self, input, 1).squeeze(1) if self._pays(input, 1) else super()._predict(input)
+
+    def _topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        if self._pays(input, k):
+            return search.valued(self, input, search.best(self, input, k))
+        return super()._topk(input, k)
+
+    def _pays(self, input: Tensor, k: int) -> bool:
+        """Whether going down the tree is faster than scoring all classes."""
+        # On an accelerator it was not measured; a compiled graph would break wherever it asks how far it has come.
+        if input.device.type != "cpu" or torch.compiler.is_compiling():
+            return False
+        read = READ * len(input) * (k + search.SPARE) * self.width
+        return self.tree.depth * (LEVEL + read) <= len(input) * len(self.weight)
 
     def _log_prob(self, input: Tensor) -> Tensor:
         # Nodes come first here, (R, N) and (M, N): what is gathered and added up are then whole rows of memory.
@@ -151,9 +213,8 @@ class HierarchicalSoftmax(Head):
         total = total.index_add(0, self.row_owner, (logits - highest[self.row_owner]).exp())
         log_total = highest + total.log()  # (M, N) over the logits of every inner node
         # Then from the root down: a node has its parent's log-probability and its own decision.
-        own_row = (self.first_row[self.parent] + self.slot).where(self.slot < self.width, len(self.weight))
         logits = torch.cat([logits, zero[:1]])
-        decision = logits[own_row[self.level_order]] - log_total[self.parent[self.level_order]]  # (M, N)
+        decision = logits[self.row[self.level_order]] - log_total[self.parent[self.level_order]]  # (M, N)
         above = self.place[self.parent[self.level_order]]
         levels = [zero[:1]]
         start = end = 0
@@ -182,6 +243,7 @@ def _arrays(tree: Tree) -> dict[str, Tensor]:
     slot = torch.where(siblings > 2, tree.child_index, torch.where(tree.child_index == 1, 0, width))
     # The first decision from the root down is on every path: its row stands in where a node has none.
     first_row = num_rows.cumsum(0) - num_rows
+    row = (first_row[parent] + slot).where(slot < width, int(num_rows.sum()))
     first = tree.node_depth.where(num_rows > 0, tree.num_nodes).argmin()
     level_order = tree.node_depth.argsort(stable=True)
     place = torch.empty_like(level_order)
@@ -191,7 +253,10 @@ def _arrays(tree: Tree) -> dict[str, Tensor]:
         "first_row": first_row.where(num_rows > 0, first_row[first]),
         "num_rows": num_rows,
         "slot": slot,
+        "row": row,
         "row_owner": nodes.repeat_interleave(num_rows),
         "level_order": level_order,
         "place": place,
+        "child": torch.cat([nodes[: tree.num_classes], tree.children]),
+        "first_child": nodes.where(children == 0, tree.first_child + tree.num_classes),
     }
