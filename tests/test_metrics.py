@@ -1,13 +1,21 @@
 """The referee against scikit-learn and against numbers worked out by hand."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support, top_k_accuracy_score
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    log_loss,
+    precision_recall_fscore_support,
+    top_k_accuracy_score,
+)
 
-from softmaxes import metrics
+from cases import RAGGED
+from softmaxes import Tree, metrics
 
 CLASSES = 12
 
@@ -131,3 +139,105 @@ def test_numbers_out_of_range_are_refused_and_none_is_no_error() -> None:
     nothing = metrics.judge(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))
     assert math.isnan(metrics.accuracy(nothing))
     assert math.isnan(metrics.calibration_error(nothing))
+
+
+def judged_as(target: list[int], prediction: list[int]) -> metrics.Judged:
+    """A test set of these targets and predictions."""
+    classes = max(target + prediction) + 1
+    log_prob = torch.eye(classes, dtype=torch.float64)[prediction].add(0.1).div(1 + classes / 10).log()
+    return metrics.judge(log_prob, torch.tensor(target))
+
+
+TREES = {
+    "balanced": Tree.balanced(CLASSES),
+    "shuffled": Tree.random(CLASSES, arity=3, seed=1),
+    "flat": Tree([CLASSES] * CLASSES + [-1]),
+    # Class 0 or (class 1 or (class 2 or ...)); the root has one child.
+    "chain": Tree([*range(12, 23), 22, 23, *range(12, 22), -1]),
+    "ragged": Tree([12, 12, 13, 13, 13, 14, 14, 15, 16, 16, 17, 17, 14, 17, 17, 13, 15, -1]),
+}
+
+
+@pytest.mark.parametrize("tree", TREES.values(), ids=TREES)
+def test_scores_on_a_tree_from_the_paths(example: tuple[torch.Tensor, torch.Tensor], tree: Tree) -> None:
+    """Each from its definition, by the path of every class from below the root."""
+    log_prob, target = example
+    judged = metrics.judge(log_prob, target)
+    paths = [[*reversed(tree.ancestors(c)), c][1:] for c in range(CLASSES)]
+    pairs = list(zip(target.tolist(), judged.prediction.tolist(), strict=True))
+    levels = metrics.level_accuracy(judged, tree)
+    assert len(levels) == tree.depth
+    for depth, level in enumerate(levels):
+        at = [path[min(depth, len(path) - 1)] for path in paths]
+        assert level == pytest.approx(accuracy_score([at[t] for t, _ in pairs], [at[p] for _, p in pairs]))
+    assert levels[-1] == metrics.accuracy(judged)
+
+    shared = [[a for a, b in zip(paths[t], paths[p], strict=False) if a == b] for t, p in pairs]
+    below = {node: [path for path in paths if node in path] for node in range(tree.num_nodes) if node != tree.root}
+    height = {node: max(len(path) - path.index(node) - 1 for path in below[node]) for node in below}
+    height[tree.root] = tree.depth
+    mistakes = [height[[tree.root, *both][-1]] for both, (t, p) in zip(shared, pairs, strict=True) if t != p]
+    assert metrics.mean_lca_height(judged, tree) == pytest.approx(np.mean(mistakes))
+
+    precision = sum(map(len, shared)) / sum(len(paths[p]) for _, p in pairs)
+    recall = sum(map(len, shared)) / sum(len(paths[t]) for t, _ in pairs)
+    f1 = 2 * precision * recall / (precision + recall)
+    assert metrics.hierarchical_scores(judged, tree) == pytest.approx((precision, recall, f1), rel=1e-14)
+
+    shares = metrics.node_accuracy(metrics.confusion(judged, CLASSES), tree)
+    assert shares[tree.root] == 1
+    assert math.isnan(shares[11])  # class 11 is never true
+    for node in below:
+        predicted = [node in paths[p] for t, p in pairs if node in paths[t]]
+        assert shares[node].item() == pytest.approx(np.mean(predicted) if predicted else math.nan, nan_ok=True)
+
+
+def test_scores_on_a_tree_by_hand() -> None:
+    # RAGGED: class 0 beside everything else, 1 to 4 under node 7, 6 beside the only child 5, both under node 9.
+    judged = judged_as([0, 1, 1, 5, 6, 6], [0, 1, 2, 6, 6, 1])
+    assert metrics.level_accuracy(judged, RAGGED) == pytest.approx([5 / 6, 3 / 6, 3 / 6])
+    assert metrics.mean_lca_height(judged, RAGGED) == pytest.approx((1 + 2 + 3) / 3)
+    # Shared 1, 2, 1, 1, 2, 0; predicted 1, 2, 2, 2, 2, 2; true 1, 2, 2, 3, 2, 2.
+    assert metrics.hierarchical_scores(judged, RAGGED) == pytest.approx((7 / 11, 7 / 12, 14 / 23))
+    shares = metrics.node_accuracy(metrics.confusion(judged, 7), RAGGED)
+    expected = [1, 1 / 2, math.nan, math.nan, math.nan, 0, 1 / 2, 1, 0, 2 / 3, 1]
+    assert shares.tolist() == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_test_set_without_mistakes() -> None:
+    judged = judged_as([0, 3, 6], [0, 3, 6])
+    assert math.isnan(metrics.mean_lca_height(judged, RAGGED))
+    assert metrics.level_accuracy(judged, RAGGED) == [1, 1, 1]
+    assert metrics.hierarchical_scores(judged, RAGGED) == (1, 1, 1)
+
+
+def test_nothing_shared_is_zero() -> None:
+    judged = judged_as([0, 1], [1, 0])
+    assert metrics.hierarchical_scores(judged, RAGGED) == (0, 0, 0)
+    assert metrics.level_accuracy(judged, RAGGED) == [0, 0, 0]
+
+
+def test_scores_on_a_tree_under_another_default_device() -> None:
+    judged, tree = judged_as([0, 1, 1, 5, 6, 6], [0, 1, 2, 6, 6, 1]), Tree(RAGGED.parent)
+    confusion = metrics.confusion(judged, 7)
+    with torch.device("meta"):
+        assert metrics.level_accuracy(judged, tree)[-1] == 0.5
+        assert metrics.mean_lca_height(judged, tree) == 2
+        assert metrics.hierarchical_scores(judged, tree)[0] == 7 / 11
+        assert metrics.node_accuracy(confusion, tree)[9].item() == 2 / 3
+
+
+@pytest.mark.parametrize("score", [metrics.level_accuracy, metrics.mean_lca_height, metrics.hierarchical_scores])
+def test_classes_of_another_tree_are_refused(score: Callable[[metrics.Judged, Tree], object]) -> None:
+    """Class 7 would be an inner node of this tree, and the score wrong in silence."""
+    for target, prediction in (([0, 7], [0, 1]), ([0, 1], [0, 7])):
+        with pytest.raises(ValueError, match=rf"^{score.__name__}: expected classes in 0..6, the tree's, got 7\.$"):
+            score(judged_as(target, prediction), RAGGED)
+
+
+def test_what_is_no_confusion_of_the_tree_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^node_accuracy: expected classes in 0..6, the tree's, got -1\.$"):
+        metrics.node_accuracy(torch.tensor([[0, 0, 5], [1, -1, 2]]), RAGGED)
+    for shape in ((3,), (2, 2)):
+        with pytest.raises(ValueError, match=r"^node_accuracy: expected confusion of shape \(P, 3\), got \("):
+            metrics.node_accuracy(torch.zeros(shape, dtype=torch.int64), RAGGED)

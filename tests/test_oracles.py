@@ -12,11 +12,14 @@ from fractions import Fraction
 from typing import Any
 
 import entmax
+import hiclass.metrics
 import numpy as np
 import pytest
 import torch
 from hierarchicalsoftmax import HierarchicalSoftmaxLoss, SoftmaxNode
 from hierarchicalsoftmax.inference import leaf_probabilities
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pytorch_metric_learning.losses import ArcFaceLoss, CosFaceLoss
 from pytorch_metric_learning.reducers import DoNothingReducer
 from scipy.optimize import minimize
@@ -46,7 +49,9 @@ from softmaxes import (
     SphericalSoftmax,
     TaylorSoftmax,
     Tree,
+    metrics,
 )
+from test_tree import trees
 
 
 @pytest.fixture(autouse=True)
@@ -846,3 +851,53 @@ def test_the_hits_of_several_hard_samples_are_binomial() -> None:
     observed = torch.bincount(hits.round().long(), minlength=5).numpy()
     chance = float(head.log_prob(x[0])[1].detach().exp())
     assert chisquare(observed, rows * binom.pmf(range(5), 4, chance)).pvalue > 1e-3
+
+
+# Scores on a tree
+
+
+def judged(target: Sequence[int], prediction: Sequence[int]) -> metrics.Judged:
+    unknown = torch.full((len(target),), math.nan)
+    return metrics.Judged(torch.tensor(target), torch.tensor(prediction), unknown, unknown, unknown)
+
+
+def check_hiclass(tree: Tree, target: Sequence[int], prediction: Sequence[int]) -> tuple[float, float, float]:
+    """Their micro averages on the same paths.
+
+    A node is a string to them: of rows that differ in length they fill up the shorter with empty strings, by which
+    integers become strings, too, on the one side and not on the other, and nothing is equal any more.
+    """
+    paths = [[str(node) for node in (*reversed(tree.ancestors(c)[:-1]), c)] for c in range(tree.num_classes)]
+    true, predicted = ([paths[c] for c in classes] for classes in (target, prediction))
+    expected = [score(true, predicted, "micro") for score in (hiclass.metrics.precision, hiclass.metrics.recall)]
+    scores = metrics.hierarchical_scores(judged(target, prediction), tree)
+    check(scores, (*expected, hiclass.metrics.f1(true, predicted, "micro", zero_division=0.0)), 1e-15)
+    return scores
+
+
+def test_hierarchical_scores_on_hiclass_s_own_examples() -> None:
+    """Those in which truth and prediction are leaves; a root is put above, which does not count."""
+    flat = Tree([6] * 6 + [-1])
+    assert check_hiclass(flat, [0, 1, 2, 3], [0, 1, 4, 5]) == (0.5, 0.5, 0.5)
+    assert check_hiclass(flat, [0, 1, 2, 3], [0, 4, 5, 4]) == (0.25, 0.25, 0.25)
+    pair = Tree([2, 3, 4, 4, 5, 6, -1])  # 1, 2, 3, 4 and 1, 2, 5, 6 from the top
+    assert check_hiclass(pair, [0, 1], [1, 0]) == (0.5, 0.5, 0.5)
+    assert check_hiclass(pair, [0, 1], [0, 1]) == (1, 1, 1)
+    ragged = Tree([6, 3, 4, 6, 5, 6, -1])  # 1, then 2 and 3, then 4, 5 and 6
+    assert check_hiclass(ragged, [1, 0, 2], [0, 1, 2]) == (0.5, 0.5, 0.5)
+    assert check_hiclass(ragged, [0, 1, 2], [0, 1, 2]) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("tree", TREES.values(), ids=TREES)
+def test_hierarchical_scores_against_hiclass(tree: Tree) -> None:
+    for size in (1, 2, 100):
+        target, prediction = torch.randint(tree.num_classes, (2, size)).tolist()
+        check_hiclass(tree, target, prediction)
+
+
+@given(trees(), st.data())
+@settings(deadline=None, max_examples=60)
+def test_hierarchical_scores_against_hiclass_on_any_tree(tree: Tree, data: st.DataObject) -> None:
+    classes = st.integers(0, tree.num_classes - 1)
+    pairs = data.draw(st.lists(st.tuples(classes, classes), min_size=1, max_size=30))
+    check_hiclass(tree, *zip(*pairs, strict=True))

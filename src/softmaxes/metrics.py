@@ -2,6 +2,9 @@
 
 `judge` reduces the log-probabilities of a batch, (N, C), to five numbers an example; every score is a function of
 these, so batches are joined by concatenation and a large test set needs no (N, C) array.
+
+The scores on a tree say how far wrong a prediction is. The tree is the one that judges; a head that was trained on
+another, or on none, is judged by it all the same.
 """
 
 import math
@@ -9,6 +12,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from softmaxes.on_cpu import on_cpu
+from softmaxes.trees.tree import Tree
 
 ROUNDING = 0.01  # a log-probability may be as much above zero, in bfloat16
 
@@ -148,3 +154,149 @@ def macro_scores(judged: Judged, num_classes: int) -> tuple[float, float, float]
     recall = hits / true.clamp(min=1)
     f1 = 2 * hits / (true + predicted).clamp(min=1)
     return precision.mean().item(), recall.mean().item(), f1.mean().item()
+
+
+def level_accuracy(judged: Judged, tree: Tree) -> list[float]:
+    """Share of examples whose prediction and target have the same ancestor at each depth of a tree, 1 to L.
+
+    A class that lies above a depth stands for itself there. The shares never rise, and the last is the accuracy.
+
+    Args:
+        judged: the test set.
+        tree: the tree that judges, over the same classes.
+
+    Returns:
+        A share for each depth from 1, below the root, to the tree's.
+
+    Raises:
+        ValueError: a class is not of the tree.
+
+    Example:
+        >>> import torch
+        >>> from softmaxes import Tree, metrics
+        >>> log_prob = torch.tensor([[0.7, 0.1, 0.1, 0.1]]).log().expand(4, 4)  # always class 0
+        >>> judged = metrics.judge(log_prob, torch.arange(4))
+        >>> metrics.level_accuracy(judged, Tree.balanced(4))
+        [0.5, 0.25]
+    """
+    target, prediction = _leaves("level_accuracy", judged.target, judged.prediction, tree)
+    shared = tree.node_depth[tree.lowest_common_ancestor(target, prediction)]
+    shared = shared.where(target != prediction, tree.depth)  # a class stands for itself at every depth below
+    wrong_at = torch.bincount(shared + 1, minlength=tree.depth + 2)  # first depth at which they part
+    right = len(target) - wrong_at.cumsum(0)[1:-1].double()
+    return (right / len(target)).tolist()
+
+
+def mean_lca_height(judged: Judged, tree: Tree) -> float:
+    """How bad the mistakes are: mean height of the lowest common ancestor of prediction and target.
+
+    A node's height is the number of edges down to the deepest leaf below it. Right predictions are left out, so that
+    this says nothing of how many mistakes there are; where there are none it is NaN.
+
+    Args:
+        judged: the test set.
+        tree: the tree that judges, over the same classes.
+
+    Returns:
+        The mean over the mistakes, from 1 to the tree's depth, or NaN.
+
+    Raises:
+        ValueError: a class is not of the tree.
+
+    Example:
+        >>> import torch
+        >>> from softmaxes import Tree, metrics
+        >>> log_prob = torch.tensor([[0.7, 0.1, 0.1, 0.1]]).log().expand(3, 4)  # always class 0
+        >>> judged = metrics.judge(log_prob, torch.tensor([0, 1, 2]))
+        >>> metrics.mean_lca_height(judged, Tree.balanced(4))
+        1.5
+
+    Reference:
+        L. Bertinetto, R. Mueller, K. Tertikas, S. Samangooei, N. A. Lord. Making better mistakes: leveraging class
+        hierarchies with deep networks. 2020.
+    """
+    target, prediction = _leaves("mean_lca_height", judged.target, judged.prediction, tree)
+    wrong = target != prediction
+    return tree.node_height[tree.lowest_common_ancestor(target[wrong], prediction[wrong])].double().mean().item()
+
+
+def hierarchical_scores(judged: Judged, tree: Tree) -> tuple[float, float, float]:
+    """Hierarchical precision, recall and F1: a prediction counts as its class and every node above, but for the root.
+
+    What prediction and target share is summed over the examples, then set against all that was predicted (precision)
+    and all that is true (recall): the micro average. Where all classes lie at one depth the three are equal.
+
+    Args:
+        judged: the test set.
+        tree: the tree that judges, over the same classes.
+
+    Returns:
+        Precision, recall, F1.
+
+    Raises:
+        ValueError: a class is not of the tree.
+
+    Example:
+        >>> import torch
+        >>> from softmaxes import Tree, metrics
+        >>> log_prob = torch.tensor([[0.7, 0.1, 0.1, 0.1]]).log().expand(2, 4)  # always class 0
+        >>> judged = metrics.judge(log_prob, torch.tensor([0, 1]))  # the second is right in one node of two
+        >>> metrics.hierarchical_scores(judged, Tree.balanced(4))
+        (0.75, 0.75, 0.75)
+
+    Reference:
+        S. Kiritchenko, S. Matwin, A. F. Famili. Functional annotation of genes using hierarchical text categorization.
+        2005. C. N. Silla, A. A. Freitas. A survey of hierarchical classification across different application domains.
+        2011.
+    """
+    target, prediction = _leaves("hierarchical_scores", judged.target, judged.prediction, tree)
+    shared, predicted, true = (
+        tree.node_depth[nodes].sum().double()
+        for nodes in (tree.lowest_common_ancestor(target, prediction), prediction, target)
+    )
+    return (shared / predicted).item(), (shared / true).item(), (2 * shared / (predicted + true)).item()
+
+
+@on_cpu
+def node_accuracy(confusion: Tensor, tree: Tree) -> Tensor:
+    """For every node the share of the examples of the classes below it whose prediction is below it, too.
+
+    At the root it is 1, at a class its recall. A mistake counts against the nodes that lie above its target and not
+    above its prediction: whether it stays below a node matters, not whether it is the right class there.
+
+    Args:
+        confusion: rows of (target, prediction, count), (P, 3) int64, as `confusion` gives them.
+        tree: the tree that judges, over the same classes.
+
+    Returns:
+        The shares, (M,) float64; NaN for a node without examples.
+
+    Raises:
+        ValueError: `confusion` is not of that shape, or a class is not of the tree.
+
+    Example:
+        >>> import torch
+        >>> from softmaxes import Tree, metrics
+        >>> always_class_0 = torch.tensor([[0, 0, 5], [1, 0, 5], [2, 0, 5], [3, 0, 5]])
+        >>> metrics.node_accuracy(always_class_0, Tree.balanced(4))[4:]
+        tensor([1., 1., 0.], dtype=torch.float64)
+    """
+    if confusion.dim() != 2 or confusion.shape[1] != 3:
+        raise ValueError(f"node_accuracy: expected confusion of shape (P, 3), got {tuple(confusion.shape)}.")
+    count = confusion[:, 2].cpu()
+    target, prediction = _leaves("node_accuracy", confusion[:, 0], confusion[:, 1], tree)
+    right, true = (
+        tree.subtree_sum(torch.zeros(tree.num_nodes, dtype=count.dtype).index_add(0, nodes, count)).double()
+        for nodes in (tree.lowest_common_ancestor(target, prediction), target)
+    )
+    return right / true
+
+
+def _leaves(score: str, target: Tensor, prediction: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
+    """Both on the CPU, where the tree is, each of them one of its classes: an inner node would be no error to it."""
+    target, prediction = target.cpu(), prediction.cpu()
+    classes = torch.cat([target, prediction])
+    wrong = classes[(classes < 0) | (classes >= tree.num_classes)]
+    if len(wrong) > 0:
+        raise ValueError(f"{score}: expected classes in 0..{tree.num_classes - 1}, the tree's, got {int(wrong[0])}.")
+    return target, prediction
