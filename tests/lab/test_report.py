@@ -22,6 +22,7 @@ from softmaxes.lab.report import page as html_page
 from softmaxes.lab.report.palette import style
 from softmaxes.lab.report.summary import MEASURES, estimate, final_scores, student_t_975, summarise
 from softmaxes.lab.run import (
+    Branch,
     DataCard,
     Epoch,
     Guess,
@@ -33,7 +34,10 @@ from softmaxes.lab.run import (
     Run,
     Sample,
     Scores,
+    Searched,
     Study,
+    TrainedTree,
+    TreeScores,
 )
 from softmaxes.lab.store import Store
 
@@ -1079,3 +1083,91 @@ def test_an_interval_is_drawn_where_an_accuracy_can_be_and_guessing_is_named() -
     assert near.accuracy_range is None
     assert "range" not in charts.accuracy_chart(near).figure["layout"]["xaxis"]
     assert wording.cautions(near) == []
+
+
+def tree_results(card: DataCard) -> list[Result]:
+    """A flat head and one over the groups' tree, both judged by it; the second with the way to each guess."""
+    groups = card.group_of_class
+    assert groups is not None
+    classes = len(groups)
+    parent = (*(classes + 1 + group for group in groups), -1, *[classes] * (max(groups) + 1))
+    results = []
+    for run in [make_run(head, seed) for seed in range(2) for head in ("softmax", "hierarchical")]:
+        scores = make_scores(0.6).model_copy(
+            update={
+                "tree": TreeScores(
+                    level_accuracy=(0.8, 0.6), lca_height=1.5 + run.seed / 10, precision=0.7, recall=0.7, f1=0.7
+                )
+            }
+        )
+        result = make_result(run, card, scores=scores)
+        if run.head == "hierarchical":
+            found = Searched(
+                beam_width=4, beam_differs=0.002, beam_accuracy=0.599, greedy_differs=0.031, greedy_accuracy=0.58
+            )
+            ways = [
+                (Branch(node=classes + 1 + groups[first], probability=0.75), Branch(node=first, probability=0.5))
+                for first in (guess.classes[0] for guess in result.guesses)
+            ]
+            guesses = [guess.model_copy(update={"path": way}) for guess, way in zip(result.guesses, ways, strict=True)]
+            tree = TrainedTree(parent=parent, flat_epochs=2, seconds=0.5, searched=found)
+            result = result.model_copy(update={"tree": tree, "guesses": tuple(guesses)})
+        results.append(result)
+    return results
+
+
+def test_trees_are_judged_drawn_and_followed() -> None:
+    card = make_card()
+    results = tree_results(card)
+    summary = summarise(make_study([result.run for result in results]), card, results)
+    assert [row.label for row in summary.over_trees] == ["hierarchical"]
+    assert [estimate.mean for estimate in summary.rows[0].levels] == pytest.approx([0.8, 0.6])
+    page = html_page.render(summary)
+    table_of_trees = page[page.index('id="judged-table"') : page.index("The height of a mistake")]
+    assert table_of_trees.count("<tr>") == 3
+    assert re.search(r"80\.0\s±\s0\.0", table_of_trees)
+    assert re.search(r"1\.550\s±\s0\.635", table_of_trees)
+    assert re.search(r"Depth 2, up to 20 children a node; 2\.0 nodes on the way", page)
+    assert re.search(r"Made in 0\.50 s from the weights of a flat softmax after 2 epochs\.", page)
+    assert re.search(r"for\s+3\.1\s%\s+of the test images \(accuracy 58\.0\s%\), a beam of 4 for 0\.2\s%", page)
+    assert page.count('<svg class="icicle"') == 1
+    assert page.count('class="path"') == len(card.samples)
+    group = card.group_names[card.group_of_class[results[1].guesses[0].classes[0]]]  # type: ignore[index]
+    way = page[page.index('class="path"') :]
+    assert re.search(rf"›&nbsp;<bdi>{group}</bdi>&nbsp;<span class=\"interval\">75\.0\s%", way[:400])
+    (first, second) = csv.DictReader(io.StringIO(table.render(summary)))
+    assert float(first["tree_lca_height"]) == float(second["tree_lca_height"]) == pytest.approx(1.55)
+
+
+def test_results_from_before_trees_judged_have_no_such_table() -> None:
+    card = make_card()
+    results = [make_result(make_run(seed=seed), card) for seed in range(2)]
+    summary = summarise(make_study([result.run for result in results]), card, results)
+    page = html_page.render(summary)
+    assert "judged-table" not in page
+    assert 'id="trees"' not in page
+    (row,) = csv.DictReader(io.StringIO(table.render(summary)))
+    assert row["tree_lca_height"] == row["tree_lca_height_low"] == row["tree_lca_height_mark"] == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"tree": TrainedTree(parent=(1, 0, 1))},
+            "expected a tree over 100 classes in run .*: Tree: expected one root",
+        ),
+        ({"tree": TrainedTree(parent=(2, 2, -1))}, "expected a tree over 100 classes in run .*: got 2 classes"),
+        (
+            {"guesses": (Guess(classes=(1,), probabilities=(1.0,), path=(Branch(node=999, probability=1),)),)},
+            "expected a path .* in run .*, got a node that the tree has not",
+        ),
+    ],
+)
+def test_what_a_result_says_of_its_tree_is_checked(change: dict[str, object], message: str) -> None:
+    card = make_card()
+    results = [result for result in tree_results(card) if result.run.head == "hierarchical"]
+    results[0] = results[0].model_copy(update=change)
+    summary = summarise(make_study([result.run for result in results]), card, results)
+    with pytest.raises(InputError, match=message):
+        html_page.render(summary)

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from cases import public_heads
-from softmaxes import metrics
+from softmaxes import Tree, metrics
 from softmaxes.lab import InputError
 from softmaxes.lab import train as training
 from softmaxes.lab.heads import HEADS
-from softmaxes.lab.run import Result, Run, Scores
+from softmaxes.lab.run import Result, Run, Scores, TrainedTree
 from softmaxes.lab.store import Store
 from softmaxes.lab.study import check
 from softmaxes.lab.train import Classifier, Progress, UnfitError, build, lay_out, train
@@ -34,7 +34,15 @@ def numbers(result: Result) -> dict[str, Any]:
     fields = result.model_dump(mode="json", exclude={"peak_memory_mib", "machine"})
     for epoch in fields["epochs"]:
         del epoch["train_seconds"], epoch["test_seconds"]
+    if fields["tree"] is not None:
+        del fields["tree"]["seconds"]
     return fields
+
+
+def final(result: Result) -> Scores:
+    scores = result.epochs[-1].scores
+    assert scores is not None
+    return scores
 
 
 def test_every_public_head_is_in_the_registry() -> None:
@@ -83,7 +91,7 @@ def test_epochs_see_every_example_once_in_another_order() -> None:
     assert not torch.equal(*orders)
 
 
-@pytest.mark.parametrize("head", ["softmax", "gumbel-annealed", "hierarchical"])
+@pytest.mark.parametrize("head", ["softmax", "gumbel-annealed", "hierarchical", "hierarchical-clustered"])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +149,50 @@ def test_the_result_is_what_the_stored_weights_give(store: Store) -> None:
     assert len(result.epochs) == 25
     assert all(epoch.train_seconds > 0 for epoch in result.epochs)
     assert result.peak_memory_mib > 50
+
+
+def test_a_tree_is_learned_from_the_first_epochs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flat softmax first, as the head `softmax` is trained; then its weights are clustered, and the tree trained."""
+    flat = train(toy_run(DATA, "softmax", epochs=5, lr_schedule="constant"), DATA.card(), store)
+    seen: list[torch.Tensor] = []
+
+    def learned(vectors: torch.Tensor) -> Tree:
+        seen.append(vectors)
+        return Tree([8, 8, 7, 7, 6, 6, 9, 9, -1, 8])
+
+    entry = HEADS["hierarchical-clustered"]._replace(learned=learned)
+    monkeypatch.setitem(HEADS, "hierarchical-clustered", entry)
+    run = toy_run(DATA, "hierarchical-clustered", epochs=5, lr_schedule="constant")
+    result = train(run, DATA.card(), store)
+    assert result.epochs[0].scores == flat.epochs[0].scores
+    assert result.epochs[1].scores != flat.epochs[1].scores
+    assert result.tree is not None
+    assert result.tree.parent == (8, 8, 7, 7, 6, 6, 9, 9, -1, 8)
+    assert result.tree.flat_epochs == 1
+    assert 0 < result.tree.seconds < result.epochs[1].train_seconds
+    (vectors,) = seen
+    first = train(toy_run(DATA, "softmax", epochs=1, lr_schedule="constant"), DATA.card(), store)
+    assert torch.equal(vectors, load_file(store.weights(first.run))["head.weight"])
+    classifier = build(run, DATA.card(), DATA.train_images)
+    training.take_over(run, classifier, vectors)
+    classifier.load_state_dict(load_file(store.weights(run)))
+    judged = metrics.judge(classifier.log_prob(DATA.test_images).detach(), DATA.test_labels)
+    assert metrics.accuracy(judged) == final(result).accuracy
+
+
+def test_the_tree_that_was_trained_is_kept(store: Store) -> None:
+    result = train(toy_run(DATA, "hierarchical", epochs=1), DATA.card(), store)
+    assert result.tree is not None
+    assert result.tree.model_copy(update={"searched": None}) == TrainedTree(
+        parent=tuple(Tree.balanced(6).parent.tolist())
+    )
+    assert train(toy_run(DATA, "softmax", epochs=1), DATA.card(), store).tree is None
+
+
+def test_a_tree_cannot_be_learned_in_one_epoch() -> None:
+    run = toy_run(DATA, "hierarchical-clustered", epochs=1)
+    with pytest.raises(UnfitError, match=r"hierarchical-clustered: expected at least 2 epochs, .* got 1\."):
+        build(run, DATA.card(), DATA.train_images)
 
 
 def test_losses_are_recorded_every_so_many_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +269,7 @@ def test_a_sparse_distribution_is_scored_stored_and_shown() -> None:
     """Two of six classes have a probability: four of six targets have none, and two classes are the guesses."""
     judged = training._judge(Sparse(), DATA.test_images, DATA.test_labels)
     assert judged is not None
-    scores = training.score(judged, 6)
+    scores = training.score(judged, 6, None)
     assert (scores.nll, scores.outside_support) == (torch.inf, pytest.approx(2 / 3))
     assert (scores.accuracy, scores.top5) == pytest.approx((1 / 6, 1 / 3))
     assert scores.calibration_error == pytest.approx(5 / 6)

@@ -14,6 +14,7 @@ from rich.text import Text
 from softmaxes import __version__
 from softmaxes.lab import InputError
 from softmaxes.lab.run import LeftOut, Result, Run, Study, Training
+from softmaxes.lab.tree_cli import app as tree_app
 
 if TYPE_CHECKING:
     from softmaxes.lab.data import Data
@@ -36,6 +37,8 @@ Begin with `softmaxes compare`: minutes later there is a table and a page, `runs
     result_action="return_value",
     suppress_keyboard_interrupt=False,  # `main` says how to go on
 )
+
+app.command(tree_app)
 
 DataName = Annotated[
     str,
@@ -70,7 +73,8 @@ def compare(
     ] = None,
     seeds: Annotated[int, Parameter(help="How many seeds a head; the intervals are over them.")] = 3,
     study: Annotated[
-        str | None, Parameter(help="A study with heads and settings of its own: **seed**, the original one.")
+        str | None,
+        Parameter(help="A study with heads of its own: **seed**, the original one; **trees**, what a tree is worth."),
     ] = None,
     jobs: Annotated[int | None, Parameter(help="Runs at a time, one thread each; all cores if not given.")] = None,
     out: Annotated[Path | None, Parameter(help="Folder for the results; *runs/DATA* if not given.")] = None,
@@ -94,6 +98,8 @@ def compare(
     softmaxes compare --heads all
     # the study that this grew from, on CIFAR-100 from an archive
     softmaxes compare --study seed --data-dir cifar-100-python.tar.gz
+    # one head over many trees
+    softmaxes compare --study trees
     ```
     """
     from softmaxes.lab.studies import STUDIES

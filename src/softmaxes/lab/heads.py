@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from torch import Tensor
+
 from softmaxes import (
     NCE,
     AdaptiveSoftmax,
@@ -35,6 +37,18 @@ class Entry(NamedTuple):
     summary: str
     cost: str  # of the loss of one example, in features D and classes C
     build: Callable[[int, DataCard], Head]  # from the size of the features and what is known of the classes
+    tree: Callable[[DataCard], Tree] | None = None  # of a head over one tree
+    learned: Callable[[Tensor], Tree] | None = None  # from class vectors, (C, D), that `build`'s softmax has learned
+
+
+def _over(tree: Callable[[DataCard], Tree], summary: str, cost: str = "O(D log C)") -> Entry:
+    """A head over a tree that the data gives."""
+    return Entry(summary, cost, lambda features, card: HierarchicalSoftmax(features, tree(card)), tree=tree)
+
+
+def _learned(learned: Callable[[Tensor], Tree], summary: str) -> Entry:
+    """A head over a tree of class vectors, after a flat softmax that learned them."""
+    return Entry(summary, "O(D log C)", lambda features, card: Softmax(features, _classes(card)), learned=learned)
 
 
 def _tree_of_groups(card: DataCard) -> Tree:
@@ -87,20 +101,46 @@ HEADS: dict[str, Entry] = {
         "O(D C)",
         lambda features, card: GumbelSoftmax(features, _classes(card), straight_through=True, num_samples=16),
     ),
-    "hierarchical": Entry(
+    "hierarchical": _over(
+        lambda card: Tree.balanced(_classes(card)),
         "A logistic decision at each node of the balanced binary tree over the classes in their order.",
-        "O(D log C)",
-        lambda features, card: HierarchicalSoftmax(features, Tree.balanced(_classes(card))),
     ),
-    "hierarchical-random": Entry(
+    "hierarchical-random": _over(
+        lambda card: Tree.random(_classes(card)),
         "The same with the classes in random order: what a tree is worth that knows nothing.",
-        "O(D log C)",
-        lambda features, card: HierarchicalSoftmax(features, Tree.random(_classes(card))),
     ),
-    "hierarchical-groups": Entry(
-        "A softmax over the data's own groups of classes, then one within the group.",
-        "O(D sqrt C)",
-        lambda features, card: HierarchicalSoftmax(features, _tree_of_groups(card)),
+    "hierarchical-huffman": _over(
+        lambda card: Tree.huffman(card.train_counts),
+        "Over the Huffman tree of the training counts: frequent classes have short paths.",
+    ),
+    "hierarchical-groups": _over(
+        _tree_of_groups, "A softmax over the data's own groups of classes, then one within the group.", "O(D sqrt C)"
+    ),
+    "hierarchical-late": _learned(
+        lambda vectors: Tree.random(len(vectors)),
+        "Over a random binary tree after a flat fifth of the epochs: what that start is worth.",
+    ),
+    "hierarchical-late-10": _learned(
+        lambda vectors: Tree.random(len(vectors), arity=10),
+        "The same with ten children a node: what that arity is worth.",
+    ),
+    "hierarchical-clustered": _learned(
+        Tree.clustered, "Over a balanced binary tree of the class vectors that a flat fifth of the epochs has learned."
+    ),
+    "hierarchical-clustered-4": _learned(
+        lambda vectors: Tree.clustered(vectors, arity=4), "The same with four children a node, a softmax at each."
+    ),
+    "hierarchical-clustered-10": _learned(
+        lambda vectors: Tree.clustered(vectors, arity=10), "The same with ten children a node."
+    ),
+    "hierarchical-agglomerative": _learned(
+        Tree.agglomerative, "The same over the binary tree of Ward's agglomerative clustering."
+    ),
+    "hierarchical-agglomerative-4": _learned(
+        lambda vectors: Tree.agglomerative(vectors, arity=4), "Ward's clustering with up to four children a node."
+    ),
+    "hierarchical-agglomerative-10": _learned(
+        lambda vectors: Tree.agglomerative(vectors, arity=10), "Ward's clustering with up to ten children a node."
     ),
     "forest": Entry(
         "The mean probability of four trees, each binary with the classes in an order of its own.",

@@ -92,6 +92,17 @@ class Scores(Record):
     nll: Annotated[float, Field(ge=0)]  # inf when a head gave some target probability zero
     calibration_error: Share  # expected calibration error, 15 bins of equal width
     outside_support: Share = 0.0  # targets that the head gave probability zero
+    tree: "TreeScores | None" = None  # where the data know groups
+
+
+class TreeScores(Record):
+    """What a tree says of the predictions: the one that judges, of the data's own groups, whatever was trained."""
+
+    level_accuracy: Annotated[tuple[Share, ...], Field(min_length=1)]  # from the level below the root to the classes
+    lca_height: Annotated[float, Field(ge=1)] | None  # mean over the mistakes; none where there are none
+    precision: Share  # hierarchical
+    recall: Share
+    f1: Share
 
 
 class Epoch(Record):
@@ -111,6 +122,13 @@ class LossPoint(Record):
     loss: float
 
 
+class Branch(Record):
+    """A node on the way from the root of a tree to a class, and the probability of turning to it from the one above."""
+
+    node: NonNegativeInt
+    probability: Share
+
+
 class Guess(Record):
     """A head's five most probable classes for one of the data card's sample images, most probable first.
 
@@ -119,12 +137,32 @@ class Guess(Record):
 
     classes: tuple[NonNegativeInt, ...]
     probabilities: tuple[Share, ...]
+    path: tuple[Branch, ...] = ()  # to the first of them, of a head over one tree
 
     @model_validator(mode="after")
     def _paired(self) -> Self:
         if len(self.classes) != len(self.probabilities):
             raise ValueError(f"expected {len(self.classes)} probabilities, got {len(self.probabilities)}")
         return self
+
+
+class Searched(Record):
+    """What cheaper searches than the exact one find in the test set, after the last epoch."""
+
+    beam_width: PositiveInt
+    beam_differs: Share  # test images for which it finds another class than the most probable one
+    beam_accuracy: Share
+    greedy_differs: Share
+    greedy_accuracy: Share
+
+
+class TrainedTree(Record):
+    """The tree of a head that was trained over one."""
+
+    parent: Annotated[tuple[int, ...], Field(min_length=3)]  # as `softmaxes.Tree` takes it
+    flat_epochs: NonNegativeInt = 0  # epochs before it, with a softmax, from whose weights it was made
+    seconds: Seconds = 0.0  # to make it; part of the first epoch after
+    searched: Searched | None = None  # none where training diverged
 
 
 class Machine(Record):
@@ -149,6 +187,7 @@ class Result(Record):
         tuple[NonNegativeInt, NonNegativeInt, PositiveInt], ...
     ]  # (target, predicted, count) of the last epoch's test, counts above zero
     guesses: tuple[Guess, ...]  # one for each sample of the data card, in its order
+    tree: TrainedTree | None = None  # none where the head has no tree, or several
     parameters: int
     head_parameters: int
     peak_memory_mib: float  # of the process on a CPU, of the allocator on a GPU

@@ -7,27 +7,44 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError  # the name alone: nothing is unpickled here
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
-from softmaxes import Head, metrics
+from softmaxes import Head, HierarchicalSoftmax, Tree, metrics
 from softmaxes.lab import InputError
 from softmaxes.lab.backbones import TinyVGG
 from softmaxes.lab.data import Data
 from softmaxes.lab.heads import HEADS
-from softmaxes.lab.run import DataCard, Epoch, Guess, LossPoint, Machine, Result, Run, Scores
-from softmaxes.lab.store import Store, write_whole
+from softmaxes.lab.run import (
+    Branch,
+    DataCard,
+    Epoch,
+    Guess,
+    LossPoint,
+    Machine,
+    Result,
+    Run,
+    Scores,
+    Searched,
+    TrainedTree,
+    TreeScores,
+)
+from softmaxes.lab.store import Store
+from softmaxes.trees import search
+from softmaxes.write_whole import write_whole
 
 LOSS_EVERY = 500  # batches
 TEST_BATCH = 500  # images
+BEAM = 4  # nodes that go on, of the search that is set beside the exact one
 
 
 class UnfitError(InputError):
@@ -87,11 +104,36 @@ def build(run: Run, card: DataCard, train_images: Tensor) -> Classifier:
     trunk = TinyVGG(card.image_shape, run.channels, run.padding, run.hidden_units)
     torch.manual_seed(stream(run.seed, "head"))
     try:
+        flat_epochs(run)
         head = HEADS[run.head].build(trunk.out_features, card)
     except ValueError as error:
         raise UnfitError(" ".join(str(error).split())) from error
     classifier = Classifier(trunk, head, mean.float(), std.float())
     return classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def flat_epochs(run: Run) -> int:
+    """Epochs with a flat softmax before a learned tree takes over: a fifth of all, at least one; else none.
+
+    Raises:
+        ValueError: there are too few epochs for both.
+    """
+    if HEADS[run.head].learned is None:
+        return 0
+    if run.epochs < 2:
+        raise ValueError(f"{run.head}: expected at least 2 epochs, the first to learn a tree from, got {run.epochs}.")
+    return max(1, run.epochs // 5)
+
+
+def take_over(run: Run, classifier: Classifier, vectors: Tensor) -> Tree:
+    """Learn a tree from the class vectors of the flat softmax, (C, D), and put a head over it in that one's place."""
+    learned = HEADS[run.head].learned
+    if learned is None:
+        raise ValueError(f"{run.head}: expected a head whose tree is learned.")
+    tree = learned(vectors.float().cpu())
+    torch.manual_seed(stream(run.seed, "tree"))
+    classifier.head = HierarchicalSoftmax(classifier.head.in_features, tree, device=vectors.device)
+    return tree
 
 
 def lay_out(data: Data, store: Store) -> None:
@@ -141,11 +183,7 @@ def train(
     fabric = Fabric(accelerator=device, devices=1, precision=run.precision)
     tensors = load_file(store.tensors())
     classifier = build(run, card, tensors["train_images"].permute(0, 3, 1, 2))
-    optimiser = torch.optim.SGD(
-        classifier.parameters(), lr=run.lr, momentum=run.momentum, weight_decay=run.weight_decay
-    )
-    model, optimiser = fabric.setup(classifier, optimiser)
-    model.mark_forward_method("log_prob")
+    model, optimiser = _set_up(fabric, run, classifier)
     images = tensors["train_images"].permute(0, 3, 1, 2).to(fabric.device)  # channels last in memory
     labels = tensors["train_labels"].to(fabric.device)
     test_images = tensors["test_images"].permute(0, 3, 1, 2).to(fabric.device)
@@ -154,18 +192,38 @@ def train(
     epochs: list[Epoch] = []
     losses: list[LossPoint] = []
     window = torch.zeros((), dtype=torch.float64, device=fabric.device)  # sum of the losses since the last LossPoint
+    entry, flat = HEADS[run.head], flat_epochs(run)
+    tree = entry.tree(card) if entry.tree else None
+    judge = None if card.group_of_class is None else Tree.from_groups(card.group_of_class)
+    vectors: Tensor | None = None  # of the classes, from which a tree was learned
+    tree_seconds = 0.0
     if (path := store.checkpoint(run)).exists():
-        epochs, losses, window = _load_checkpoint(fabric, path, {"model": model, "optimiser": optimiser})
+        with _checkpoint(fabric, path) as saved:
+            epochs = [Epoch.model_validate_json(text) for text in saved["epochs"]]
+            losses = [LossPoint.model_validate_json(text) for text in saved["losses"]]
+            window += saved["window"]
+            vectors, tree_seconds = saved["vectors"], saved["tree_seconds"]
+            if vectors is not None:
+                tree = take_over(run, classifier, vectors)
+                model, optimiser = _set_up(fabric, run, classifier)
+            model.load_state_dict(saved["model"])
+            optimiser.load_state_dict(saved["optimiser"])
     steps_per_epoch = run.steps_per_epoch(len(labels))
     step = len(epochs) * steps_per_epoch
     _warm_up(fabric, model, images[: run.batch_size], labels[: run.batch_size])
 
     confused = torch.zeros(0, 3, dtype=torch.int64)
+    searched: Searched | None = None
     for number in range(len(epochs) + 1, run.epochs + 1):
+        started = _now(fabric)
+        if number == flat + 1 and entry.learned is not None:
+            vectors = classifier.head.get_parameter("weight").detach().clone()
+            tree = take_over(run, classifier, vectors)
+            model, optimiser = _set_up(fabric, run, classifier)
+            tree_seconds = _now(fabric) - started
         torch.manual_seed(stream(run.seed, "noise", number))
         model.train()
         total = torch.zeros_like(window)
-        started = _now(fabric)
         for batch in order(run, number, len(labels)).to(fabric.device).split(run.batch_size):  # type: ignore[no-untyped-call]
             loss = model(images[batch], labels[batch])
             fabric.backward(loss.mean())
@@ -185,7 +243,7 @@ def train(
         scores = None
         judged = _judge(model, test_images, test_labels) if math.isfinite(train_loss) else None
         if judged is not None:
-            scores = score(judged, len(card.class_names))
+            scores = score(judged, len(card.class_names), judge)
             confused = metrics.confusion(judged, len(card.class_names)).cpu()
         epoch = Epoch(
             epoch=number,
@@ -195,6 +253,8 @@ def train(
             test_seconds=_now(fabric) - trained,
         )
         epochs.append(epoch)
+        if tree is not None and judged is not None and number == run.epochs:
+            searched = _search(fabric, classifier, test_images, judged)
         watch(Progress(step, epoch))
         if scores is None:
             break
@@ -205,17 +265,26 @@ def train(
                 "epochs": [epoch.model_dump_json() for epoch in epochs],
                 "losses": [loss.model_dump_json() for loss in losses],
                 "window": window.item(),
+                "vectors": vectors,
+                "tree_seconds": tree_seconds,
                 "device": fabric.device.type,
             }
             write_whole(path, lambda part: fabric.save(part, state))  # noqa: B023
 
     diverged = epochs[-1].scores is None
+    samples = test_images[tensors["samples"].to(fabric.device)]
+    guesses = () if diverged else _guess(model, samples)
+    if tree is not None:
+        guesses = _ways(fabric, classifier, samples, guesses)
     result = Result(
         run=run,
         epochs=tuple(epochs),
         losses=tuple(losses),
         confusion=() if diverged else tuple(map(tuple, confused.tolist())),
-        guesses=() if diverged else _guess(model, test_images[tensors["samples"].to(fabric.device)]),
+        guesses=guesses,
+        tree=None
+        if tree is None
+        else TrainedTree(parent=tuple(tree.parent.tolist()), flat_epochs=flat, seconds=tree_seconds, searched=searched),
         parameters=sum(parameter.numel() for parameter in classifier.parameters()),
         head_parameters=sum(parameter.numel() for parameter in classifier.head.parameters()),
         peak_memory_mib=_peak_memory(fabric),
@@ -229,8 +298,8 @@ def train(
     return result
 
 
-def score(judged: metrics.Judged, num_classes: int) -> Scores:
-    """All of the referee's scores."""
+def score(judged: metrics.Judged, num_classes: int, judge: Tree | None) -> Scores:
+    """All of the referee's scores, those by a tree if there is one that judges."""
     precision, recall, f1 = metrics.macro_scores(judged, num_classes)
     return Scores(
         accuracy=metrics.accuracy(judged),
@@ -241,6 +310,19 @@ def score(judged: metrics.Judged, num_classes: int) -> Scores:
         nll=metrics.nll(judged),
         calibration_error=metrics.calibration_error(judged),
         outside_support=metrics.outside_support(judged),
+        tree=None if judge is None else _tree_scores(judged, judge),
+    )
+
+
+def _tree_scores(judged: metrics.Judged, judge: Tree) -> TreeScores:
+    height = metrics.mean_lca_height(judged, judge)
+    precision, recall, f1 = metrics.hierarchical_scores(judged, judge)
+    return TreeScores(
+        level_accuracy=tuple(metrics.level_accuracy(judged, judge)),
+        lca_height=None if math.isnan(height) else height,
+        precision=precision,
+        recall=recall,
+        f1=f1,
     )
 
 
@@ -275,6 +357,30 @@ def _judge(model: Any, images: Tensor, labels: Tensor) -> metrics.Judged | None:
 
 
 @torch.no_grad()
+def _search(fabric: Fabric, classifier: Classifier, images: Tensor, judged: metrics.Judged) -> Searched:
+    """How often going down the tree without looking at all classes ends elsewhere."""
+    classifier.eval()
+    head = cast(HierarchicalSoftmax, classifier.head)
+    found: list[tuple[Tensor, Tensor]] = []
+    with fabric.autocast():
+        for part in torch.split(images, TEST_BATCH):
+            features = classifier.features(part)
+            found.append((search.beam(head, features, 1, BEAM)[1].squeeze(1), search.greedy(head, features)[1]))
+    beam, greedy = (torch.cat(classes) for classes in zip(*found, strict=True))
+
+    def share(hits: Tensor) -> float:
+        return hits.double().mean().item()
+
+    return Searched(
+        beam_width=BEAM,
+        beam_differs=share(beam != judged.prediction),
+        beam_accuracy=share(beam == judged.target),
+        greedy_differs=share(greedy != judged.prediction),
+        greedy_accuracy=share(greedy == judged.target),
+    )
+
+
+@torch.no_grad()
 def _guess(model: Any, images: Tensor) -> tuple[Guess, ...]:
     model.eval()
     if len(images) == 0:
@@ -286,6 +392,28 @@ def _guess(model: Any, images: Tensor) -> tuple[Guess, ...]:
     return tuple(Guess(classes=tuple(row[:known]), probabilities=tuple(shares[:known])) for row, shares, known in rows)
 
 
+@torch.no_grad()
+def _ways(fabric: Fabric, classifier: Classifier, images: Tensor, guesses: tuple[Guess, ...]) -> tuple[Guess, ...]:
+    """The guesses, each with the way through the tree to the first of its classes."""
+    if not guesses:
+        return ()
+    first = torch.tensor([guess.classes[0] for guess in guesses], device=images.device)
+    with fabric.autocast():
+        turns, nodes = search.decisions(cast(HierarchicalSoftmax, classifier.head), classifier.features(images), first)
+    return tuple(
+        guess.model_copy(
+            update={
+                "path": tuple(
+                    Branch(node=node, probability=min(share, 1.0))
+                    for node, share in zip(path, shares, strict=True)
+                    if node >= 0
+                )
+            }
+        )
+        for guess, path, shares in zip(guesses, nodes.tolist(), turns.exp().tolist(), strict=True)
+    )
+
+
 def _warm_up(fabric: Fabric, model: Any, images: Tensor, labels: Tensor) -> None:
     """Let the libraries choose their kernels outside the timer, on a copy, so that nothing of the run is touched."""
     twin = copy.deepcopy(model)
@@ -293,13 +421,24 @@ def _warm_up(fabric: Fabric, model: Any, images: Tensor, labels: Tensor) -> None
         fabric.backward(twin(images, labels).mean())
 
 
-def _load_checkpoint(fabric: Fabric, path: Path, state: dict[str, Any]) -> tuple[list[Epoch], list[LossPoint], Tensor]:
+def _set_up(fabric: Fabric, run: Run, classifier: Classifier) -> tuple[Any, Any]:
+    """The model on its device, and an optimiser of all its parameters."""
+    optimiser = torch.optim.SGD(
+        classifier.parameters(), lr=run.lr, momentum=run.momentum, weight_decay=run.weight_decay
+    )
+    model, optimiser = fabric.setup(classifier, optimiser)
+    model.mark_forward_method("log_prob")
+    return model, optimiser
+
+
+@contextmanager
+def _checkpoint(fabric: Fabric, path: Path) -> Iterator[dict[str, Any]]:
+    """What a checkpoint holds; whatever does not fit while it is put to use is an error that names the file."""
     try:
-        rest = fabric.load(path, state, weights_only=True)
-        epochs = [Epoch.model_validate_json(text) for text in rest["epochs"]]
-        losses = [LossPoint.model_validate_json(text) for text in rest["losses"]]
-        window = torch.tensor(rest["window"], dtype=torch.float64, device=fabric.device)
-        device = rest["device"]
+        saved = fabric.load(path, weights_only=True)
+        device = saved["device"]
+        if device == fabric.device.type:
+            yield saved
     except (
         RuntimeError,
         OSError,
@@ -319,7 +458,6 @@ def _load_checkpoint(fabric: Fabric, path: Path, state: dict[str, Any]) -> tuple
             f"{path}: expected to go on with --device {device}, on which the run began, got {fabric.device.type}; "
             "delete it to start the run anew."
         )
-    return epochs, losses, window
 
 
 def _now(fabric: Fabric) -> float:

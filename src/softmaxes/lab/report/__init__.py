@@ -12,7 +12,7 @@ from softmaxes.lab.report import figures, page, table
 from softmaxes.lab.report.summary import summarise
 from softmaxes.lab.report.terminal import print_summary
 from softmaxes.lab.run import DataCard, Result, Study
-from softmaxes.lab.store import write_whole
+from softmaxes.write_whole import write_whole
 
 
 def print_table(study: Study, card: DataCard, results: Sequence[Result], console: Console) -> None:

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from softmaxes.lab.report import wording
 from softmaxes.lab.report.charts import accuracy_chart, curve_chart, matrix_chart, time_chart
 from softmaxes.lab.report.palette import DARK, DARK_PAGE, LIGHT, LIGHT_PAGE, style, variables
-from softmaxes.lab.report.summary import Summary
+from softmaxes.lab.report.summary import ACCURACY, TREE_MEASURES, Summary
+from softmaxes.lab.report.trees import views
 
 HERE = Path(__file__).parent
 
@@ -33,24 +34,43 @@ def embedded(value: Any) -> Markup:
     return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))  # noqa: S704
 
 
+def _template(name: str) -> Template:
+    return Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).get_template(name)
+
+
+def render_tree(title: str, svg: str) -> str:
+    """A page with one tree."""
+    return _template("tree.html.jinja").render(
+        title=title,
+        svg=Markup(svg),  # noqa: S704
+        light=variables("light", LIGHT, LIGHT_PAGE),
+        dark=variables("dark", DARK, DARK_PAGE),
+        css=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704
+    )
+
+
 def render(summary: Summary) -> str:
     """The page."""
     curves = [curve_chart(plot) for plot in summary.curve_plots]
     matrices = {
         row.label: matrix_chart(row, matrix) for row in summary.finished if (matrix := summary.matrix(row)) is not None
     }
+    trees = views(summary)
     strip, time = (accuracy_chart(summary), time_chart(summary)) if summary.finished else (None, None)
     charts = [*curves, *matrices.values(), *filter(None, (strip, time))]
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     plotly, page = script("plotly-cartesian.min.js"), script("page.js")
-    return environment.get_template("page.html.jinja").render(
+    return _template("page.html.jinja").render(
         summary=summary,
         study=summary.study,
         card=summary.card,
         rows=summary.rows,
         measures=summary.measures,
+        tree_measures=TREE_MEASURES,
+        accuracy=ACCURACY,
+        trees=trees,
+        paths={view.row.label: view.paths for view in trees if any(view.paths)},
         words=wording,
         style=style,
         light=variables("light", LIGHT, LIGHT_PAGE),

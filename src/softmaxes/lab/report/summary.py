@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,11 @@ class Measure:
     higher_is_better: bool
 
     def of(self, scores: Scores) -> float:
-        """This measure's value in a record of scores."""
-        return float(getattr(scores, self.key))
+        """This measure's value in a record of scores; NaN where there is none."""
+        value: object = scores
+        for name in self.key.split("."):
+            value = getattr(value, name, None)
+        return math.nan if value is None else float(cast(float, value))
 
 
 ACCURACY = Measure("accuracy", "Accuracy", percent=True, higher_is_better=True)
@@ -49,6 +52,12 @@ MEASURES = (
     NLL,
     OUTSIDE,
     Measure("calibration_error", "Calibration error", percent=True, higher_is_better=False),
+)
+TREE_MEASURES = (
+    Measure("tree.lca_height", "Height of mistakes", percent=False, higher_is_better=False),
+    Measure("tree.precision", "Hierarchical precision", percent=True, higher_is_better=True),
+    Measure("tree.recall", "Hierarchical recall", percent=True, higher_is_better=True),
+    Measure("tree.f1", "Hierarchical F1", percent=True, higher_is_better=True),
 )
 
 
@@ -258,6 +267,13 @@ class Row:
         return Confusion(counts)
 
     @property
+    def levels(self) -> tuple[Estimate, ...]:
+        """Accuracy at each level of the tree that judges, from below the root; empty where none judges."""
+        of_seeds = [final_scores(result).tree for result in self.finished]
+        known = [scores.level_accuracy for scores in of_seeds if scores is not None]
+        return tuple(estimate(shares) for shares in zip(*known, strict=False)) if len(known) == len(of_seeds) else ()
+
+    @property
     def guesses(self) -> tuple[Guess, ...]:
         """The top-5 of the lowest seed that finished, one for each sample image."""
         return self.finished[0].guesses if self.finished else ()
@@ -338,6 +354,16 @@ class Summary:
         return tuple(
             result for row in self.finished for result in row.finished if final_scores(result).accuracy <= highest
         )
+
+    @property
+    def judged_by_tree(self) -> tuple[Row, ...]:
+        """The rows whose runs were all judged by the tree of the data's groups."""
+        return tuple(row for row in self.finished if row.levels)
+
+    @property
+    def over_trees(self) -> tuple[Row, ...]:
+        """The rows whose head is over one tree."""
+        return tuple(row for row in self.finished if row.finished[0].tree is not None)
 
     def marked(self, measure: Measure, mark: Mark) -> tuple[Row, ...]:
         """The rows that carry this mark for this measure."""
@@ -575,13 +601,13 @@ def summarise(study: Study, card: DataCard, results: Sequence[Result]) -> Summar
                 diverged=tuple(result for result in ordered if result.diverged is not None),
                 scores={
                     measure.key: estimate([measure.of(final_scores(result)) for result in finished])
-                    for measure in MEASURES
+                    for measure in (*MEASURES, *TREE_MEASURES)
                     if finished
                 },
                 epoch_seconds=Spread(*np.quantile(seconds, (0.5, 0.2, 0.8)).tolist()) if seconds else None,
             )
         )
-    marked = {measure.key: marks(rows, measure) for measure in MEASURES}
+    marked = {measure.key: marks(rows, measure) for measure in (*MEASURES, *TREE_MEASURES)}
     return Summary(
         study,
         card,

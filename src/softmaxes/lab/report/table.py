@@ -2,8 +2,9 @@
 
 import csv
 import io
+import math
 
-from softmaxes.lab.report.summary import MEASURES, NLL, OUTSIDE, Row, Summary
+from softmaxes.lab.report.summary import MEASURES, NLL, OUTSIDE, TREE_MEASURES, Row, Summary
 from softmaxes.lab.report.terminal import SHOWN
 from softmaxes.lab.report.wording import compact, outside, seconds, status, with_interval
 
@@ -17,12 +18,13 @@ def columns(row: Row) -> dict[str, object]:
         "seeds_finished": len(row.finished),
         "seeds_diverged": " ".join(str(result.run.seed) for result in row.diverged),
     }
-    for measure in MEASURES:
+    for measure in (*MEASURES, *TREE_MEASURES):
         estimate = row.scores.get(measure.key)
-        cells[measure.key] = estimate and estimate.mean
-        cells[f"{measure.key}_low"] = estimate and estimate.low
-        cells[f"{measure.key}_high"] = estimate and estimate.high
-        cells[f"{measure.key}_mark"] = row.marks[measure.key]
+        name = measure.key.replace(".", "_")
+        cells[name] = estimate and (None if math.isnan(estimate.mean) else estimate.mean)
+        cells[f"{name}_low"] = estimate and estimate.low
+        cells[f"{name}_high"] = estimate and estimate.high
+        cells[f"{name}_mark"] = row.marks[measure.key]
     time = row.epoch_seconds
     cells["epoch_seconds"] = time and time.median
     cells["epoch_seconds_q20"] = time and time.low

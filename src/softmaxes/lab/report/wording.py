@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isnan
 
 from softmaxes.lab.report.summary import (
     ACCURACY,
@@ -38,6 +39,11 @@ def interval(estimate: Estimate, measure: Measure) -> str:
 def with_interval(estimate: Estimate, measure: Measure) -> str:
     """A score and its interval."""
     return f"{number(estimate.mean, measure)}{NBSP}{interval(estimate, measure)}".strip()
+
+
+def known(estimate: Estimate | None, measure: Measure) -> str:
+    """A score and its interval, or a dash where there is none."""
+    return "–" if estimate is None or isnan(estimate.mean) else with_interval(estimate, measure)
 
 
 def percent(share: float) -> str:

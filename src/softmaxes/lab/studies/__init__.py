@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from softmaxes.lab.run import DataCard, Study
-from softmaxes.lab.studies import seed
+from softmaxes.lab.studies import seed, trees
 
 
 class Entry(NamedTuple):
@@ -17,4 +17,5 @@ class Entry(NamedTuple):
 
 STUDIES: dict[str, Entry] = {
     "seed": Entry("The original study: three heads on CIFAR-100, SGD, batch 32, 10 epochs.", "cifar100", seed.study),
+    "trees": Entry("What a tree is worth: one head over many trees, a flat softmax beside it.", "glyphs", trees.study),
 }

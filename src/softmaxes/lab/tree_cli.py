@@ -1,0 +1,379 @@
+"""`softmaxes tree`: class trees built, shown, converted and compared."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from softmaxes.lab import InputError
+from softmaxes.lab.run import DataCard, Result
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from softmaxes import Tree
+
+Given = TypeVar("Given")
+PAIRS = 200_000  # of classes, drawn to compare the distances of two trees
+
+app = App(
+    name="tree",
+    sort_key=6,
+    help_format="markdown",
+    result_action="return_value",
+    help="""Build class trees, look at them, convert and compare them.
+
+A tree file is this project's JSON, or CSV with a row `parent,child` for each edge; other programs' formats are read and
+written with `--format`.
+""",
+)
+
+Method = Literal[
+    "balanced", "random", "huffman", "groups", "paths", "clustered", "agglomerative", "confusion", "trained"
+]
+TreeFile = Annotated[Path, Parameter(help="A file with a tree, from `softmaxes tree build` or another program.")]
+Format = Annotated[
+    Literal["json", "csv", "nested", "nbdt", "napkinxc"] | None,
+    Parameter(help="What the file is, where its name does not say it: .json is this project's own, .csv edges."),
+]
+DataName = Annotated[
+    str | None, Parameter(help="Data as in `softmaxes compare --data`: for their classes' names, counts and groups.")
+]
+DataDir = Annotated[Path | None, Parameter(help="Where the data lies: a folder, or an archive of CIFAR.")]
+ResultFile = Annotated[
+    Path | None, Parameter(help="A finished run's JSON, in the folder *runs* of a comparison: for its test results.")
+]
+
+
+@app.command(sort_key=1)
+def build(
+    method: Annotated[Method, Parameter(help="Where the tree comes from; see above.")],
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="File for the tree, .json or .csv.")],
+    classes: Annotated[int | None, Parameter(help="How many classes, for *balanced* and *random*.")] = None,
+    data: DataName = None,
+    data_dir: DataDir = None,
+    counts: Annotated[Path | None, Parameter(help="Counts of the classes, a number a line, or .npy.")] = None,
+    paths: Annotated[Path | None, Parameter(help="A path a line, such as *animal/mammal/dog*.")] = None,
+    vectors: Annotated[
+        Path | None, Parameter(help="Class vectors: .npy of shape (classes, features), or a run's .safetensors.")
+    ] = None,
+    result: ResultFile = None,
+    arity: Annotated[int, Parameter(help="Children of a node.")] = 2,
+    seed: Annotated[int, Parameter(help="Decides what is drawn by chance.")] = 0,
+) -> int:
+    """Build a tree over classes.
+
+    - **balanced**, **random**: from `--classes` or `--data`; in their order, or in one drawn by chance
+    - **huffman**: from `--counts` or `--data`; frequent classes near the root
+    - **groups**: from `--data`, its own groups
+    - **paths**: from `--paths`
+    - **clustered**, **agglomerative**: from `--vectors`; by balanced k-means from the top, or Ward's method from below
+    - **confusion**: from `--result`; classes that are confused lie together
+    - **trained**: from `--result`; the tree that the run was trained over
+
+    ```
+    softmaxes tree build balanced --classes 1000 --arity 10 --out tree.json
+    softmaxes tree build huffman --data glyphs:1000 --out huffman.json
+    softmaxes tree build paths --paths species.txt --out species.json
+    softmaxes tree build clustered --vectors runs/glyphs/runs/0123456789abcdef.safetensors --out learned.json
+    ```
+    """
+    from softmaxes import Tree
+    from softmaxes.trees import io
+
+    card = None if data is None else _card(data, data_dir)
+    with _one_line(counts or paths or vectors or result):
+        if method in ("balanced", "random"):
+            number = len(card.class_names) if card is not None and classes is None else classes
+            size = _given(method, "--classes or --data", number)
+            tree = Tree.balanced(size, arity) if method == "balanced" else Tree.random(size, arity, seed)
+        elif method == "huffman":
+            if counts is None:
+                tree = Tree.huffman(_given(method, "--counts or --data", card).train_counts, arity)
+            else:
+                tree = Tree.huffman(_numbers(counts), arity)
+        elif method == "groups":
+            known = _given(method, "--data", card)
+            if known.group_of_class is None:
+                raise InputError(f"--data: expected data with groups of classes, got {known.name}, which has none.")
+            tree = Tree.from_groups(known.group_of_class)
+        elif method == "paths":
+            tree = Tree.from_paths(_lines(_given(method, "--paths", paths)))
+        elif method == "clustered":
+            tree = Tree.clustered(_vectors(_given(method, "--vectors", vectors)), arity, seed=seed)
+        elif method == "agglomerative":
+            tree = Tree.agglomerative(_vectors(_given(method, "--vectors", vectors)), arity)
+        elif method == "confusion":
+            tree = Tree.from_confusion(_confusion(_given(method, "--result", result)), arity)
+        else:
+            tree = _trained(_given(method, "--result", result))
+        io.write(_named(tree, card), out)
+    Console(highlight=False, soft_wrap=True).print(Text(f"{tree!r}: {out}"))
+    return 0
+
+
+@app.command(sort_key=2)
+def show(
+    file: TreeFile,
+    /,
+    *,
+    format: Format = None,
+    data: DataName = None,
+    data_dir: DataDir = None,
+    result: ResultFile = None,
+    lines: Annotated[int, Parameter(help="Lines to print at most; what does not fit is counted.")] = 40,
+    out: Annotated[Path | None, Parameter(help="File for a page with all of the tree, .html.")] = None,
+) -> int:
+    """Print a tree, folded to fit, and draw all of it on a page.
+
+    With a run's result every node shows how many of the test images below it were kept below it.
+
+    ```
+    softmaxes tree show tree.json
+    softmaxes tree show tree.json --data glyphs --result runs/glyphs/runs/0123456789abcdef.json --out tree.html
+    ```
+    """
+    from softmaxes.lab.report.page import render_tree
+    from softmaxes.lab.report.tree import icicle_svg, terminal_tree
+    from softmaxes.metrics import node_accuracy
+    from softmaxes.write_whole import write_whole
+
+    if lines < 1:
+        raise InputError(f"--lines: expected 1 or more, got {lines}.")
+    with _one_line():
+        tree = _read(file, format)
+        names = None if data is None else _card(data, data_dir).class_names
+        values = None if result is None else node_accuracy(_triples(_result(result)), tree).numpy()
+        Console().print(Text(repr(tree)), terminal_tree(tree, names, values, lines))
+        if out is not None:
+            svg = icicle_svg(tree, names, values)
+            title = f"{file.name}: {tree.num_classes:,} classes, depth {tree.depth}"
+            write_whole(out, lambda part: part.write_text(render_tree(title, svg), "utf-8"))
+            Console(highlight=False, soft_wrap=True).print(Text(f"page: {out}"))
+    return 0
+
+
+@app.command(sort_key=3)
+def export(
+    file: TreeFile,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="File for the tree.")],
+    format: Format = None,
+    source_format: Annotated[
+        Literal["json", "csv", "nested", "nbdt", "napkinxc"] | None,
+        Parameter(help="What the file that is read is, where neither its name nor its content says it."),
+    ] = None,
+) -> int:
+    """Write a tree in another format: edges in CSV, nested JSON, the NBDT project's JSON, napkinXC's text.
+
+    ```
+    softmaxes tree export tree.json --out tree.csv
+    softmaxes tree export tree.json --out graph.json --format nbdt
+    softmaxes tree export theirs.txt --source-format napkinxc --out ours.json
+    ```
+    """
+    from softmaxes.trees import io
+
+    with _one_line():
+        tree = _read(file, source_format)
+        io.write(tree, out, format)
+    Console(highlight=False, soft_wrap=True).print(Text(f"{tree!r}: {out}"))
+    return 0
+
+
+@app.command(sort_key=4)
+def compare(
+    files: Annotated[tuple[Path, ...], Parameter(help="Files with trees over the same classes.")],
+    /,
+    *,
+    data: DataName = None,
+    data_dir: DataDir = None,
+    result: ResultFile = None,
+) -> int:
+    """Set trees side by side: shape, decisions an example, and how alike the distances of classes are.
+
+    Likeness is the cophenetic correlation (Sokal and Rohlf, 1962): the correlation, over pairs of classes, of their
+    distance in a tree with that in the first. With a run's result, each tree judges its mistakes.
+
+    ```
+    softmaxes tree compare balanced.json huffman.json --data glyphs
+    softmaxes tree compare groups.json learned.json --result runs/glyphs/runs/0123456789abcdef.json
+    ```
+    """
+    import torch
+
+    with _one_line():
+        trees = [_read(file, None) for file in files]
+        sizes = {tree.num_classes for tree in trees}
+        if len(sizes) > 1:
+            raise InputError(f"expected trees over the same number of classes, got {sorted(sizes)}.")
+        counts = None if data is None else _card(data, data_dir).train_counts
+        judged = None if result is None else _result(result)
+        generator = torch.Generator().manual_seed(0)
+        one, other = torch.randint(trees[0].num_classes, (2, PAIRS), generator=generator)
+        one, other = one[one != other], other[one != other]
+        distances = [tree.distance(one, other).double() for tree in trees]
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        titles = ["tree", "classes", "nodes", "depth", "arity", "mean path"]
+        titles += (
+            ["by counts"] * (counts is not None) + ["like the first"] + ["mistakes' height"] * (judged is not None)
+        )
+        for title in titles:
+            table.add_column(title, justify="left" if title == "tree" else "right", no_wrap=title == "tree")
+        for file, tree, distance in zip(files, trees, distances, strict=True):
+            cells = [f"{tree.num_classes:,}", f"{tree.num_nodes:,}", str(tree.depth), str(tree.arity)]
+            cells.append(f"{tree.expected_path_length([1] * tree.num_classes):.2f}")
+            if counts is not None:
+                cells.append(f"{tree.expected_path_length(counts):.2f}")
+            likeness = float(torch.corrcoef(torch.stack([distances[0], distance]))[0, 1])
+            cells.append("–" if likeness != likeness else f"{likeness:.3f}")
+            if judged is not None:
+                cells.append(f"{_mistakes_height(judged, tree):.3f}")
+            table.add_row(Text(str(file)), *cells)
+    Console().print(table)
+    return 0
+
+
+@contextmanager
+def _one_line(source: Path | None = None) -> Iterator[None]:
+    """What the library refuses is the user's to mend: one line, with the file that it came from."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, TypeError) as error:
+        message = " ".join(str(error).split())
+        raise InputError(message if source is None or str(source) in message else f"{source}: {message}") from None
+
+
+def _given(method: str, option: str, value: Given | None) -> Given:
+    if value is None:
+        raise InputError(f"tree build {method}: expected {option}, got none.")
+    return value
+
+
+def _card(data: str, data_dir: Path | None) -> DataCard:
+    from softmaxes.lab.data import load
+
+    return load(data, data_dir).card()
+
+
+def _read(file: Path, format: str | None) -> "Tree":
+    from softmaxes.trees import io
+
+    if format is None and file.suffix not in io.SUFFIXES:
+        raise InputError(f"{file}: expected a name that ends in {' or '.join(io.SUFFIXES)}, or --format, got neither.")
+    return io.read(file, format)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected text in UTF-8, got byte {error.object[error.start]:#04x}.") from None
+
+
+def _array(path: Path) -> "NDArray[Any]":
+    import numpy as np
+
+    try:
+        found: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path}: expected an array of numbers in .npy, got a file that is none ({error}).") from None
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "iuf":
+        raise InputError(f"{path}: expected an array of numbers in .npy, got another thing.")
+    return found
+
+
+def _numbers(path: Path) -> "Tensor":
+    import torch
+
+    if path.suffix == ".npy":
+        return torch.as_tensor(_array(path))
+    numbers: list[float] = []
+    for place, line in enumerate(_lines(path), 1):
+        try:
+            numbers.append(int(line) if line.strip().isdecimal() else float(line))
+        except ValueError:
+            raise InputError(f"{path}: line {place}: expected a number, got {line[:40]!r}.") from None
+    return torch.tensor(numbers)
+
+
+def _vectors(path: Path) -> "Tensor":
+    import torch
+
+    if path.suffix == ".npy":
+        return torch.as_tensor(_array(path))
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights = load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"{path}: expected a run's weights, got a file that does not load ({error}).") from None
+    if "head.weight" not in weights or "head.parent" in weights:
+        raise InputError(f"{path}: expected the weights of a head with a row a class, got those of another.")
+    return weights["head.weight"]
+
+
+def _result(path: Path) -> Result:
+    from softmaxes.lab.store import read_record
+
+    return read_record(path, Result)
+
+
+def _triples(result: Result) -> "Tensor":
+    import torch
+
+    return torch.tensor(result.confusion, dtype=torch.int64).reshape(-1, 3)
+
+
+def _confusion(path: Path) -> "Tensor":
+    import torch
+
+    triples = _triples(_result(path))
+    if len(triples) == 0:
+        raise InputError(f"{path}: expected a run with test results, got one that diverged.")
+    size = int(triples[:, :2].max()) + 1  # every class of the test set is a target
+    dense = torch.zeros(size, size, dtype=torch.int64)
+    dense[triples[:, 0], triples[:, 1]] = triples[:, 2]
+    return dense
+
+
+def _trained(path: Path) -> "Tree":
+    from softmaxes import Tree
+
+    tree = _result(path).tree
+    if tree is None:
+        raise InputError(f"{path}: expected a run of a head over one tree, got one of another head.")
+    return Tree(tree.parent)
+
+
+def _mistakes_height(result: Result, tree: "Tree") -> float:
+    """Mean height of the lowest common ancestor of target and prediction, over the mistakes."""
+    triples = _triples(result)
+    wrong = triples[triples[:, 0] != triples[:, 1]]
+    height = tree.node_height[tree.lowest_common_ancestor(wrong[:, 0], wrong[:, 1])].double()
+    return float((height * wrong[:, 2]).sum() / wrong[:, 2].sum())
+
+
+def _named(tree: "Tree", card: DataCard | None) -> "Tree":
+    """The tree with the names that the data know; an inner node that has none is called by its number."""
+    from softmaxes import Tree
+    from softmaxes.lab.report.trees import named
+
+    if card is None or tree.names is not None or len(card.class_names) != tree.num_classes:
+        return tree
+    names = named(tree, card).names or ()
+    return Tree(
+        tree.parent, [name or ("root" if node == tree.root else f"node {node}") for node, name in enumerate(names)]
+    )

@@ -1,0 +1,189 @@
+"""`softmaxes tree` as a stranger meets it."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from softmaxes import Tree
+from softmaxes.lab.cli import main
+from softmaxes.lab.data import Data
+from softmaxes.lab.store import Store
+from softmaxes.lab.train import lay_out, train
+from softmaxes.trees.io import read
+from toy import toy_data, toy_run
+
+DATA = toy_data()  # six classes in three groups, by the remainder of three
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`--data toy` names the toy data, and files are made in a folder of the test's own."""
+
+    def load(name: str, data_dir: Path | None = None, image_size: int = 32) -> Data:
+        assert name == "toy"
+        return DATA
+
+    monkeypatch.setattr("softmaxes.lab.data.load", load)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The result of a finished run of two heads, by name."""
+    store = Store(tmp_path_factory.mktemp("runs"))
+    lay_out(DATA, store)
+    found = {}
+    for head in ("softmax", "hierarchical-random"):
+        run = toy_run(DATA, head)
+        train(run, DATA.card(), store)
+        found[head] = store.weights(run).with_suffix(".json")
+    return found
+
+
+def built(*options: str) -> Tree:
+    assert main(["tree", "build", *options, "--out", "tree.json"]) == 0
+    return read("tree.json")
+
+
+def test_trees_of_every_origin(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert built("balanced", "--classes", "12", "--arity", "3") == Tree.balanced(12, 3)
+    assert "Tree(num_classes=12, num_nodes=19, depth=3, arity=3): tree.json" in capsys.readouterr().out
+    assert built("random", "--classes", "12", "--seed", "4") == Tree.random(12, seed=4)
+    assert torch.equal(built("balanced", "--data", "toy").parent, Tree.balanced(6).parent)
+    counts = [40, 1, 7, 7, 3]
+    Path("counts.txt").write_text("".join(f"{count}\n" for count in counts))
+    np.save("counts.npy", np.array(counts))
+    for name in ("counts.txt", "counts.npy"):
+        assert built("huffman", "--counts", name) == Tree.huffman(counts)
+    assert torch.equal(built("huffman", "--data", "toy").parent, Tree.huffman([20] * 6).parent)
+    Path("paths.txt").write_text("animal/dog\nanimal/cat\ncar\n")
+    assert built("paths", "--paths", "paths.txt") == Tree.from_paths(["animal/dog", "animal/cat", "car"])
+    vectors = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
+    np.save("vectors.npy", vectors.numpy())
+    assert built("clustered", "--vectors", "vectors.npy", "--seed", "1") == Tree.clustered(vectors, seed=1)
+    assert built("agglomerative", "--vectors", "vectors.npy", "--arity", "3") == Tree.agglomerative(vectors, 3)
+    assert built("clustered", "--vectors", str(runs["softmax"].with_suffix(".safetensors"))).num_classes == 6
+    assert built("confusion", "--result", str(runs["softmax"])).num_classes == 6
+    assert built("trained", "--result", str(runs["hierarchical-random"])) == Tree.random(6)
+
+
+def test_data_give_names() -> None:
+    tree = built("groups", "--data", "toy")
+    assert tree.names == (*DATA.class_names, "root", "red", "green", "blue")
+    assert torch.equal(tree.parent, Tree.from_groups([c % 3 for c in range(6)]).parent)
+
+
+def test_a_tree_is_shown_folded_and_whole(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    built("groups", "--data", "toy")
+    capsys.readouterr()
+    assert main(["tree", "show", "tree.json", "--lines", "5"]) == 0
+    printed = capsys.readouterr().out
+    assert "red (2 classes)" in printed
+    assert len(printed.strip().splitlines()) == 6  # with a line for the tree itself
+    options = ["--result", str(runs["softmax"]), "--out", "tree.html"]
+    assert main(["tree", "show", "tree.json", *options]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"root \(6 classes\) 100.0\s%", printed)
+    assert "page: tree.html" in printed
+    page = Path("tree.html").read_text("utf-8")
+    assert "<title>tree.json: 6 classes, depth 2</title>" in page
+    assert "class 3" in page
+    assert page.count("<rect") > 10
+    assert "default-src 'none'" in page
+
+
+def test_a_name_cannot_be_a_script() -> None:
+    Path("paths.txt").write_text("<script>alert(1)</script>|a\n<script>alert(1)</script>|b\nc\n")
+    Path("tree.json").write_text(
+        json.dumps(
+            {"format": "softmaxes.tree", "version": 1, "parent": [3, 3, -1, 2, 2], "names": None}
+            | {"parent": [3, 3, 4, 4, -1], "names": ["<script>", "b", "c", "<img onerror=x>", "root"]}
+        )
+    )
+    assert main(["tree", "show", "tree.json", "--out", "tree.html"]) == 0
+    page = Path("tree.html").read_text("utf-8")
+    assert "<script" not in page
+    assert "<img" not in page
+
+
+def test_a_tree_is_written_in_other_formats(capsys: pytest.CaptureFixture[str]) -> None:
+    tree = built("groups", "--data", "toy")
+    for name, format in (("tree.csv", "csv"), ("graph.json", "nbdt"), ("nested.json", "nested"), ("t.txt", "napkinxc")):
+        assert main(["tree", "export", "tree.json", "--out", name, "--format", format]) == 0
+        again = read(name, format)
+        assert again.num_classes == tree.num_classes
+        assert again.names in (tree.names, None)
+    assert main(["tree", "export", "t.txt", "--source-format", "napkinxc", "--out", "back.json"]) == 0
+    assert torch.equal(read("back.json").parent, tree.parent)
+
+
+def test_trees_are_compared(
+    runs: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for method in ("balanced", "groups"):
+        assert main(["tree", "build", method, "--data", "toy", "--out", f"{method}.json"]) == 0
+    capsys.readouterr()
+    options = ["--data", "toy", "--result", str(runs["softmax"])]
+    assert main(["tree", "compare", "balanced.json", "groups.json", *options]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    balanced, groups = (
+        next(line for line in lines if line and line[0] == f"{name}.json") for name in ("balanced", "groups")
+    )
+    assert balanced[1:6] == ["6", "12", "3", "2", "3.00"]
+    assert groups[1:6] == ["6", "10", "2", "3", "2.00"]
+    assert balanced[7] == "1.000"
+    assert -1 < float(groups[7]) < 0.5  # classes in their order are of three groups in turn
+    assert 1 <= float(groups[8]) <= 2
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["build", "balanced"], "--out"),
+        (["build", "balanced", "--out", "t.json"], "tree build balanced: expected --classes or --data, got none."),
+        (["build", "balanced", "--classes", "1", "--out", "t.json"], "expected num_classes to be at least 2, got 1"),
+        (["build", "huffman", "--out", "t.json"], "tree build huffman: expected --counts or --data, got none."),
+        (["build", "huffman", "--counts", "words.txt", "--out", "t.json"], "words.txt: line 2: expected a number"),
+        (["build", "huffman", "--counts", "minus.txt", "--out", "t.json"], "minus.txt: Tree: expected counts to be"),
+        (["build", "paths", "--paths", "bytes.txt", "--out", "t.json"], "bytes.txt: expected text in UTF-8"),
+        (["build", "clustered", "--vectors", "words.npy", "--out", "t.json"], "words.npy: expected an array"),
+        (["build", "clustered", "--vectors", "w.safetensors", "--out", "t.json"], "w.safetensors: expected a run's"),
+        (["build", "trained", "--result", "words.txt", "--out", "t.json"], "words.txt: expected Result as JSON"),
+        (["build", "balanced", "--classes", "4", "--out", "t.tree"], "t.tree: expected"),
+        (["build", "balnced", "--classes", "4", "--out", "t.json"], "balnced"),
+        (["show", "none.json"], "none.json: No such file or directory."),
+        (["show", "words.txt"], "words.txt: expected a name that ends in .csv or .json, or --format, got neither."),
+        (["show", "broken.json"], "broken.json: line 1"),
+        (["show", "good.json", "--lines", "0"], "--lines: expected 1 or more, got 0."),
+        (["compare", "good.json", "other.json"], "expected trees over the same number of classes, got [4, 5]."),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(command: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("words.txt").write_text("1\ntwo\n")
+    Path("minus.txt").write_text("1\n-2\n")
+    Path("bytes.txt").write_bytes(b"a\xff")
+    Path("words.npy").write_text("no array")
+    Path("w.safetensors").write_text("no weights")
+    Path("broken.json").write_text('{"format": ')
+    main(["tree", "build", "balanced", "--classes", "4", "--out", "good.json"])
+    main(["tree", "build", "balanced", "--classes", "5", "--out", "other.json"])
+    capsys.readouterr()
+    assert main(["tree", *command]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert message in said.err
+    assert len(said.err.strip().splitlines()) == 1
+    assert not Path("t.json").exists()
+
+
+def test_weights_of_a_tree_are_no_class_vectors(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    weights = str(runs["hierarchical-random"].with_suffix(".safetensors"))
+    assert main(["tree", "build", "clustered", "--vectors", weights, "--out", "t.json"]) == 2
+    assert "expected the weights of a head with a row a class, got those of another." in capsys.readouterr().err
+    assert main(["tree", "build", "trained", "--result", str(runs["softmax"]), "--out", "t.json"]) == 2
+    assert "expected a run of a head over one tree, got one of another head." in capsys.readouterr().err
