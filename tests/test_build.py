@@ -266,7 +266,7 @@ def planted(arity: int, depth: int, seed: int) -> tuple[Tensor, set[frozenset[in
     return vectors, {frozenset(run) for run in itertools.chain(*runs)}
 
 
-@pytest.mark.parametrize("block", [1, 1000, 2**20])
+@pytest.mark.parametrize("block", [1, 1000, build.BLOCK])
 @pytest.mark.parametrize("balanced", [True, False])
 @pytest.mark.parametrize(("arity", "depth"), [(2, 5), (3, 3), (4, 3), (10, 2)])
 def test_a_planted_hierarchy_is_found(

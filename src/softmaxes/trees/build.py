@@ -18,7 +18,7 @@ from softmaxes.sampler import class_weights
 
 LEAST = 16  # of an unbalanced cluster tree: a part has at least one class of so many
 TURNS, CUTS = 8, 8  # rounds that turn a direction towards the widest spread, then towards the best cut
-BLOCK = 2**20  # numbers of the vectors that are worked on at a time
+BLOCK = 2**21  # numbers of the vectors that are worked on at a time
 PAIRS = 2**34  # bytes that the distances of all pairs may take, with the copy that SciPy makes
 LINKAGES = ("single", "complete", "average", "weighted", "centroid", "median", "ward")
 

@@ -284,7 +284,7 @@ class Tree:
             ValueError: a vector is not finite, or an argument is out of range.
 
         Cost:
-            O(C D log C) time if balanced; the vectors, a copy, and O(C) memory. In float32 at least, on the CPU.
+            O(C D log C) time if balanced; twice the memory of the vectors, and O(C). In float32 at least, on the CPU.
 
         Example:
             >>> import torch
@@ -319,7 +319,7 @@ class Tree:
             ValueError: a vector is not finite, an argument is out of range, or there are more than 46340 classes.
 
         Cost:
-            O(C²(D + 1)) time, 8 C² bytes; `Tree.clustered` is for more classes.
+            O(C² D) time, 8 C² bytes; `Tree.clustered` is for more classes.
 
         Example:
             >>> import torch
