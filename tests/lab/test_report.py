@@ -1110,7 +1110,7 @@ def tree_results(card: DataCard) -> list[Result]:
                 for first in (guess.classes[0] for guess in result.guesses)
             ]
             guesses = [guess.model_copy(update={"path": way}) for guess, way in zip(result.guesses, ways, strict=True)]
-            tree = TrainedTree(parent=parent, flat_epochs=2, seconds=0.5, searched=found)
+            tree = TrainedTree(parent=parent, learned_after=(2, 5), seconds=0.5, searched=found)
             result = result.model_copy(update={"tree": tree, "guesses": tuple(guesses)})
         results.append(result)
     return results
@@ -1128,7 +1128,7 @@ def test_trees_are_judged_drawn_and_followed() -> None:
     assert re.search(r"80\.0\s±\s0\.0", table_of_trees)
     assert re.search(r"1\.550\s±\s0\.635", table_of_trees)
     assert re.search(r"Depth 2, up to 20 children a node; 2\.0 nodes on the way", page)
-    assert re.search(r"Made in 0\.50 s from the weights of a flat softmax after 2 epochs\.", page)
+    assert re.search(r"Made in 0\.50 s from the weights of a flat softmax after 2 epochs, and again after 5 from", page)
     assert re.search(r"for\s+3\.1\s%\s+of the test images \(accuracy 58\.0\s%\), a beam of 4 for 0\.2\s%", page)
     assert page.count('<svg class="icicle"') == 1
     assert page.count('class="path"') == len(card.samples)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
 from cases import public_heads
@@ -74,11 +75,11 @@ def test_at_one_seed_heads_share_trunk_and_batches(store: Store, monkeypatch: py
         train(run, DATA.card(), store)
         return weights, list(seen)
 
-    first = watched(toy_run(DATA, "softmax", epochs=2))
+    first = watched(toy_run(DATA, "softmax", epochs=4))
     assert len(first[1]) == 3 + 2 * 4  # three to warm up; 120 images in batches of 32
     for head in HEADS:
-        assert watched(toy_run(DATA, head, epochs=2)) == first
-    other = watched(toy_run(DATA, "softmax", epochs=2, seed=1))
+        assert watched(toy_run(DATA, head, epochs=4)) == first
+    other = watched(toy_run(DATA, "softmax", epochs=4, seed=1))
     assert other[0] != first[0]
     assert other[1] != first[1]
 
@@ -91,13 +92,15 @@ def test_epochs_see_every_example_once_in_another_order() -> None:
     assert not torch.equal(*orders)
 
 
-@pytest.mark.parametrize("head", ["softmax", "gumbel-annealed", "hierarchical", "hierarchical-clustered"])
+@pytest.mark.parametrize(
+    "head", ["softmax", "gumbel-annealed", "hierarchical", "hierarchical-clustered", "hierarchical-relearned"]
+)
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut off in the middle of the second and of the third epoch: final numbers and weights are equal, bit for bit."""
+    """Cut off in the middle of the second, third and fourth epoch: final numbers and weights are equal, bit for bit."""
     monkeypatch.setattr(training, "LOSS_EVERY", 3)  # windows of losses that reach over the end of an epoch
-    run = toy_run(DATA, head, momentum=0.9)
+    run = toy_run(DATA, head, momentum=0.9, epochs=4)
     whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
     for store in (whole, cut):
         lay_out(DATA, store)
@@ -106,7 +109,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     class Killed(BaseException):
         pass
 
-    for last in (6, 11):
+    for last in (6, 11, 14):
 
         def watch(progress: Progress, last: int = last) -> None:
             if progress.step == last:
@@ -118,7 +121,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
         assert cut.result(run) is None
     steps: list[int] = []
     result = train(run, DATA.card(), cut, watch=lambda progress: steps.append(progress.step))
-    assert min(steps) == 9  # it went on from the third epoch
+    assert min(steps) == 13  # it went on from the fourth epoch
     assert numbers(result) == numbers(expected)
     weights, reference = (load_file(store.weights(run)) for store in (cut, whole))
     assert weights.keys() == reference.keys()
@@ -168,7 +171,7 @@ def test_a_tree_is_learned_from_the_first_epochs(store: Store, monkeypatch: pyte
     assert result.epochs[1].scores != flat.epochs[1].scores
     assert result.tree is not None
     assert result.tree.parent == (8, 8, 7, 7, 6, 6, 9, 9, -1, 8)
-    assert result.tree.flat_epochs == 1
+    assert result.tree.learned_after == (1,)
     assert 0 < result.tree.seconds < result.epochs[1].train_seconds
     (vectors,) = seen
     first = train(toy_run(DATA, "softmax", epochs=1, lr_schedule="constant"), DATA.card(), store)
@@ -180,6 +183,42 @@ def test_a_tree_is_learned_from_the_first_epochs(store: Store, monkeypatch: pyte
     assert metrics.accuracy(judged) == final(result).accuracy
 
 
+def test_a_tree_is_learned_again_half_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the mean features of each class, in the trunk as it then is."""
+    seen: list[torch.Tensor] = []
+
+    def learned(vectors: torch.Tensor) -> Tree:
+        seen.append(vectors)
+        return Tree.balanced(6) if len(seen) == 1 else Tree([8, 8, 7, 7, 6, 6, 9, 9, -1, 8])
+
+    entry = HEADS["hierarchical-relearned"]._replace(learned=learned)
+    monkeypatch.setitem(HEADS, "hierarchical-relearned", entry)
+    run = toy_run(DATA, "hierarchical-relearned", epochs=5, lr_schedule="constant")
+    result = train(run, DATA.card(), store)
+    assert result.tree is not None
+    assert result.tree.learned_after == (1, 2)
+    assert result.tree.parent == (8, 8, 7, 7, 6, 6, 9, 9, -1, 8)
+    entry = HEADS["hierarchical-clustered"]._replace(learned=lambda vectors: Tree.balanced(6))
+    monkeypatch.setitem(HEADS, "hierarchical-clustered", entry)
+    once = train(toy_run(DATA, "hierarchical-clustered", epochs=2, lr_schedule="constant"), DATA.card(), store)
+    assert [epoch.scores for epoch in once.epochs] == [epoch.scores for epoch in result.epochs[:2]]
+    classifier = build(once.run, DATA.card(), DATA.train_images)
+    training.take_over(once.run, classifier, seen[0])
+    classifier.load_state_dict(load_file(store.weights(once.run)))
+    features = classifier.features(DATA.train_images).detach()
+    for label, mean in enumerate(seen[1]):
+        torch.testing.assert_close(mean, features[DATA.train_labels == label].mean(0))
+
+
+def test_a_class_without_images_has_the_mean_of_all(store: Store) -> None:
+    classifier = build(toy_run(DATA), DATA.card(), DATA.train_images)
+    some = DATA.train_labels != 2
+    means = training._class_means(
+        Fabric(accelerator="cpu", devices=1), classifier, DATA.train_images[some], DATA.train_labels[some]
+    )
+    torch.testing.assert_close(means[2], classifier.features(DATA.train_images[some]).mean(0).detach())
+
+
 def test_the_tree_that_was_trained_is_kept(store: Store) -> None:
     result = train(toy_run(DATA, "hierarchical", epochs=1), DATA.card(), store)
     assert result.tree is not None
@@ -189,10 +228,11 @@ def test_the_tree_that_was_trained_is_kept(store: Store) -> None:
     assert train(toy_run(DATA, "softmax", epochs=1), DATA.card(), store).tree is None
 
 
-def test_a_tree_cannot_be_learned_in_one_epoch() -> None:
-    run = toy_run(DATA, "hierarchical-clustered", epochs=1)
-    with pytest.raises(UnfitError, match=r"hierarchical-clustered: expected at least 2 epochs, .* got 1\."):
-        build(run, DATA.card(), DATA.train_images)
+@pytest.mark.parametrize(("head", "epochs"), [("hierarchical-clustered", 2), ("hierarchical-relearned", 4)])
+def test_a_tree_cannot_be_learned_in_too_few_epochs(head: str, epochs: int) -> None:
+    build(toy_run(DATA, head, epochs=epochs), DATA.card(), DATA.train_images)
+    with pytest.raises(UnfitError, match=rf"{head}: expected at least {epochs} epochs, .* got {epochs - 1}\."):
+        build(toy_run(DATA, head, epochs=epochs - 1), DATA.card(), DATA.train_images)
 
 
 def test_losses_are_recorded_every_so_many_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ class Entry(NamedTuple):
     build: Callable[[int, DataCard], Head]  # from the size of the features and what is known of the classes
     tree: Callable[[DataCard], Tree] | None = None  # of a head over one tree
     learned: Callable[[Tensor], Tree] | None = None  # from class vectors, (C, D), that `build`'s softmax has learned
+    again: bool = False  # whether it is learned once more half way, then from the classes' mean features
 
 
 def _over(tree: Callable[[DataCard], Tree], summary: str, cost: str = "O(D log C)") -> Entry:
@@ -46,9 +47,11 @@ def _over(tree: Callable[[DataCard], Tree], summary: str, cost: str = "O(D log C
     return Entry(summary, cost, lambda features, card: HierarchicalSoftmax(features, tree(card)), tree=tree)
 
 
-def _learned(learned: Callable[[Tensor], Tree], summary: str) -> Entry:
+def _learned(learned: Callable[[Tensor], Tree], summary: str, again: bool = False) -> Entry:
     """A head over a tree of class vectors, after a flat softmax that learned them."""
-    return Entry(summary, "O(D log C)", lambda features, card: Softmax(features, _classes(card)), learned=learned)
+    return Entry(
+        summary, "O(D log C)", lambda features, card: Softmax(features, _classes(card)), learned=learned, again=again
+    )
 
 
 def _tree_of_groups(card: DataCard) -> Tree:
@@ -141,6 +144,12 @@ HEADS: dict[str, Entry] = {
     ),
     "hierarchical-agglomerative-10": _learned(
         lambda vectors: Tree.agglomerative(vectors, arity=10), "Ward's clustering with up to ten children a node."
+    ),
+    "hierarchical-relearned": _learned(
+        Tree.clustered, "As hierarchical-clustered, and half way again over a tree of the mean features.", again=True
+    ),
+    "hierarchical-relearned-10": _learned(
+        lambda vectors: Tree.clustered(vectors, arity=10), "The same with ten children a node.", again=True
     ),
     "forest": Entry(
         "The mean probability of four trees, each binary with the classes in an order of its own.",

@@ -160,8 +160,8 @@ class TrainedTree(Record):
     """The tree of a head that was trained over one."""
 
     parent: Annotated[tuple[int, ...], Field(min_length=3)]  # as `softmaxes.Tree` takes it
-    flat_epochs: NonNegativeInt = 0  # epochs before it, with a softmax, from whose weights it was made
-    seconds: Seconds = 0.0  # to make it; part of the first epoch after
+    learned_after: tuple[PositiveInt, ...] = ()  # epochs: the first time from a flat softmax, then from mean features
+    seconds: Seconds = 0.0  # to make it; part of the epochs after
     searched: Searched | None = None  # none where training diverged
 
 

@@ -104,7 +104,7 @@ def build(run: Run, card: DataCard, train_images: Tensor) -> Classifier:
     trunk = TinyVGG(card.image_shape, run.channels, run.padding, run.hidden_units)
     torch.manual_seed(stream(run.seed, "head"))
     try:
-        flat_epochs(run)
+        tree_epochs(run)
         head = HEADS[run.head].build(trunk.out_features, card)
     except ValueError as error:
         raise UnfitError(" ".join(str(error).split())) from error
@@ -112,21 +112,27 @@ def build(run: Run, card: DataCard, train_images: Tensor) -> Classifier:
     return classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def flat_epochs(run: Run) -> int:
-    """Epochs with a flat softmax before a learned tree takes over: a fifth of all, at least one; else none.
+def tree_epochs(run: Run) -> tuple[int, ...]:
+    """The epochs after which a learned tree takes over, the first time from a flat softmax; none of most heads.
+
+    A fifth of all epochs, at least one; and half of them, if the head learns its tree again.
 
     Raises:
-        ValueError: there are too few epochs for both.
+        ValueError: there are too few epochs.
     """
-    if HEADS[run.head].learned is None:
-        return 0
-    if run.epochs < 2:
-        raise ValueError(f"{run.head}: expected at least 2 epochs, the first to learn a tree from, got {run.epochs}.")
-    return max(1, run.epochs // 5)
+    entry = HEADS[run.head]
+    if entry.learned is None:
+        return ()
+    least = 4 if entry.again else 2
+    if run.epochs < least:
+        raise ValueError(
+            f"{run.head}: expected at least {least} epochs, the first to learn a tree from, got {run.epochs}."
+        )
+    return (max(1, run.epochs // 5), *([run.epochs // 2] if entry.again else []))
 
 
 def take_over(run: Run, classifier: Classifier, vectors: Tensor) -> Tree:
-    """Learn a tree from the class vectors of the flat softmax, (C, D), and put a head over it in that one's place."""
+    """Learn a tree from class vectors, (C, D), and put a head over it in place of the one that there was."""
     learned = HEADS[run.head].learned
     if learned is None:
         raise ValueError(f"{run.head}: expected a head whose tree is learned.")
@@ -192,7 +198,7 @@ def train(
     epochs: list[Epoch] = []
     losses: list[LossPoint] = []
     window = torch.zeros((), dtype=torch.float64, device=fabric.device)  # sum of the losses since the last LossPoint
-    entry, flat = HEADS[run.head], flat_epochs(run)
+    entry, learning = HEADS[run.head], tree_epochs(run)
     tree = entry.tree(card) if entry.tree else None
     judge = None if card.group_of_class is None else Tree.from_groups(card.group_of_class)
     vectors: Tensor | None = None  # of the classes, from which a tree was learned
@@ -216,11 +222,14 @@ def train(
     searched: Searched | None = None
     for number in range(len(epochs) + 1, run.epochs + 1):
         started = _now(fabric)
-        if number == flat + 1 and entry.learned is not None:
-            vectors = classifier.head.get_parameter("weight").detach().clone()
+        if number - 1 in learning:
+            if number - 1 == learning[0]:
+                vectors = classifier.head.get_parameter("weight").detach().clone()
+            else:
+                vectors = _class_means(fabric, classifier, images, labels)
             tree = take_over(run, classifier, vectors)
             model, optimiser = _set_up(fabric, run, classifier)
-            tree_seconds = _now(fabric) - started
+            tree_seconds += _now(fabric) - started
         torch.manual_seed(stream(run.seed, "noise", number))
         model.train()
         total = torch.zeros_like(window)
@@ -284,7 +293,9 @@ def train(
         guesses=guesses,
         tree=None
         if tree is None
-        else TrainedTree(parent=tuple(tree.parent.tolist()), flat_epochs=flat, seconds=tree_seconds, searched=searched),
+        else TrainedTree(
+            parent=tuple(tree.parent.tolist()), learned_after=learning, seconds=tree_seconds, searched=searched
+        ),
         parameters=sum(parameter.numel() for parameter in classifier.parameters()),
         head_parameters=sum(parameter.numel() for parameter in classifier.head.parameters()),
         peak_memory_mib=_peak_memory(fabric),
@@ -354,6 +365,19 @@ def _judge(model: Any, images: Tensor, labels: Tensor) -> metrics.Judged | None:
             return None
         parts.append(metrics.judge(log_prob, label))
     return metrics.join(parts)
+
+
+@torch.no_grad()
+def _class_means(fabric: Fabric, classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+    """The mean features of each class, (C, D); of a class without images the mean of all."""
+    classifier.eval()
+    classes = classifier.head.num_classes
+    total = torch.zeros(classes, classifier.head.in_features, device=images.device)
+    with fabric.autocast():
+        for image, label in zip(torch.split(images, TEST_BATCH), torch.split(labels, TEST_BATCH), strict=True):
+            total.index_add_(0, label, classifier.features(image).float())
+    counts = labels.bincount(minlength=classes).unsqueeze(1)
+    return torch.where(counts > 0, total / counts.clamp(min=1), total.sum(0) / len(labels))
 
 
 @torch.no_grad()

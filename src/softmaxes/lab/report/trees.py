@@ -113,9 +113,11 @@ def _facts(result: Result, tree: "Tree", card: DataCard) -> str:
     decisions = tree.expected_path_length(card.train_counts)
     text = f"Depth {tree.depth}, up to {plural(tree.arity, 'child', 'children')} a node; "
     text += f"{decisions:.1f} nodes on the way to a training image's class."
-    if trained.flat_epochs:
+    if trained.learned_after:
+        flat, *later = trained.learned_after
         text += f" Made in {seconds(trained.seconds)} s from the weights of a flat softmax after "
-        text += f"{plural(trained.flat_epochs, 'epoch')}."
+        text += f"{plural(flat, 'epoch')}"
+        text += f", and again after {later[0]} from the classes' mean features." if later else "."
     if trained.searched is not None:
         found = trained.searched
         text += " The greedy way down ends at another class than the most probable one for "
