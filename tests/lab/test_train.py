@@ -76,7 +76,7 @@ def test_at_one_seed_heads_share_trunk_and_batches(store: Store, monkeypatch: py
         return weights, list(seen)
 
     first = watched(toy_run(DATA, "softmax", epochs=4))
-    assert len(first[1]) == 3 + 2 * 4  # three to warm up; 120 images in batches of 32
+    assert len(first[1]) == 3 + 4 * 4  # three to warm up; 120 images in batches of 32
     for head in HEADS:
         assert watched(toy_run(DATA, head, epochs=4)) == first
     other = watched(toy_run(DATA, "softmax", epochs=4, seed=1))
