@@ -261,7 +261,7 @@ def test_all_means_every_head_in_order(folder: Path, tmp_path: Path, monkeypatch
     monkeypatch.undo()
     for head in left:
         command = ["compare", "--data", str(folder), "--image-size", "16", "--heads", "softmax", head]
-        assert main([*command, "--out", str(tmp_path)]) == 2
+        assert main([*command, "--epochs", "2", "--out", str(tmp_path)]) == 2
     assert not (tmp_path / "study.json").exists()
 
 
