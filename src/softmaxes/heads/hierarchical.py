@@ -7,12 +7,15 @@ from torch import Tensor
 
 from softmaxes.head import Head, linear_logits, linear_parameters, row_logits
 from softmaxes.on_cpu import on_cpu
-from softmaxes.trees import search
+from softmaxes.trees import paths, search
 from softmaxes.trees.tree import Tree
 
 # A path's logits alone are computed where the tree has so many times as many; below, one product of matrices for all of
 # them is faster than gathering rows. Measured on a CPU for 100 to 30,000 classes, 64 and 250 features, batches of 32.
 GATHER = 64
+# The compiled half is faster than one product of matrices for all logits where there are so many times as many as on a
+# path. Measured for 10 to 10,000 classes, 2 to 10,000 children a node, batches of 32 and 256.
+COMPILED = 2
 # Going down the tree for the best classes instead of scoring all costs, in rows of a product of matrices: so many for
 # each row that is read alone, and so many for each level, whatever the batch. Measured on a CPU for 1,000 to 100,000
 # classes, 128 features, batches of 1 to 256, k of 1 to 20.
@@ -52,7 +55,10 @@ class HierarchicalSoftmax(Head):
 
     Cost:
         Parameters RD + R with R < 2C. Loss O(N D L K) for a tree of depth L whose nodes have up to K logits (1 in a
-        binary tree): O(ND log C) in a balanced one; where R < 64 L K, all R logits are computed, which is faster.
+        binary tree): O(ND log C) in a balanced one. With ``sparse`` so is the whole training step, time and memory;
+        the gradient has each row of the targets' paths once. On a CPU this is compiled code (`softmaxes.trees.paths`),
+        if a compiler was there at installation. Otherwise, and where R < 2 L K, it is plain PyTorch, which computes all
+        R logits if R < 64 L K.
         log_prob O(NCD) time, O(NC) memory. top-k and predict the same for few classes or k near C; otherwise, on a
         CPU, a search down the tree reads O(D K V) for an example with V nodes as probable as the k-th class, after a
         beam of width k + 3; if that is more than a 64th of the weights, all classes are scored, in chunks. The search
@@ -128,11 +134,21 @@ class HierarchicalSoftmax(Head):
         return -self._target_log_prob(input, target)
 
     def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
-        if not self.sparse and self.tree.depth * self.width > 2 * len(self.weight):
+        on_path = self.tree.depth * self.width  # rows at most
+        if (self.sparse or COMPILED * on_path <= len(self.weight)) and paths.usable(input, self.weight, self.bias):
+            tree = (self.parent, self.num_rows, self.first_row, self.slot)
+            return paths.log_prob(
+                input, target, self.weight, self.bias, tree, self.tree.depth, self.sparse, self._of_branches
+            )
+        if not self.sparse and on_path > 2 * len(self.weight):
             return super()._target_log_prob(input, target)  # deep and wide: paths would be mostly padding
-        return self._branches(input, target)[1].sum(1)
+        return self._of_branches(input, target, self.weight, self.bias)
 
-    def _branches(self, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def _of_branches(self, input: Tensor, target: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The log-probability of each target, in plain PyTorch: (N, D), (N,) -> (N,)."""
+        return self._branches(input, target, weight, bias)[1].sum(1)
+
+    def _branches(self, input: Tensor, target: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """The path from each target up to the root, and how probable each branch is: (N, D), (N,) -> (N, L), (N, L)."""
         path = [target]  # leaf c is class c
         for _ in range(self.tree.depth - 1):
@@ -142,19 +158,19 @@ class HierarchicalSoftmax(Head):
         offset = torch.arange(self.width, device=input.device)  # (K,)
         own = offset < self.num_rows[owner].unsqueeze(2)  # (N, L, K)
         rows = self.first_row[owner].unsqueeze(2) + offset.where(own, 0)
-        logits = self._logits_of(input, rows).masked_fill(~own, -torch.inf)
+        logits = self._logits_of(input, rows, weight, bias).masked_fill(~own, -torch.inf)
         # The last column is the logit fixed at zero, of nodes with fewer than three children.
         fixed = torch.zeros_like(logits[..., 0]).masked_fill(self.num_rows[owner] > 1, -torch.inf)
         decisions = torch.log_softmax(torch.cat([logits, fixed.unsqueeze(2)], dim=2), dim=2)
         taken = decisions.gather(2, self.slot[nodes].unsqueeze(2)).squeeze(2)  # (N, L)
         return nodes, taken.masked_fill(nodes == owner, 0.0)  # only the root is its own parent
 
-    def _logits_of(self, input: Tensor, rows: Tensor) -> Tensor:
+    def _logits_of(self, input: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The logits of chosen rows: (N, D), (N, L, K) -> (N, L, K)."""
         flat = rows.flatten(1)
-        if not self.sparse and GATHER * flat.shape[1] > len(self.weight):
-            return linear_logits(input, self.weight, self.bias).gather(1, flat).view_as(rows)
-        return row_logits(input, flat, self.weight, self.bias, self.sparse).view_as(rows)
+        if not self.sparse and GATHER * flat.shape[1] > len(weight):
+            return linear_logits(input, weight, bias).gather(1, flat).view_as(rows)
+        return row_logits(input, flat, weight, bias, self.sparse).view_as(rows)
 
     def _below(self, input: Tensor, example: Tensor, node: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The children of nodes, and how probable each branch is; a leaf is its own child.

@@ -20,10 +20,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from softmaxes.lab import InputError
 from softmaxes.lab.data import Data
+from softmaxes.lab.heads import HEADS
 from softmaxes.lab.run import DataCard, Epoch, Result, Run, Study
 from softmaxes.lab.store import Store
 from softmaxes.lab.train import Progress as Step
 from softmaxes.lab.train import UnfitError, build, lay_out, train
+from softmaxes.trees import paths
 
 
 def execute(study: Study, data: Data, store: Store, jobs: int, device: str, console: Console) -> list[Result]:
@@ -53,6 +55,8 @@ def execute(study: Study, data: Data, store: Store, jobs: int, device: str, cons
     if not store.has_study():
         store.save_study(study, card)
     waiting = deque(run for run in study.runs if store.result(run) is None)
+    if paths.MISSING and device == "cpu" and any(HEADS[run.head].tree or HEADS[run.head].learned for run in waiting):
+        console.print(paths.MISSING, highlight=False, markup=False, soft_wrap=True)
     try:
         if waiting:
             lay_out(data, store)

@@ -191,7 +191,7 @@ def decisions(head: "HierarchicalSoftmax", input: Tensor, target: Tensor) -> tup
     """
     head._check_input(input)
     head._check_target(input, target)
-    nodes, values = head._branches(input.reshape(-1, head.in_features), target.reshape(-1))
+    nodes, values = head._branches(input.reshape(-1, head.in_features), target.reshape(-1), head.weight, head.bias)
     # They come from the class up, and end in repeats of the root.
     length = (nodes != head.tree.root).sum(1, keepdim=True)
     place = length - 1 - torch.arange(nodes.shape[1], device=nodes.device)

@@ -1,0 +1,179 @@
+"""The log-probability of a class by the decisions on its path alone, compiled, for the CPU.
+
+`HierarchicalSoftmax` says the same in plain PyTorch, and takes this where it can: for float32 and float64 on a CPU, if
+`paths.cpp` was built when the package was installed, which takes a C++ compiler. A training step touches the rows of
+the targets' paths and nothing else; each row's gradient comes once, so that optimisers need not add up.
+"""
+
+import ctypes
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
+
+from softmaxes.head import autocasts
+
+DTYPES = {torch.float32: "float32", torch.float64: "float64"}  # the compiled half's
+MOST = 2**31  # logits that a call can number
+
+Plain = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]  # (input, target, weight, bias) -> log-probability
+
+
+def _load() -> tuple[ctypes.CDLL | None, str | None]:
+    """The compiled half, or why there is none."""
+    spec = find_spec("softmaxes.trees._paths")
+    if spec is None or spec.origin is None:
+        return None, "it was not built: no C++ compiler was found when softmaxes was installed"
+    try:
+        library = ctypes.CDLL(spec.origin)
+        address, size = ctypes.c_void_p, ctypes.c_int64
+        shapes: dict[str, tuple[int, int, type[ctypes.c_int64] | None]] = {
+            "walk": (9, 2, size)
+        }  # name -> addresses, sizes, what is returned
+        for dtype in DTYPES.values():
+            shapes |= {f"forward_{dtype}": (11, 3, None), f"backward_{dtype}": (10, 2, size)}
+        for name, (addresses, sizes, returned) in shapes.items():
+            function = getattr(library, f"softmaxes_{name}")
+            function.argtypes, function.restype = [address] * addresses + [size] * sizes, returned
+    except (OSError, AttributeError) as error:
+        return None, f"{spec.origin} does not load: {error}"
+    return library, None
+
+
+LIBRARY, _why_not = _load()
+# A line for people, if the compiled half is not there.
+MISSING = _why_not and (
+    f"The compiled step of HierarchicalSoftmax is missing ({_why_not}); plain PyTorch does the same, slower."
+)
+
+
+def usable(*tensors: Tensor | None) -> bool:
+    """Whether the compiled half can take these: the input, the weights, and the bias or none."""
+    if LIBRARY is None or torch.compiler.is_compiling() or autocasts("cpu"):
+        return False
+    dtype = tensors[0].dtype if tensors[0] is not None else None
+    return dtype in DTYPES and all(
+        tensor is None
+        or (
+            type(tensor) in (Tensor, nn.Parameter)
+            and tensor.dtype == dtype
+            and tensor.device.type == "cpu"
+            and tensor.layout == torch.strided
+            and not tensor.is_neg()
+            and not is_functorch_wrapped_tensor(tensor)
+        )
+        for tensor in tensors
+    )
+
+
+def log_prob(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    tree: tuple[Tensor, Tensor, Tensor, Tensor],
+    levels: int,
+    sparse: bool,
+    plain: Plain,
+) -> Tensor:
+    """The log-probability of a class for each row: (N, D), (N,) -> (N,).
+
+    Args:
+        input: (N, D).
+        target: (N,), each a class.
+        weight: the decisions' rows, (R, D).
+        bias: (R,), or none.
+        tree: of every node the parent (the root is its own), the number of its rows, the first of them, and which of
+            its parent's logits it has, each (M,), as `HierarchicalSoftmax` has them.
+        levels: at least the depth of the tree, L.
+        sparse: whether the gradients of weight and bias are sparse tensors; they are coalesced.
+        plain: the same in plain PyTorch, for who wants the gradient of the gradient.
+    """
+    found: Tensor = _LogProb.apply(input, weight, bias, target, tree, levels, sparse, plain)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _LogProb(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        tree: tuple[Tensor, Tensor, Tensor, Tensor],
+        levels: int,
+        sparse: bool,
+        plain: Plain,
+    ) -> Tensor:
+        assert LIBRARY is not None  # noqa: S101
+        given = (input, target, weight, bias)
+        input, target, weight = input.contiguous(), target.contiguous(), weight.contiguous()
+        examples, features = input.shape
+        first = target.new_empty(examples, levels)
+        count, slot = torch.empty(2, examples, levels, dtype=torch.int32)
+        here = torch.empty_like(target)
+        logits = _call("softmaxes_walk", target, *tree, here, first, count, slot, examples, levels)
+        if logits >= MOST:
+            raise ValueError(
+                f"HierarchicalSoftmax: expected fewer than {MOST} logits on the targets' paths, got {logits}; "
+                "take a smaller batch."
+            )
+        value, by_logit = input.new_empty(examples), input.new_empty(logits)
+        by_input = torch.empty_like(input) if ctx.needs_input_grad[0] else None
+        row = target.new_empty(logits) if any(ctx.needs_input_grad) else None
+        example = None if row is None else count.new_empty(logits)
+        outputs = (value, by_input, row, example, by_logit)
+        _call(
+            f"softmaxes_forward_{DTYPES[input.dtype]}",
+            *(input, weight, bias, first, count, slot, *outputs, examples, levels, features),
+        )
+        ctx.save_for_backward(*given, by_input, row, example, by_logit)
+        ctx.sparse, ctx.plain = sparse, plain
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        input, target, weight, bias, by_input, row, example, by_logit = ctx.saved_tensors
+        needed = ctx.needs_input_grad[:3]
+        if torch.is_grad_enabled():  # the gradient is to have a gradient
+            again = ctx.plain(input, target, weight, bias)
+            wanted = [tensor for tensor, need in zip((input, weight, bias), needed, strict=True) if need]
+            known = iter(torch.autograd.grad(again, wanted, upstream, create_graph=True))
+            return *(next(known) if need else None for need in needed), None, None, None, None, None
+        upstream = upstream.contiguous()
+        of_input = by_input * upstream.unsqueeze(1) if needed[0] else None
+        of_weight = of_bias = None
+        if needed[1] or needed[2]:
+            input, logits, features = input.contiguous(), len(row), input.shape[1]
+            found, by_bias = row.new_empty(1, logits), input.new_empty(logits)
+            by_weight = input.new_empty(logits, features)
+            spare_row, spare_place = torch.empty_like(row), example.new_empty(2 * logits)
+            rows = _call(
+                f"softmaxes_backward_{DTYPES[input.dtype]}",
+                *(upstream, input, row.clone(), example, by_logit, spare_row, spare_place),
+                *(found, by_weight, by_bias, logits, features),
+            )
+            # A view of their own for each: autograd copies a sparse gradient whose parts have another owner.
+            if needed[1]:
+                of_weight = _scattered(found[:, :rows], by_weight[:rows], weight.shape, ctx.sparse)
+            if needed[2]:
+                of_bias = _scattered(found[:, :rows], by_bias[:rows], weight.shape[:1], ctx.sparse)
+        return of_input, of_weight, of_bias, None, None, None, None, None
+
+
+def _scattered(place: Tensor, values: Tensor, shape: torch.Size, sparse: bool) -> Tensor:
+    """Rows at their places, (1, P), (P, ...) -> shape."""
+    if sparse:
+        return torch.sparse_coo_tensor(place, values, shape, is_coalesced=True, check_invariants=False)
+    return values.new_zeros(shape).index_copy_(0, place[0], values)
+
+
+def _call(function: str, *arguments: Tensor | int | None) -> int:
+    """Call the compiled half; a tensor goes as its address, and is alive until the call is over."""
+    assert LIBRARY is not None  # noqa: S101
+    found: int = getattr(LIBRARY, function)(*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))
+    return found
