@@ -240,8 +240,9 @@ def train(
                 optimiser.param_groups[0]["lr"] = run.lr * (1 - step / (run.epochs * steps_per_epoch))
             optimiser.step()
             optimiser.zero_grad()
-            total += loss.detach().double().sum()
-            window += loss.detach().double().mean()
+            summed = loss.detach().double().sum()
+            total += summed
+            window += summed / len(batch)
             step += 1
             if step % LOSS_EVERY == 0:
                 losses.append(LossPoint(step=step, loss=window.item() / LOSS_EVERY))
