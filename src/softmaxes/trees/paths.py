@@ -30,9 +30,8 @@ def _load() -> tuple[ctypes.CDLL | None, str | None]:
     try:
         library = ctypes.CDLL(spec.origin)
         address, size = ctypes.c_void_p, ctypes.c_int64
-        shapes: dict[str, tuple[int, int, type[ctypes.c_int64] | None]] = {
-            "walk": (9, 2, size)
-        }  # name -> addresses, sizes, what is returned
+        # name -> addresses, sizes, what is returned
+        shapes: dict[str, tuple[int, int, type[ctypes.c_int64] | None]] = {"walk": (9, 2, size)}
         for dtype in DTYPES.values():
             shapes |= {f"forward_{dtype}": (11, 3, None), f"backward_{dtype}": (10, 2, size)}
         for name, (addresses, sizes, returned) in shapes.items():
@@ -50,22 +49,19 @@ MISSING = _why_not and (
 )
 
 
-def usable(*tensors: Tensor | None) -> bool:
-    """Whether the compiled half can take these: the input, the weights, and the bias or none."""
-    if LIBRARY is None or torch.compiler.is_compiling() or autocasts("cpu"):
+def usable(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether the compiled half can take these."""
+    if LIBRARY is None or torch.compiler.is_compiling() or autocasts("cpu") or input.dtype not in DTYPES:
         return False
-    dtype = tensors[0].dtype if tensors[0] is not None else None
-    return dtype in DTYPES and all(
-        tensor is None
-        or (
-            type(tensor) in (Tensor, nn.Parameter)
-            and tensor.dtype == dtype
-            and tensor.device.type == "cpu"
-            and tensor.layout == torch.strided
-            and not tensor.is_neg()
-            and not is_functorch_wrapped_tensor(tensor)
-        )
-        for tensor in tensors
+    return weight.is_contiguous() and all(
+        type(tensor) in (Tensor, nn.Parameter)
+        and tensor.dtype == input.dtype
+        and tensor.device.type == "cpu"
+        and tensor.layout == torch.strided
+        and not tensor.is_neg()
+        and not is_functorch_wrapped_tensor(tensor)
+        for tensor in (input, weight, bias)
+        if tensor is not None
     )
 
 
@@ -84,7 +80,7 @@ def log_prob(
     Args:
         input: (N, D).
         target: (N,), each a class.
-        weight: the decisions' rows, (R, D).
+        weight: the decisions' rows, (R, D), contiguous.
         bias: (R,), or none.
         tree: of every node the parent (the root is its own), the number of its rows, the first of them, and which of
             its parent's logits it has, each (M,), as `HierarchicalSoftmax` has them.
@@ -111,7 +107,7 @@ class _LogProb(torch.autograd.Function):
     ) -> Tensor:
         assert LIBRARY is not None  # noqa: S101
         given = (input, target, weight, bias)
-        input, target, weight = input.contiguous(), target.contiguous(), weight.contiguous()
+        input, target = input.contiguous(), target.contiguous()  # never the weights: a copy would be O(CD) a step
         examples, features = input.shape
         first = target.new_empty(examples, levels)
         count, slot = torch.empty(2, examples, levels, dtype=torch.int32)

@@ -40,14 +40,21 @@ def _template(name: str) -> Template:
     ).get_template(name)
 
 
+def _look() -> dict[str, Any]:
+    """Colours and styles, of every page."""
+    return {
+        "light": variables("light", LIGHT, LIGHT_PAGE),
+        "dark": variables("dark", DARK, DARK_PAGE),
+        "css": Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704
+    }
+
+
 def render_tree(title: str, svg: str) -> str:
     """A page with one tree."""
     return _template("tree.html.jinja").render(
         title=title,
         svg=Markup(svg),  # noqa: S704
-        light=variables("light", LIGHT, LIGHT_PAGE),
-        dark=variables("dark", DARK, DARK_PAGE),
-        css=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704
+        **_look(),
     )
 
 
@@ -73,9 +80,7 @@ def render(summary: Summary) -> str:
         paths={view.row.label: view.paths for view in trees if any(view.paths)},
         words=wording,
         style=style,
-        light=variables("light", LIGHT, LIGHT_PAGE),
-        dark=variables("dark", DARK, DARK_PAGE),
-        css=Markup((HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704
+        **_look(),
         curves=curves,
         matrices=matrices,
         strip=strip,
