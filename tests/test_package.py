@@ -25,6 +25,7 @@ def test_the_public_names() -> None:
         "NCE",
         "NegativeSampling",
         "OneVsRest",
+        "SGDInBackward",
         "SampledSoftmax",
         "Sampler",
         "Sigsoftmax",

@@ -16,6 +16,7 @@ from .heads.sparsemax import Sparsemax as Sparsemax
 from .heads.spherical import SphericalSoftmax as SphericalSoftmax
 from .heads.taylor import TaylorSoftmax as TaylorSoftmax
 from .sampler import Sampler as Sampler
+from .sgd_in_backward import SGDInBackward as SGDInBackward
 from .trees.tree import Tree as Tree
 
 __version__: str

@@ -149,6 +149,21 @@ INLINE int64_t backward(const T *upstream, const T *input, int64_t *row, const i
     return rows;
 }
 
+// Subtracts from weights and biases, unless the pointers are null, their gradients times learning rates.
+template <typename T>
+INLINE void update(const T *upstream, const T *input, T *weight, T *bias, const int64_t *row, const int32_t *example,
+                   const T *by_logit, int64_t logits, int64_t features, double weight_rate, double bias_rate) {
+    for (int64_t i = 0; i < logits; ++i) {
+        if (weight && i + AHEAD < logits) {
+            const T *next = weight + row[i + AHEAD] * features;
+            for (int64_t j = 0; j < features; j += CACHE_LINE / sizeof(T)) PREFETCH(next + j);
+        }
+        const T factor = upstream[example[i]] * by_logit[i];
+        if (weight) add(weight + row[i] * features, input + example[i] * features, (T)-weight_rate * factor, features);
+        if (bias) bias[row[i]] -= (T)bias_rate * factor;
+    }
+}
+
 } // namespace
 
 // The decisions on the way from each target up to the root, (N, L): how many logits, which row is the first, and which
@@ -185,6 +200,11 @@ EXPORT int64_t softmaxes_walk(const int64_t *target, const int64_t *parent, cons
                                              int64_t features) {                                                       \
         return backward(upstream, input, row, example, by_logit, spare_row, spare_place, found, by_weight, by_bias,    \
                         logits, features);                                                                             \
+    }                                                                                                                  \
+    EXPORT void softmaxes_update_##NAME(const T *upstream, const T *input, T *weight, T *bias, const int64_t *row,     \
+                                        const int32_t *example, const T *by_logit, int64_t logits, int64_t features,   \
+                                        double weight_rate, double bias_rate) {                                        \
+        update(upstream, input, weight, bias, row, example, by_logit, logits, features, weight_rate, bias_rate);       \
     }
 
 BOTH(float, float32)

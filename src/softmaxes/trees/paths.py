@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 
 from softmaxes.head import autocasts
+from softmaxes.sgd_in_backward import rate_in_backward, refuse_second_derivatives
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}  # the compiled half's
 MOST = 2**31  # logits that a call can number
@@ -29,14 +30,19 @@ def _load() -> tuple[ctypes.CDLL | None, str | None]:
         return None, "it was not built: no C++ compiler was found when softmaxes was installed"
     try:
         library = ctypes.CDLL(spec.origin)
-        address, size = ctypes.c_void_p, ctypes.c_int64
-        # name -> addresses, sizes, what is returned
-        shapes: dict[str, tuple[int, int, type[ctypes.c_int64] | None]] = {"walk": (9, 2, size)}
+        address, size, rate = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
+        # name -> addresses, sizes, rates, what is returned
+        shapes: dict[str, tuple[int, int, int, type[ctypes.c_int64] | None]] = {"walk": (9, 2, 0, size)}
         for dtype in DTYPES.values():
-            shapes |= {f"forward_{dtype}": (11, 3, None), f"backward_{dtype}": (10, 2, size)}
-        for name, (addresses, sizes, returned) in shapes.items():
+            shapes |= {
+                f"forward_{dtype}": (11, 3, 0, None),
+                f"backward_{dtype}": (10, 2, 0, size),
+                f"update_{dtype}": (7, 2, 2, None),
+            }
+        for name, (addresses, sizes, rates, returned) in shapes.items():
             function = getattr(library, f"softmaxes_{name}")
-            function.argtypes, function.restype = [address] * addresses + [size] * sizes, returned
+            function.argtypes = [address] * addresses + [size] * sizes + [rate] * rates
+            function.restype = returned
     except (OSError, AttributeError) as error:
         return None, f"{spec.origin} does not load: {error}"
     return library, None
@@ -106,7 +112,7 @@ class _LogProb(torch.autograd.Function):
         plain: Plain,
     ) -> Tensor:
         assert LIBRARY is not None  # noqa: S101
-        given = (input, target, weight, bias)
+        given: tuple[Tensor | None, ...] = (input, target, weight, bias)
         input, target = input.contiguous(), target.contiguous()  # never the weights: a copy would be O(CD) a step
         examples, features = input.shape
         first = target.new_empty(examples, levels)
@@ -127,24 +133,38 @@ class _LogProb(torch.autograd.Function):
             f"softmaxes_forward_{DTYPES[input.dtype]}",
             *(input, weight, bias, first, count, slot, *outputs, examples, levels, features),
         )
-        ctx.save_for_backward(*given, by_input, row, example, by_logit)
         ctx.sparse, ctx.plain = sparse, plain
+        ctx.shape = weight.shape
+        ctx.trained = [
+            one if need else None for one, need in zip((weight, bias), ctx.needs_input_grad[1:3], strict=True)
+        ]
+        if _rates(ctx.trained):  # not saved: the head's second call in a graph may not mind what the first one changes
+            given = (input, target, None, None)
+        ctx.save_for_backward(*given, by_input, row, example, by_logit)
         return value
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         input, target, weight, bias, by_input, row, example, by_logit = ctx.saved_tensors
         needed = ctx.needs_input_grad[:3]
+        rates = _rates(ctx.trained)
+        refuse_second_derivatives(rates is not None and torch.is_grad_enabled())
         if torch.is_grad_enabled():  # the gradient is to have a gradient
             again = ctx.plain(input, target, weight, bias)
             wanted = [tensor for tensor, need in zip((input, weight, bias), needed, strict=True) if need]
             known = iter(torch.autograd.grad(again, wanted, upstream, create_graph=True))
             return *(next(known) if need else None for need in needed), None, None, None, None, None
-        upstream = upstream.contiguous()
+        upstream, input = upstream.contiguous(), input.contiguous()
         of_input = by_input * upstream.unsqueeze(1) if needed[0] else None
         of_weight = of_bias = None
-        if needed[1] or needed[2]:
-            input, logits, features = input.contiguous(), len(row), input.shape[1]
+        if rates is not None:
+            _call(
+                f"softmaxes_update_{DTYPES[input.dtype]}",
+                *(upstream, input, *ctx.trained, row, example, by_logit, len(row), input.shape[1], *rates),
+            )
+            torch.autograd.graph.increment_version([one for one in ctx.trained if one is not None])
+        elif needed[1] or needed[2]:
+            logits, features = len(row), input.shape[1]
             found, by_bias = row.new_empty(1, logits), input.new_empty(logits)
             by_weight = input.new_empty(logits, features)
             spare_row, spare_place = torch.empty_like(row), example.new_empty(2 * logits)
@@ -155,10 +175,17 @@ class _LogProb(torch.autograd.Function):
             )
             # A view of their own for each: autograd copies a sparse gradient whose parts have another owner.
             if needed[1]:
-                of_weight = _scattered(found[:, :rows], by_weight[:rows], weight.shape, ctx.sparse)
+                of_weight = _scattered(found[:, :rows], by_weight[:rows], ctx.shape, ctx.sparse)
             if needed[2]:
-                of_bias = _scattered(found[:, :rows], by_bias[:rows], weight.shape[:1], ctx.sparse)
+                of_bias = _scattered(found[:, :rows], by_bias[:rows], ctx.shape[:1], ctx.sparse)
         return of_input, of_weight, of_bias, None, None, None, None, None
+
+
+def _rates(trained: list[Tensor | None]) -> list[float] | None:
+    """The learning rates by which to update the parameters here, or none if their gradients are to be handed on."""
+    rates = [0.0 if one is None else rate_in_backward(one) for one in trained]
+    known = [rate for rate in rates if rate is not None]
+    return known if len(known) == len(rates) and any(one is not None for one in trained) else None
 
 
 def _scattered(place: Tensor, values: Tensor, shape: torch.Size, sparse: bool) -> Tensor:
@@ -168,7 +195,7 @@ def _scattered(place: Tensor, values: Tensor, shape: torch.Size, sparse: bool) -
     return values.new_zeros(shape).index_copy_(0, place[0], values)
 
 
-def _call(function: str, *arguments: Tensor | int | None) -> int:
+def _call(function: str, *arguments: Tensor | float | None) -> int:
     """Call the compiled half; a tensor goes as its address, and is alive until the call is over."""
     assert LIBRARY is not None  # noqa: S101
     found: int = getattr(LIBRARY, function)(*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))
