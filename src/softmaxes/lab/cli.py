@@ -14,6 +14,7 @@ from rich.text import Text
 from softmaxes import __version__
 from softmaxes.lab import InputError
 from softmaxes.lab.run import LeftOut, Result, Run, Study, Training
+from softmaxes.lab.scale_cli import advise, scale
 from softmaxes.lab.tree_cli import app as tree_app
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ Begin with `softmaxes compare`: minutes later there is a table and a page, `runs
 )
 
 app.command(tree_app)
+app.command(scale, sort_key=7)
+app.command(advise, sort_key=8)
 
 DataName = Annotated[
     str,

@@ -1,8 +1,8 @@
 """The heads by name: the only registry. A new head is one entry."""
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence, Sized
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -28,7 +28,26 @@ from softmaxes import (
     Tree,
 )
 from softmaxes.lab import InputError
-from softmaxes.lab.run import DataCard
+
+
+class Classes(Protocol):
+    """What a head may know of the classes; `DataCard` says it of a data set."""
+
+    @property
+    def name(self) -> str:
+        """What the data are called."""
+
+    @property
+    def class_names(self) -> Sized:
+        """As many as there are classes."""
+
+    @property
+    def train_counts(self) -> Tensor | Sequence[int]:
+        """Training examples of each class."""
+
+    @property
+    def group_of_class(self) -> Tensor | Sequence[int] | None:
+        """For each class the number of its group, if there are groups."""
 
 
 class Entry(NamedTuple):
@@ -36,13 +55,13 @@ class Entry(NamedTuple):
 
     summary: str
     cost: str  # of the loss of one example, in features D and classes C
-    build: Callable[[int, DataCard], Head]  # from the size of the features and what is known of the classes
-    tree: Callable[[DataCard], Tree] | None = None  # of a head over one tree
+    build: Callable[[int, Classes], Head]  # from the size of the features and what is known of the classes
+    tree: Callable[[Classes], Tree] | None = None  # of a head over one tree
     learned: Callable[[Tensor], Tree] | None = None  # from class vectors, (C, D), that `build`'s softmax has learned
     again: bool = False  # whether it is learned once more half way, then from the classes' mean features
 
 
-def _over(tree: Callable[[DataCard], Tree], summary: str, cost: str = "O(D log C)") -> Entry:
+def _over(tree: Callable[[Classes], Tree], summary: str, cost: str = "O(D log C)") -> Entry:
     """A head over a tree that the data gives."""
     return Entry(summary, cost, lambda features, card: HierarchicalSoftmax(features, tree(card)), tree=tree)
 
@@ -54,22 +73,22 @@ def _learned(learned: Callable[[Tensor], Tree], summary: str, again: bool = Fals
     )
 
 
-def _tree_of_groups(card: DataCard) -> Tree:
+def _tree_of_groups(card: Classes) -> Tree:
     if card.group_of_class is None:
         raise InputError(f"hierarchical-groups: expected data with groups of classes, got {card.name}, which has none.")
     return Tree.from_groups(card.group_of_class)
 
 
-def _classes(card: DataCard) -> int:
+def _classes(card: Classes) -> int:
     return len(card.class_names)
 
 
-def _samples(card: DataCard) -> int:
+def _samples(card: Classes) -> int:
     """Classes that a sampling head draws a step: 20 of 100, 64 of 1,000, 200 of 10,000."""
     return 2 * math.ceil(math.sqrt(_classes(card)))
 
 
-def _random_trees(card: DataCard, number: int) -> list[Tree]:
+def _random_trees(card: Classes, number: int) -> list[Tree]:
     return [Tree.random(_classes(card), seed=seed) for seed in range(number)]
 
 

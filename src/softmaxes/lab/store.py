@@ -94,10 +94,7 @@ class Store:
         return [result for run in study.runs if (result := self.result(run)) is not None]
 
     def _write(self, name: str, record: Record) -> None:
-        fields = json.loads(record.model_dump_json()).items()  # a line each, so that versions can be compared
-        lines = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields)
-        text = "{\n" + ",\n".join(lines) + "\n}\n"
-        write_whole(self.directory / name, lambda path: path.write_text(text, encoding="utf-8"))
+        write_record(self.directory / name, record)
 
     def _read(self, name: str, kind: type[AnyRecord]) -> AnyRecord:
         path = self.directory / name
@@ -107,6 +104,14 @@ class Store:
             raise InputError(
                 f"{path}: expected the folder of a comparison, made by `softmaxes compare --out`, got none."
             ) from None
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record as JSON, whole or not at all."""
+    fields = json.loads(record.model_dump_json()).items()  # a line each, so that versions can be compared
+    lines = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields)
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:

@@ -85,14 +85,7 @@ def check(run: Run, data: Data, card: DataCard) -> None:
 
 
 def _run_all(waiting: deque[Run], card: DataCard, store: Store, jobs: int, device: str, display: "_Display") -> None:
-    # A forked server has torch imported already, and a fresh process a run keeps their peak memory apart.
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context: Any = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload(["softmaxes.lab.study"])
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the server inherits: Ctrl-C is for the parent
-        forkserver.ensure_running()
-        signal.signal(signal.SIGINT, handler)
+    context = fresh_processes()
     running: dict[Connection, tuple[BaseProcess, Run]] = {}
     failures: list[str] = []
     try:
@@ -101,7 +94,7 @@ def _run_all(waiting: deque[Run], card: DataCard, store: Store, jobs: int, devic
                 run = waiting.popleft()
                 receiver, sender = context.Pipe(duplex=False)
                 process = context.Process(target=_work, args=(run, card, store, device, jobs, sender), daemon=True)
-                with _uninterrupted():
+                with uninterrupted():
                     process.start()
                     running[receiver] = process, run
                 sender.close()
@@ -129,8 +122,20 @@ def _run_all(waiting: deque[Run], card: DataCard, store: Store, jobs: int, devic
         raise InputError("expected every run to end, got " + "; ".join(failures))
 
 
+def fresh_processes() -> Any:
+    """What makes processes that have torch imported already, each a new one, so that their peak memory is their own."""
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context: Any = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload(["softmaxes.lab.study"])
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the server inherits: Ctrl-C is for the parent
+        forkserver.ensure_running()
+        signal.signal(signal.SIGINT, handler)
+    return context
+
+
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[None]:
     """Ctrl-C waits until a process is started and known, so that none is left behind."""
     pressed = []
     handler = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))

@@ -5,6 +5,7 @@ import math
 import re
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import matplotlib
 import numpy as np
@@ -213,10 +214,9 @@ def file_name(label: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "_", label.lower()).strip("_")
 
 
-def draw(summary: Summary) -> dict[str, bytes]:
-    """Every figure of the report: its bytes by the name of its file."""
-    drawn: dict[str, bytes] = {}
-    style_of_paper = matplotlib.rc_context(
+def styled() -> AbstractContextManager[None]:
+    """The look of every figure, while it is drawn and written."""
+    return matplotlib.rc_context(
         {
             "font.size": 9.5,
             "axes.edgecolor": SOFT,
@@ -235,7 +235,12 @@ def draw(summary: Summary) -> dict[str, bytes]:
             "ytick.color": SOFT,
         }
     )
-    with style_of_paper:
+
+
+def draw(summary: Summary) -> dict[str, bytes]:
+    """Every figure of the report: its bytes by the name of its file."""
+    drawn: dict[str, bytes] = {}
+    with styled():
         for plot in summary.curve_plots:
             drawn[f"{plot.name}.png"] = png(panels_figure(plot, summary) if summary.many else curve_figure(plot))
         if summary.finished:

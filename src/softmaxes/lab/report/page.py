@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from softmaxes.lab.report import wording
-from softmaxes.lab.report.charts import accuracy_chart, curve_chart, matrix_chart, time_chart
+from softmaxes.lab.report.charts import Chart, accuracy_chart, curve_chart, matrix_chart, time_chart
 from softmaxes.lab.report.palette import DARK, DARK_PAGE, LIGHT, LIGHT_PAGE, style, variables
 from softmaxes.lab.report.summary import ACCURACY, TREE_MEASURES, Summary
 from softmaxes.lab.report.trees import views
@@ -58,33 +59,10 @@ def render_tree(title: str, svg: str) -> str:
     )
 
 
-def render(summary: Summary) -> str:
-    """The page."""
-    curves = [curve_chart(plot) for plot in summary.curve_plots]
-    matrices = {
-        row.label: matrix_chart(row, matrix) for row in summary.finished if (matrix := summary.matrix(row)) is not None
-    }
-    trees = views(summary)
-    strip, time = (accuracy_chart(summary), time_chart(summary)) if summary.finished else (None, None)
-    charts = [*curves, *matrices.values(), *filter(None, (strip, time))]
+def render_with_figures(template: str, charts: Sequence[Chart], **rest: Any) -> str:
+    """A page with figures that its own script draws."""
     plotly, page = script("plotly-cartesian.min.js"), script("page.js")
-    return _template("page.html.jinja").render(
-        summary=summary,
-        study=summary.study,
-        card=summary.card,
-        rows=summary.rows,
-        measures=summary.measures,
-        tree_measures=TREE_MEASURES,
-        accuracy=ACCURACY,
-        trees=trees,
-        paths={view.row.label: view.paths for view in trees if any(view.paths)},
-        words=wording,
-        style=style,
-        **_look(),
-        curves=curves,
-        matrices=matrices,
-        strip=strip,
-        time=time,
+    return _template(template).render(
         figures=embedded({chart.name: chart.figure for chart in charts}),
         plotly=plotly,
         page=page,
@@ -96,4 +74,36 @@ def render(summary: Summary) -> str:
                 "img-src data: blob:",
             )
         ),
+        **_look(),
+        **rest,
+    )
+
+
+def render(summary: Summary) -> str:
+    """The page."""
+    curves = [curve_chart(plot) for plot in summary.curve_plots]
+    matrices = {
+        row.label: matrix_chart(row, matrix) for row in summary.finished if (matrix := summary.matrix(row)) is not None
+    }
+    trees = views(summary)
+    strip, time = (accuracy_chart(summary), time_chart(summary)) if summary.finished else (None, None)
+    charts = [*curves, *matrices.values(), *filter(None, (strip, time))]
+    return render_with_figures(
+        "page.html.jinja",
+        charts,
+        summary=summary,
+        study=summary.study,
+        card=summary.card,
+        rows=summary.rows,
+        measures=summary.measures,
+        tree_measures=TREE_MEASURES,
+        accuracy=ACCURACY,
+        trees=trees,
+        paths={view.row.label: view.paths for view in trees if any(view.paths)},
+        words=wording,
+        style=style,
+        curves=curves,
+        matrices=matrices,
+        strip=strip,
+        time=time,
     )

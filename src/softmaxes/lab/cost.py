@@ -1,0 +1,299 @@
+"""What a head costs against the number of classes: the records, the power that fits them, and what they foretell.
+
+This module imports no torch. `softmaxes.lab.scale` measures.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field, ValidationError
+
+from softmaxes.lab import InputError
+from softmaxes.lab.run import Machine, PositiveInt, Record, Seconds
+
+TIMES = ("forward", "backward", "update", "step", "log_prob", "topk")
+TOPK = 5  # classes that the search is for
+FIT_FROM = 1000  # classes; below, a step is mostly the cost of calling functions
+FIT_POINTS = 3
+
+Mebibytes = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Phase = Literal["build", "step", "log_prob", "topk"]
+
+
+class Cell(Record):
+    """What is measured: one head at one size."""
+
+    head: str
+    classes: PositiveInt
+    features: PositiveInt = 128
+    batch_size: PositiveInt = 256  # examples of a training step
+    test_batch: PositiveInt = 32  # examples of log_prob and of topk
+    labels: Literal["zipf", "uniform"] = "zipf"
+    device: Literal["cpu", "cuda"] = "cpu"
+
+    @property
+    def key(self) -> str:
+        """Sixteen hexadecimal digits: a hash of every field."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+class Timing(Record):
+    """Seconds: the median of some rounds and its 20 % and 80 % quantiles."""
+
+    median: Seconds
+    low: Seconds
+    high: Seconds
+    rounds: PositiveInt
+
+
+class Failure(Record):
+    """What could not be measured, and why."""
+
+    phase: Phase
+    reason: str
+
+
+class Limits(Record):
+    """What a cell may take."""
+
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    memory: Annotated[float, Field(gt=0, allow_inf_nan=False)]  # GiB
+
+    def beyond(self, others: "Limits") -> bool:
+        """Whether these allow a tenth more than others do."""
+        return self.seconds > 1.1 * others.seconds or self.memory > 1.1 * others.memory
+
+
+class Cost(Record):
+    """What a cell costs. What could not be measured is none, and `failures` say why."""
+
+    cell: Cell
+    parameters: PositiveInt | None = None
+    forward: Timing | None = None  # of a training step, as the next two
+    backward: Timing | None = None
+    update: Timing | None = None
+    step: Timing | None = None  # the three together
+    step_memory: Mebibytes | None = None  # MiB of peak above the parameters, the gradients included
+    log_prob: Timing | None = None
+    log_prob_memory: Mebibytes | None = None
+    topk: Timing | None = None
+    failures: tuple[Failure, ...] = ()
+    limits: Limits
+    machine: Machine | None = None
+
+    @property
+    def unfit(self) -> str:
+        """Why there is no step, or nothing."""
+        return next((failure.reason for failure in self.failures if failure.phase in ("build", "step")), "")
+
+
+class Table(Record):
+    """The cells that one command asks for, in order. Stored as ``scale.json``."""
+
+    cells: tuple[Cell, ...]
+
+
+def exponent(costs: Iterable[Cost], what: str) -> float | None:
+    """The power of the number of classes that fits a head's times best, on logarithms; none of too few points."""
+    points = [
+        (math.log(cost.cell.classes), math.log(timing.median))
+        for cost in costs
+        if (timing := getattr(cost, what)) is not None and timing.median > 0 and cost.cell.classes >= FIT_FROM
+    ]
+    return _slope(points) if len(points) >= FIT_POINTS else None
+
+
+def _slope(points: Sequence[tuple[float, float]]) -> float:
+    x_mean = sum(x for x, _ in points) / len(points)
+    y_mean = sum(y for _, y in points) / len(points)
+    return sum((x - x_mean) * (y - y_mean) for x, y in points) / sum((x - x_mean) ** 2 for x, _ in points)
+
+
+# The table as a file
+
+
+def _flat(cost: Cost) -> dict[str, object]:
+    cells: dict[str, object] = dict(cost.cell)
+    cells["parameters"] = cost.parameters
+    for name in TIMES:
+        timing: Timing | None = getattr(cost, name)
+        cells[f"{name}_seconds"] = timing and timing.median
+        cells[f"{name}_q20"] = timing and timing.low
+        cells[f"{name}_q80"] = timing and timing.high
+        cells[f"{name}_rounds"] = timing and timing.rounds
+    cells["step_memory_mib"] = cost.step_memory
+    cells["log_prob_memory_mib"] = cost.log_prob_memory
+    cells["failures"] = "; ".join(f"{failure.phase}: {failure.reason}" for failure in cost.failures)
+    machine = cost.machine
+    cells["machine"] = machine and f"{machine.processor}, {machine.device}, torch {machine.torch}"
+    return cells
+
+
+def write_csv(costs: Sequence[Cost]) -> str:
+    """The costs as CSV: a row a cell, every digit, seconds and MiB; what was not measured is empty."""
+    rows = [_flat(cost) for cost in costs]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+class Measured(NamedTuple):
+    """What `advise` needs of a row of the table."""
+
+    head: str
+    classes: int
+    features: int
+    batch_size: int
+    parameters: float | None
+    step_seconds: float | None
+    step_memory: float | None  # MiB
+    reason: str  # why there is no step
+    machine: str
+
+
+def read_csv(path: Path) -> list[Measured]:
+    """The rows of a table that `write_csv` wrote.
+
+    Raises:
+        InputError: the file is not one; the message says where.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: expected the table.csv of `softmaxes scale`, got {_told(error)}.") from None
+    measured = []
+    for number, row in enumerate(rows, 2):
+        try:
+            sizes = Cell.model_validate({name: row[name] for name in ("head", "classes", "features", "batch_size")})
+            measured.append(
+                Measured(
+                    head=sizes.head,
+                    classes=sizes.classes,
+                    features=sizes.features,
+                    batch_size=sizes.batch_size,
+                    parameters=_positive(row["parameters"]),
+                    step_seconds=_positive(row["step_seconds"]),
+                    step_memory=_positive(row["step_memory_mib"]),
+                    reason=row["failures"].partition("; ")[0].partition(": ")[2],
+                    machine=row["machine"],
+                )
+            )
+        except (KeyError, ValueError, ValidationError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{path}, line {number}: expected a row of `softmaxes scale`'s table, got one without {_told(error)}."
+            ) from None
+    if not measured:
+        raise InputError(f"{path}: expected the table.csv of `softmaxes scale`, got no rows.")
+    return measured
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return f"a fit {error.errors()[0]['loc'][0]}"
+    return (error.strerror or "") if isinstance(error, OSError) else " ".join(str(error).split())
+
+
+def _positive(text: str) -> float | None:
+    if not text:
+        return None
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"numbers at least 0 ({text})")
+    return value
+
+
+# What the table foretells
+
+
+class Forecast(NamedTuple):
+    """What a head should cost at a size that was perhaps not measured."""
+
+    head: str
+    seconds: float  # of a training step
+    parameters: float
+    memory: float  # MiB above the parameters while training
+    error: float | None  # a factor: the worst when measured points are told from the others; none if that cannot be
+    basis: Literal["measured", "between", "beyond"]  # of the sizes that were measured
+
+
+def forecast(rows: Sequence[Measured], classes: int, features: int) -> list[Forecast]:
+    """What each head of a table should cost, the quickest first.
+
+    Times and memory are taken to lie on straight lines between the measured sizes, on logarithmic scales of classes and
+    features, and beyond the last on the line through the last two; so are parameters. Where one size of features was
+    measured alone, all are taken to grow in proportion to it: for times an upper bound.
+    """
+    forecasts = []
+    for head in dict.fromkeys(row.head for row in rows):
+        known = {(row.classes, row.features): row for row in rows if row.head == head and row.step_seconds}
+        if not known:
+            continue
+        seconds = {at: row.step_seconds or 0.0 for at, row in known.items()}
+        parameters = {at: row.parameters or 0.0 for at, row in known.items()}
+        memory = {at: row.step_memory or 0.0 for at, row in known.items()}
+        sizes = ({size for size, _ in known}, {size for _, size in known})
+        within = all(min(own) <= size <= max(own) for own, size in zip(sizes, (classes, features), strict=True))
+        basis: Literal["measured", "between", "beyond"] = "between" if within else "beyond"
+        if (classes, features) in known:
+            basis = "measured"
+        forecasts.append(
+            Forecast(
+                head,
+                _read_off(seconds, classes, features),
+                _read_off(parameters, classes, features),
+                _read_off(memory, classes, features),
+                _worst(seconds),
+                basis,
+            )
+        )
+    return sorted(forecasts, key=lambda one: one.seconds)
+
+
+def _read_off(points: dict[tuple[int, int], float], classes: int, features: int) -> float:
+    """The value at a size, by straight lines between logarithms: first along the classes, then along the features."""
+    lines: dict[int, dict[int, float]] = defaultdict(dict)
+    for (size, width), value in points.items():
+        lines[width][size] = value
+    return _along({width: _along(line, classes) for width, line in lines.items()}, features, alone=1.0)
+
+
+def _along(line: dict[int, float], size: int, alone: float = 0.0) -> float:
+    """The value at a size; where one point alone is known, along the power `alone`."""
+    known = sorted(line)
+    if size in line or len(known) == 1:
+        return line[size] if size in line else line[known[0]] * (size / known[0]) ** alone
+    place = min(max(sum(one < size for one in known), 1), len(known) - 1)
+    low, high = known[place - 1], known[place]
+    if min(line[low], line[high]) <= 0:
+        return max(line[low], line[high])
+    power = math.log(line[high] / line[low]) / math.log(high / low)
+    return float(line[low] * (size / low) ** power)
+
+
+def _worst(points: dict[tuple[int, int], float]) -> float | None:
+    """The largest factor by which a point within the others is missed when they alone are known."""
+    factors = []
+    for at, value in points.items():
+        line = {size: other for (size, width), other in points.items() if width == at[1] and size != at[0]}
+        if len(line) >= 2 and min(line) < at[0] < max(line):
+            told = _along(line, at[0])
+            factors.append(max(told / value, value / told))
+    return max(factors, default=None)
+
+
+def cells(heads: Iterable[str], classes: Sequence[int], features: Sequence[int], setting: Cell) -> Iterator[Cell]:
+    """Every head at every size; sizes from small to large, so that what does not fit is known before it is tried."""
+    for width, size, head in product(features, sorted(classes), heads):
+        yield setting.model_copy(update={"head": head, "classes": size, "features": width})
