@@ -17,7 +17,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, ValidationError
 
 from softmaxes.lab import InputError
-from softmaxes.lab.run import Machine, PositiveInt, Record, Seconds
+from softmaxes.lab.run import Machine, NonNegativeInt, PositiveInt, Record, Seconds
 
 TIMES = ("forward", "backward", "update", "step", "log_prob", "topk")
 TOPK = 5  # classes that the search is for
@@ -77,7 +77,7 @@ class Cost(Record):
     """What a cell costs. What could not be measured is none, and `failures` say why."""
 
     cell: Cell
-    parameters: PositiveInt | None = None
+    parameters: NonNegativeInt | None = None
     forward: Timing | None = None  # of a training step, as the next two
     backward: Timing | None = None
     update: Timing | None = None

@@ -140,7 +140,7 @@ def advise(
     )
     grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     grid.add_column("head", no_wrap=True, style="bold")
-    for title in ("step, ms", "memory, GiB", "parameters"):
+    for title in ("step", "memory", "parameters"):
         grid.add_column(title, justify="right")
     grid.add_column("fits")
     grid.add_column("this size is", no_wrap=True)
@@ -151,7 +151,7 @@ def advise(
         sure = {"measured": "measured", "between": "between measured", "beyond": "beyond measured"}[one.basis]
         if one.basis != "measured" and one.error is not None:
             sure += f", ×{one.error:.2g}"
-        numbers = (ms(one.seconds), f"{total / 2**10:.2f}", f"{own / 2**10:.2f}")
+        numbers = (f"{ms(one.seconds)} ms", f"{total / 2**10:.2f} GiB", f"{own / 2**10:.2f} GiB")
         grid.add_row(*map(Text, (one.head, *numbers, fits, sure)))
     console.print(grid)
     console.print(

@@ -1,0 +1,167 @@
+"""The power that fits, the table as a file, and what is foretold from it."""
+
+import csv
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from softmaxes.lab import InputError
+from softmaxes.lab.cost import (
+    Cell,
+    Cost,
+    Failure,
+    Forecast,
+    Limits,
+    Measured,
+    Timing,
+    cells,
+    exponent,
+    forecast,
+    read_csv,
+    write_csv,
+)
+
+LIMITS = Limits(seconds=60, memory=4)
+
+
+def timing(seconds: float) -> Timing:
+    return Timing(median=seconds, low=0.9 * seconds, high=1.2 * seconds, rounds=5)
+
+
+def cost(head: str, classes: int, seconds: float | None, features: int = 128) -> Cost:
+    cell = Cell(head=head, classes=classes, features=features)
+    if seconds is None:
+        failures = (Failure(phase="step", reason="took more than 60 s"),)
+        return Cost(cell=cell, parameters=classes * features, failures=failures, limits=LIMITS)
+    step, part = timing(seconds), timing(seconds / 3)
+    memory = classes / 1000
+    return Cost(
+        cell=cell,
+        parameters=classes * features,
+        forward=part,
+        backward=part,
+        update=part,
+        step=step,
+        step_memory=memory,
+        limits=LIMITS,
+    )
+
+
+def power_law(head: str, power: float, sizes: tuple[int, ...], features: tuple[int, ...] = (128,)) -> list[Cost]:
+    return [
+        cost(head, size, 1e-3 * (size / 1000) ** power * width / 128, width) for width in features for size in sizes
+    ]
+
+
+def table(tmp_path: Path, costs: list[Cost]) -> list[Measured]:
+    path = tmp_path / "table.csv"
+    path.write_text(write_csv(costs))
+    return read_csv(path)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.14, 1.0, 1.2])
+def test_the_exponent_is_the_power_of_a_power_law(power: float) -> None:
+    costs = power_law("x", power, (1000, 10_000, 100_000, 10**6))
+    assert exponent(costs, "step") == pytest.approx(power)
+    few = cost("x", 100, 10.0)  # below the sizes that are fitted
+    assert exponent([few, *costs], "step") == pytest.approx(power)
+    assert exponent([*costs, cost("x", 10**7, None)], "step") == pytest.approx(power)
+    assert exponent(costs[:2], "step") is None
+    assert exponent(costs, "topk") is None
+
+
+def test_cells_go_from_few_classes_to_many_for_all_heads_in_turn() -> None:
+    made = list(cells(["a", "b"], [1000, 10], [4], Cell(head="a", classes=10, batch_size=7)))
+    assert [(cell.head, cell.classes) for cell in made] == [("a", 10), ("b", 10), ("a", 1000), ("b", 1000)]
+    assert {cell.batch_size for cell in made} == {7}
+    assert len({cell.key for cell in made}) == 4
+
+
+def test_the_table_keeps_every_digit_and_what_did_not_fit(tmp_path: Path) -> None:
+    costs = [cost("a", 1000, 1 / 3), cost("a", 10**7, None)]
+    path = tmp_path / "table.csv"
+    path.write_text(write_csv(costs))
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert float(rows[0]["step_seconds"]) == 1 / 3
+    assert rows[1]["step_seconds"] == ""
+    assert rows[1]["failures"] == "step: took more than 60 s"
+    measured = read_csv(path)
+    assert [row.step_seconds for row in measured] == [1 / 3, None]
+    assert measured[1].reason == "took more than 60 s"
+
+
+def test_a_forecast_lies_on_the_power_law(tmp_path: Path) -> None:
+    rows = table(
+        tmp_path,
+        [*power_law("slow", 1.0, (1000, 10_000, 10**6), (64, 256)), *power_law("quick", 0.1, (1000, 10_000, 10**6))],
+    )
+    quick, slow = forecast(rows, 200_000, 128)
+    assert (quick.head, slow.head) == ("quick", "slow")  # the quickest first
+    assert slow.seconds == pytest.approx(1e-3 * 200)
+    assert slow.parameters == pytest.approx(200_000 * 128)
+    assert slow.memory == pytest.approx(200)
+    assert quick.seconds == pytest.approx(1e-3 * 200**0.1)
+    assert slow.error == quick.error == pytest.approx(1.0)
+    assert (slow.basis, quick.basis) == ("between", "between")
+    (beyond,) = [one for one in forecast(rows, 10**7, 256) if one.head == "slow"]
+    assert beyond.basis == "beyond"
+    assert beyond.seconds == pytest.approx(1e-3 * 10**4 * 2)
+    (wider,) = [one for one in forecast(rows, 1000, 512) if one.head == "quick"]  # one size alone was measured
+    assert wider.basis == "beyond"
+    assert wider.seconds == pytest.approx(4e-3)
+
+
+def test_what_was_measured_is_told_as_it_was(tmp_path: Path) -> None:
+    rows = table(tmp_path, [cost("a", 1000, 0.5), cost("a", 10_000, 0.1), cost("a", 10**6, 3.0), cost("b", 1000, None)])
+    (found,) = forecast(rows, 10_000, 128)  # of b nothing is known
+    assert found[:2] == ("a", 0.1)
+    assert found.basis == "measured"
+    between = math.exp(math.log(0.5) + (math.log(3.0) - math.log(0.5)) / 3)
+    assert found.error == pytest.approx(between / 0.1)
+
+
+def test_one_size_gives_no_error_and_grows_with_nothing(tmp_path: Path) -> None:
+    (found,) = forecast(table(tmp_path, [cost("a", 1000, 0.5)]), 2000, 128)
+    assert found == Forecast("a", 0.5, 128_000, 1.0, None, "beyond")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "expected the table.csv of `softmaxes scale`, got no rows"),
+        (b"\xff\xfe", "expected the table.csv of `softmaxes scale`, got"),
+        (b"head,classes\na,1\n", r"line 2: expected a row of `softmaxes scale`'s table, got one without 'features'"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as raised:
+        read_csv(path)
+    assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize(("column", "value"), [("classes", "-5"), ("step_seconds", "nan"), ("step_seconds", "soon")])
+def test_a_row_with_a_bad_number_is_refused(tmp_path: Path, column: str, value: str) -> None:
+    path = tmp_path / "table.csv"
+    rows = list(csv.DictReader(write_csv([cost("a", 1000, 0.5)]).splitlines()))
+    rows[0][column] = value
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(InputError, match="line 2: expected a row of `softmaxes scale`'s table, got one without"):
+        read_csv(path)
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere.csv: expected the table.csv of `softmaxes scale`, got No such file"):
+        read_csv(tmp_path / "nowhere.csv")
+
+
+def test_it_imports_no_torch() -> None:
+    script = "import sys, softmaxes.lab.cost, softmaxes.lab.scale_cli; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True).stdout == b"False\n"

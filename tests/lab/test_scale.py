@@ -1,0 +1,251 @@
+"""Heads measured in processes of their own, within limits; what is written; what is advised."""
+
+import csv
+import multiprocessing
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from softmaxes import HierarchicalSoftmax
+from softmaxes.lab import InputError, scale, scale_cli
+from softmaxes.lab.cli import main
+from softmaxes.lab.cost import Cell, Cost, Limits, Table, cells
+from softmaxes.lab.heads import HEADS, Entry
+from softmaxes.lab.report.scale import write_report
+from softmaxes.lab.store import Store
+
+ROOT = Path(__file__).parents[2]
+LIMITS = Limits(seconds=60, memory=4)
+TINY = Cell(head="softmax", classes=8, features=4, batch_size=5, test_batch=3)
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rounds, in processes that know of it."""
+    monkeypatch.setattr(scale, "MEASURED_SECONDS", 0.01)
+    if "fork" in multiprocessing.get_all_start_methods():
+        monkeypatch.setattr(scale, "fresh_processes", lambda: multiprocessing.get_context("fork"))
+
+
+def execute(folder: Path, made: list[Cell], limits: Limits = LIMITS) -> list[Cost]:
+    console = Console(quiet=True)
+    return scale.execute(Table(cells=tuple(made)), Store(folder), limits, console)
+
+
+def parts(cell: Cell) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _, part in scale.measure(cell):
+        found |= part
+    return found
+
+
+@pytest.mark.parametrize("head", [name for name, entry in HEADS.items() if entry.learned is None])
+def test_every_head_that_is_there_from_the_first_step_is_measured(head: str) -> None:
+    found = parts(TINY.model_copy(update={"head": head, "classes": 30}))
+    cost = Cost(cell=TINY, limits=LIMITS, **found)
+    assert cost.parameters is not None
+    for name in ("forward", "backward", "update", "step", "log_prob", "topk"):
+        timing = getattr(cost, name)
+        assert 0 < timing.low <= timing.median <= timing.high
+        assert timing.rounds >= 3
+    assert cost.step is not None
+    assert cost.forward is not None
+    assert cost.step.median > cost.forward.median
+
+
+def test_the_memory_of_a_step_is_that_of_its_gradient() -> None:
+    found = parts(Cell(head="softmax", classes=100_000, features=100, batch_size=2, test_batch=1))
+    if found["step_memory"] is None:
+        pytest.skip("the system does not tell")
+    gradient = 100_000 * 101 * 4 / 2**20
+    assert gradient * 0.95 < found["step_memory"] < gradient * 1.5
+    sparse = parts(Cell(head="hierarchical", classes=100_000, features=100, batch_size=2, test_batch=1))
+    assert sparse["step_memory"] < 0.2 * gradient
+
+
+def test_sparse_gradients_where_a_head_can_have_them() -> None:
+    for name in ("hierarchical", "forest", "sampled", "nce", "negative-sampling"):
+        cell = TINY.model_copy(update={"head": name, "classes": 50})
+        known = scale.labels(cell)
+        head = scale.build(cell, known.known)
+        head(torch.randn(3, 4), known.draw(3)).sum().backward()
+        assert all(one.grad is not None and one.grad.is_sparse for one in head.parameters()), name
+
+
+def test_zipf_labels_come_as_often_as_their_law_says() -> None:
+    known = scale.labels(TINY.model_copy(update={"classes": 100}))
+    drawn = known.draw(200_000).bincount(minlength=100).double() / 200_000
+    assert known.cumulative is not None
+    expected = known.cumulative.diff(prepend=torch.zeros(1, dtype=torch.float64))
+    assert sorted(expected.tolist(), reverse=True) == pytest.approx([1 / r / 5.18737751763962 for r in range(1, 101)])
+    torch.testing.assert_close(drawn, expected, atol=0.004, rtol=0)
+    counts = torch.as_tensor(known.known.train_counts)
+    assert counts.argmax() == expected.argmax()
+    uniform = scale.labels(TINY.model_copy(update={"classes": 100, "labels": "uniform"}))
+    assert uniform.draw(100_000).bincount(minlength=100).min() > 800
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # real processes
+    made = list(cells(["softmax", "hierarchical"], [8, 20], [4], TINY))
+    first = execute(tmp_path, made[:3])
+    monkeypatch.setattr(scale, "_in_process", lambda cell, limits: pytest.fail("measured again"))
+    assert execute(tmp_path, made[:3]) == first
+    monkeypatch.undo()
+    again = execute(tmp_path, made)
+    assert again[:3] == first
+    assert again[3].step is not None
+    path = tmp_path / "cells" / f"{made[0].key}.json"
+    path.write_text((tmp_path / "cells" / f"{made[1].key}.json").read_text())
+    with pytest.raises(InputError, match=f"expected the cost of cell {made[0].key}, got {made[1].key}'s"):
+        execute(tmp_path, made)
+
+
+def test_too_much_memory_is_a_reason_and_larger_sizes_are_not_tried(tmp_path: Path) -> None:
+    big = list(cells(["softmax"], [1000, 1_000_000, 20_000_000], [1000], TINY))
+    begin = time.monotonic()
+    small, large, larger = execute(tmp_path, big, Limits(seconds=60, memory=2))
+    assert time.monotonic() - begin < 30  # 80 GB were not written to
+    assert small.step is not None
+    assert large.unfit == "needs more than 2 GiB of memory, 3.7 GiB in one piece"
+    assert large.step is None
+    assert larger.unfit == "not tried: with 1,000,000 classes it needs more than 2 GiB of memory, 3.7 GiB in one piece"
+
+
+def slow(features: int, known: Any) -> HierarchicalSoftmax:
+    if len(known.class_names) > scale.WARM_CLASSES:
+        time.sleep(600)
+    return HEADS["hierarchical"].build(features, known)  # type: ignore[return-value]
+
+
+def test_too_much_time_is_a_reason_and_more_time_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(HEADS, "softmax", Entry("slow", "", slow))
+    cell = TINY.model_copy(update={"classes": 200})
+    begin = time.monotonic()
+    (cost,) = execute(tmp_path, [cell], Limits(seconds=2, memory=4))
+    assert time.monotonic() - begin < 20
+    assert cost.unfit == "took more than 2 s"
+    monkeypatch.undo()
+    assert execute(tmp_path, [cell], Limits(seconds=2, memory=4)) == [cost]
+    assert execute(tmp_path, [cell], Limits(seconds=60, memory=4))[0].step is not None
+
+
+def die(cell: Cell) -> Iterator[Any]:
+    yield "build", {}
+    yield "step", {}
+    os._exit(7)
+
+
+def test_a_process_that_dies_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "measure", die)
+    (cost,) = execute(tmp_path, [TINY])
+    assert cost.failures[0].phase == "step"
+    assert cost.unfit == "ended with code 7"
+
+
+def test_a_head_that_cannot_be_is_a_reason(tmp_path: Path) -> None:
+    (cost,) = execute(tmp_path, [TINY.model_copy(update={"head": "softmax", "classes": 1})])
+    assert cost.unfit.startswith("cannot be: ")
+
+
+def test_heads_whose_tree_is_learned_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match="expected heads that are there from the first step on, got hierarchical-clust"
+    ):
+        execute(tmp_path, [TINY.model_copy(update={"head": "hierarchical-clustered"})])
+    assert not (tmp_path / "scale.json").exists()
+
+
+def test_the_command_writes_a_page_figures_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "costs"
+    words = ["scale", "--heads", "softmax", "hierarchical", "--features", "8", "--out", str(out), "--device", "cpu"]
+    assert main([*words, "--classes", "1000", "10", "30000", "10000", "--seconds", "60"]) == 0
+    said = capsys.readouterr()
+    assert "hierarchical, 30,000 classes: step" in said.err
+    assert f"report: {out / 'report.html'}" in said.out
+    with (out / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["head"], row["classes"]) for row in rows[:3]] == [
+        ("softmax", "10"),
+        ("hierarchical", "10"),
+        ("softmax", "1000"),
+    ]
+    html = (out / "report.html").read_text()
+    assert "At 30,000 classes a training step of hierarchical takes" in html
+    charts = re.findall(r'<div class="plot wide" id="([^"]+)"', html)
+    assert charts == [f"{name}-8" for name in (*scale_names(), "step_memory")][: len(charts)]
+    assert len(charts) >= 6
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    assert {path.name for path in (out / "figures").iterdir()} >= {f"{name}_8_features.png" for name in scale_names()}
+    before = (out / "table.csv").read_bytes()
+    assert main([*words, "--classes", "1000", "10", "30000", "10000", "--seconds", "60"]) == 0
+    assert (out / "table.csv").read_bytes() == before
+    capsys.readouterr()
+    assert main(["advise", "--classes", "20000", "--features", "8", "--measured", str(out / "table.csv")]) == 0
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    first = next(index for index, line in enumerate(lines) if line.startswith("head"))
+    assert lines[first + 1].startswith("hierarchical ")
+    assert lines[first + 2].startswith("softmax ")
+    assert "yes   between measured, ×" in lines[first + 1]
+
+
+def scale_names() -> list[str]:
+    return ["step", "forward", "backward", "update", "log_prob", "topk"]
+
+
+def test_what_did_not_fit_is_on_the_page(tmp_path: Path) -> None:
+    costs = execute(tmp_path, list(cells(["softmax"], [8, 10**6], [1000], TINY)), Limits(seconds=60, memory=2))
+    html = write_report(costs, tmp_path).read_text()
+    assert '<a href="#unfit">does not fit</a>' in html
+    assert "softmax, 1,000,000 classes, 1000 features, build: needs more than 2 GiB of memory" in html
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("16GB", 2**34), ("512 MiB", 2**29), ("1.5g", 1.5 * 2**30), ("100", 100), ("2TB", 2**41)]
+)
+def test_sizes_in_words(text: str, size: float) -> None:
+    assert scale_cli.parse_size("--memory", text) == size
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["scale", "--heads", "nope"], "--heads: expected names from `softmaxes heads`, or all alone, got nope."),
+        (["scale", "--heads", "all", "nce"], "--heads: expected names from `softmaxes heads`, or all alone, got all."),
+        (["scale", "--classes", "3"], "--classes: expected 4 to 100,000,000, got 3."),
+        (["scale", "--features", "0"], "--features: expected 1 to 1,000,000, got 0."),
+        (["scale", "--batch-size", "0"], "--batch-size: expected 1 to 1,000,000, got 0."),
+        (["scale", "--seconds", "0"], "--seconds: expected more than 0, got 0."),
+        (["scale", "--memory", "much"], "--memory: expected a size such as 16GB or 512MB, got much."),
+        (["advise", "--classes", "1"], "--classes: expected 4 to 100,000,000, got 1."),
+        (["advise", "--classes", "9", "--memory", "0GB"], "--memory: expected a size such as 16GB or 512MB, got 0GB."),
+    ],
+)
+def test_bad_words_are_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"softmaxes: {message}\n"
+
+
+def test_advice_without_a_table_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["advise", "--classes", "2000000", "--features", "256", "--memory", "1GB"]) == 0
+    said = capsys.readouterr().out
+    assert "1 GiB of memory; read off the table that comes with softmaxes." in said
+    assert re.search(r"^softmax .* no ", said, re.MULTILINE)
+    assert re.search(r"^hierarchical ", said, re.MULTILINE)
+
+
+def test_the_table_that_comes_with_softmaxes_is_the_stored_one() -> None:
+    own, stored = ROOT / "src/softmaxes/lab/measured.csv", ROOT / "results/scale/table.csv"
+    assert own.read_bytes() == stored.read_bytes()
