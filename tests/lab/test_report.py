@@ -268,6 +268,12 @@ def test_curves_are_means_and_ranges_over_seeds() -> None:
     row, points = plots["train_loss_per_500_batches"].curves[0]
     assert [point.x for point in points] == list(range(500, 6001, 500))
     assert points[0].mean == pytest.approx(np.mean([result.losses[0].loss for result in row.finished]))
+    row, points = plots["accuracy_against_seconds"].curves[1]
+    elapsed = [sum(epoch.train_seconds for epoch in result.epochs[:4]) for result in row.finished]
+    values = [result.epochs[3].scores.accuracy for result in row.finished if result.epochs[3].scores]
+    assert points[3].x == pytest.approx(np.mean(elapsed))
+    assert (points[3].mean, points[3].low, points[3].high) == pytest.approx((np.mean(values), min(values), max(values)))
+    assert [point.x for point in points] == sorted(point.x for point in points)
 
 
 @pytest.mark.parametrize(
@@ -410,6 +416,7 @@ def test_a_study_of_which_every_run_diverged(tmp_path: Path) -> None:
     assert "Most confused pairs" not in page
     assert set(re.findall(r'class="plot \w+" id="(\w+)"', page)) == {
         "accuracy_per_epoch",
+        "accuracy_against_seconds",
         "nll_per_epoch",
         "train_loss_per_epoch",
         "train_loss_per_500_batches",
@@ -481,7 +488,7 @@ def test_curves_leave_out_an_epoch_without_a_mean() -> None:
     """Not the mean of the luckier seeds. What has no curve is said to have none, and not where runs are short."""
     study, card, results = sparse_study()
     summary = summarise(study, card, [result.model_copy(update={"losses": ()}) for result in results])
-    plot = summary.curve_plots[1]
+    (plot,) = [plot for plot in summary.curve_plots if plot.name == "nll_per_epoch"]
     assert [[point.x for point in points] for _, points in plot.curves] == [
         list(range(1, 11)),
         [],
@@ -583,7 +590,7 @@ def test_the_figures_of_many_heads_are_panels() -> None:
             assert [axes.get_title(loc="left") or axes.get_title() for axes in shown] == expected
             assert min(axes.get_window_extent().width / figure.dpi for axes in shown) > 1.4
             assert min(axes.get_window_extent().height / figure.dpi for axes in shown) > 1
-        accuracy, nll, loss, _ = drawn.values()
+        accuracy, _, nll, loss, _ = drawn.values()
         assert accuracy.get_suptitle() == f"Test accuracy {said}"
         assert len({axes.get_ylim() for axes in accuracy.axes}) == 1  # they can be compared
         assert [len(axes.lines) for axes in accuracy.axes[:30] if axes.get_visible()] == [heads + 1] * len(expected)
@@ -725,6 +732,7 @@ def test_the_figures_are_pictures(report: Path) -> None:
     assert names == {
         "accuracy.png",
         "accuracy_per_epoch.png",
+        "accuracy_against_seconds.png",
         "nll_per_epoch.png",
         "train_loss_per_epoch.png",
         "train_loss_per_500_batches.png",
@@ -876,7 +884,8 @@ def test_the_page_draws_every_figure(report: Path, open_page) -> None:
         "Object.fromEntries([...document.querySelectorAll('.plot')].map("
         "plot => [plot.id, plot.querySelectorAll('.scatterlayer .trace, .heatmaplayer image').length]))"
     )
-    lines = dict.fromkeys(("accuracy_per_epoch", "nll_per_epoch", "train_loss_per_epoch", "accuracy"), 6)
+    curves = ("accuracy_per_epoch", "accuracy_against_seconds", "nll_per_epoch", "train_loss_per_epoch")
+    lines = dict.fromkeys((*curves, "accuracy"), 6)
     matrices = {f"confusion-{position}": 1 for position in range(3)}
     assert drawn == lines | {"train_loss_per_500_batches": 6, "time": 3} | matrices
     for plot in page.locator(".plot").all():

@@ -106,12 +106,13 @@ def curve_chart(plot: CurvePlot) -> Chart:
                 "line": {"color": drawn.token, "dash": drawn.dash, "width": 2},
                 "marker": {"color": drawn.token, "symbol": drawn.symbol, "size": 7},
                 "hovertemplate": f"%{{y:{shape}}} (%{{customdata[0]:{shape}}} to %{{customdata[1]:{shape}}}, "
-                "n = %{customdata[2]})",
+                "n = %{customdata[2]})" + ("" if plot.aligned else "<br>after %{x:,.3~r} s"),
                 "legendgroup": group,
             }
         )
         last = points[-1].mean
-        ends.append(f"{row.label} ends at {percent(last) if plot.percent else format(last, '.3f')}")
+        after = "" if plot.aligned else f" after {seconds(points[-1].x)} s"
+        ends.append(f"{row.label} ends at {percent(last) if plot.percent else format(last, '.3f')}{after}")
     xaxis = axis(
         plot.x_title,
         rangemode="tozero",
@@ -127,7 +128,8 @@ def curve_chart(plot: CurvePlot) -> Chart:
         f"Line chart: {plot.title.lower()} against {plot.x_title}. {'; '.join(ends)}. {undrawn(plot)}".strip(),
         {
             "data": traces,
-            "few": FEW,  # with more curves than this on show, hovering tells of one and not of all
+            # With more curves than this on show, hovering tells of one and not of all.
+            "few": FEW if plot.aligned else 0,
             "layout": layout(
                 xaxis,
                 axis(plot.y_title, tickformat=".0%" if plot.percent else "", rangemode="normal"),

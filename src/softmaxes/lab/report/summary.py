@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
+from statistics import fmean
 from typing import Literal, cast
 
 import numpy as np
@@ -93,7 +94,7 @@ class Spread:
 class Point:
     """One position on a curve: the mean over the seeds that reached it, and their range."""
 
-    x: int
+    x: float
     mean: float
     low: float
     high: float
@@ -252,6 +253,23 @@ class Row:
         pairs = ((epoch.epoch, value(epoch)) for result in self.results for epoch in result.epochs if epoch.scores)
         return curve((x, y) for x, y in pairs if y is not None)
 
+    def time_curve(self) -> tuple[Point, ...]:
+        """Accuracy after every epoch against the seconds of training until then, both means over seeds."""
+        reached: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
+        for result in self.results:
+            elapsed = 0.0
+            for epoch in result.epochs:
+                elapsed += epoch.train_seconds
+                if epoch.scores is not None:
+                    reached[epoch.epoch].append((elapsed, epoch.scores.accuracy))
+        points = []
+        for pairs in reached.values():
+            times, accuracies = zip(*pairs, strict=True)
+            points.append(
+                Point(fmean(times), fmean(accuracies), min(accuracies), max(accuracies), seeds=len(accuracies))
+            )
+        return tuple(points)
+
     def loss_curve(self) -> tuple[Point, ...]:
         """Training loss between recorded steps."""
         points = (point for result in self.results for point in result.losses)
@@ -290,6 +308,7 @@ class CurvePlot:
     percent: bool
     comparable: bool  # between heads
     curves: tuple[tuple[Row, tuple[Point, ...]], ...]
+    aligned: bool = True  # whether the curves have their points at the same places
 
     @property
     def infinite(self) -> tuple[Row, ...]:
@@ -371,7 +390,7 @@ class Summary:
 
     @cached_property
     def curve_plots(self) -> tuple[CurvePlot, ...]:
-        """Test accuracy, test NLL and training loss per epoch, and training loss between recorded steps."""
+        """Test accuracy per epoch and against time, test NLL and training loss per epoch, training loss per step."""
 
         def plot(
             name: str,
@@ -381,13 +400,24 @@ class Summary:
             comparable: bool,
             curve_of: Callable[[Row], tuple[Point, ...]],
             x_title: str = "epoch",
+            aligned: bool = True,
         ) -> CurvePlot:
             curves = tuple((row, curve_of(row)) for row in self.rows if row.results)
-            return CurvePlot(name, title, x_title, y_title, percent, comparable, curves)
+            return CurvePlot(name, title, x_title, y_title, percent, comparable, curves, aligned)
 
         return (
             plot(
                 "accuracy_per_epoch", "Test accuracy", "accuracy", True, True, lambda row: row.epoch_curve(accuracy_of)
+            ),
+            plot(
+                "accuracy_against_seconds",
+                "Test accuracy against time",
+                "accuracy",
+                True,
+                True,
+                lambda row: row.time_curve(),
+                x_title="seconds of training",
+                aligned=False,
             ),
             plot(NLL_CURVE, "Test NLL", "nats an image", False, True, lambda row: row.epoch_curve(nll_of)),
             plot(
