@@ -8,11 +8,13 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
+from torch import nn
 
 from cases import public_heads
 from softmaxes import Tree, metrics
 from softmaxes.lab import InputError
 from softmaxes.lab import train as training
+from softmaxes.lab.backbones import TinyVGG
 from softmaxes.lab.heads import HEADS
 from softmaxes.lab.run import Result, Run, Scores, TrainedTree
 from softmaxes.lab.store import Store
@@ -274,6 +276,28 @@ def test_a_checkpoint_cannot_run_code(store: Store, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected a whole checkpoint"):
         train(run, DATA.card(), store)
     assert not mark.exists()
+
+
+def test_the_trunk_is_tinyvgg_as_it_is_usually_written() -> None:
+    """To the last bit, values and gradients: the ReLU after the pool and in place is only quicker."""
+    torch.manual_seed(0)
+    trunk = TinyVGG((3, 32, 32)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layers: list[nn.Module] = []
+    for inputs in (3, 10):
+        layers += [nn.Conv2d(inputs, 10, 3), nn.ReLU(), nn.Conv2d(10, 10, 3), nn.ReLU(), nn.MaxPool2d(2)]
+    usual = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    usual.load_state_dict(trunk.blocks.state_dict())
+    image = torch.randint(0, 5, (8, 3, 32, 32)).float().contiguous(memory_format=torch.channels_last)
+    features, expected = trunk(image), usual(image).flatten(1)
+    assert features.equal(expected)
+    assert 0 < (features == 0).float().mean() < 1
+    upstream = torch.randn_like(features)
+    for one, other in zip(
+        torch.autograd.grad(features, list(trunk.parameters()), upstream),
+        torch.autograd.grad(expected, list(usual.parameters()), upstream),
+        strict=True,
+    ):
+        assert one.equal(other)
 
 
 def test_images_that_are_too_small_are_refused() -> None:

@@ -56,10 +56,10 @@ class TinyVGG(nn.Module):
     def _block(inputs: int, channels: int, padding: int) -> list[nn.Module]:
         return [
             nn.Conv2d(inputs, channels, 3, padding=padding),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(channels, channels, 3, padding=padding),
-            nn.ReLU(),
             nn.MaxPool2d(2),
+            nn.ReLU(inplace=True),  # after the pool: the same numbers and gradients from a quarter of the values
         ]
 
     def forward(self, image: Tensor) -> Tensor:
