@@ -34,6 +34,7 @@ from softmaxes import (
     TaylorSoftmax,
     Tree,
 )
+from softmaxes.trees import paths
 
 UNIFORM = Sampler.uniform(3)
 
@@ -674,3 +675,33 @@ def test_compiles_to_one_graph(case: Case) -> None:
     for training in (True, False):
         head.train(training)
         torch.compile(head, backend="eager", fullgraph=True)(x, y)
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "plain"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda classes: HierarchicalSoftmax(4, Tree.balanced(classes), sparse=True),
+        lambda classes: ForestSoftmax(4, [Tree.balanced(classes)] * 2, sparse=True),
+        lambda classes: SampledSoftmax(4, Sampler.uniform(classes), 8, sparse=True),
+        lambda classes: NCE(4, Sampler.uniform(classes), 8, sparse=True),
+        lambda classes: NegativeSampling(4, Sampler.uniform(classes), 8, sparse=True),
+    ],
+    ids=["tree", "forest", "sampled", "nce", "negative sampling"],
+)
+def test_a_sparse_step_makes_nothing_that_is_as_long_as_the_classes(
+    make: Callable[[int], Head], compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not compiled:
+        monkeypatch.setattr(paths, "LIBRARY", None)
+    classes = 200_000
+    head = make(classes)
+    step = torch.optim.SGD(head.parameters(), lr=0.1)
+    input, target = torch.randn(8, 4), torch.randint(classes, (8,))
+    with torch.profiler.profile(profile_memory=True) as profiled:
+        head(input, target).sum().backward()
+        step.step()
+        step.zero_grad()
+    made = [event.self_cpu_memory_usage for event in profiled.events()]
+    assert max(made) > 0
+    assert sum(one for one in made if one > 0) < classes  # bytes: a byte a class would be too much
