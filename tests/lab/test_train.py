@@ -68,7 +68,7 @@ def test_at_one_seed_heads_share_trunk_and_batches(store: Store, monkeypatch: py
         return forward(self, image, target)
 
     def watched(run: Run) -> tuple[str, list[str]]:
-        trunk = build(run, DATA.card(), DATA.train_images).trunk.state_dict()
+        trunk = build(run, DATA.card(), DATA.train_inputs).trunk.state_dict()
         weights = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in trunk.values())).hexdigest()
         seen.clear()
         monkeypatch.setattr(Classifier, "forward", spy)
@@ -136,16 +136,16 @@ def test_the_result_is_what_the_stored_weights_give(store: Store) -> None:
     train(run, DATA.card(), store)
     result = store.result(run)
     assert result is not None
-    classifier = build(run, DATA.card(), DATA.train_images)
+    classifier = build(run, DATA.card(), DATA.train_inputs)
     classifier.load_state_dict(load_file(store.weights(run)))
-    judged = metrics.judge(classifier.log_prob(DATA.test_images).detach(), DATA.test_labels)
+    judged = metrics.judge(classifier.log_prob(DATA.test_inputs).detach(), DATA.test_labels)
     scores = result.epochs[-1].scores
     assert scores is not None
     assert scores.accuracy == metrics.accuracy(judged) > 0.5
     assert scores.nll == pytest.approx(metrics.nll(judged), rel=1e-5)
     assert [list(row) for row in result.confusion] == metrics.confusion(judged, 6).tolist()
     assert sum(count for _, _, count in result.confusion) == len(DATA.test_labels)
-    samples = classifier.log_prob(DATA.test_images[DATA.samples()]).topk(5).indices
+    samples = classifier.log_prob(DATA.test_inputs[DATA.samples()]).topk(5).indices
     assert [list(guess.classes) for guess in result.guesses] == samples.tolist()
     assert result.parameters == sum(parameter.numel() for parameter in classifier.parameters())
     assert result.head_parameters == sum(parameter.numel() for parameter in classifier.head.parameters())
@@ -176,10 +176,10 @@ def test_a_tree_is_learned_from_the_first_epochs(store: Store, monkeypatch: pyte
     (vectors,) = seen
     first = train(toy_run(DATA, "softmax", epochs=1, lr_schedule="constant"), DATA.card(), store)
     assert torch.equal(vectors, load_file(store.weights(first.run))["head.weight"])
-    classifier = build(run, DATA.card(), DATA.train_images)
+    classifier = build(run, DATA.card(), DATA.train_inputs)
     training.take_over(run, classifier, vectors)
     classifier.load_state_dict(load_file(store.weights(run)))
-    judged = metrics.judge(classifier.log_prob(DATA.test_images).detach(), DATA.test_labels)
+    judged = metrics.judge(classifier.log_prob(DATA.test_inputs).detach(), DATA.test_labels)
     assert metrics.accuracy(judged) == final(result).accuracy
 
 
@@ -202,21 +202,21 @@ def test_a_tree_is_learned_again_half_way(store: Store, monkeypatch: pytest.Monk
     monkeypatch.setitem(HEADS, "hierarchical-clustered", entry)
     once = train(toy_run(DATA, "hierarchical-clustered", epochs=2, lr_schedule="constant"), DATA.card(), store)
     assert [epoch.scores for epoch in once.epochs] == [epoch.scores for epoch in result.epochs[:2]]
-    classifier = build(once.run, DATA.card(), DATA.train_images)
+    classifier = build(once.run, DATA.card(), DATA.train_inputs)
     training.take_over(once.run, classifier, seen[0])
     classifier.load_state_dict(load_file(store.weights(once.run)))
-    features = classifier.features(DATA.train_images).detach()
+    features = classifier.features(DATA.train_inputs).detach()
     for label, mean in enumerate(seen[1]):
         torch.testing.assert_close(mean, features[DATA.train_labels == label].mean(0))
 
 
 def test_a_class_without_images_has_the_mean_of_all(store: Store) -> None:
-    classifier = build(toy_run(DATA), DATA.card(), DATA.train_images)
+    classifier = build(toy_run(DATA), DATA.card(), DATA.train_inputs)
     some = DATA.train_labels != 2
     means = training._class_means(
-        Fabric(accelerator="cpu", devices=1), classifier, DATA.train_images[some], DATA.train_labels[some]
+        Fabric(accelerator="cpu", devices=1), classifier, DATA.train_inputs[some], DATA.train_labels[some]
     )
-    torch.testing.assert_close(means[2], classifier.features(DATA.train_images[some]).mean(0).detach())
+    torch.testing.assert_close(means[2], classifier.features(DATA.train_inputs[some]).mean(0).detach())
 
 
 def test_the_tree_that_was_trained_is_kept(store: Store) -> None:
@@ -230,9 +230,9 @@ def test_the_tree_that_was_trained_is_kept(store: Store) -> None:
 
 @pytest.mark.parametrize(("head", "epochs"), [("hierarchical-clustered", 2), ("hierarchical-relearned", 4)])
 def test_a_tree_cannot_be_learned_in_too_few_epochs(head: str, epochs: int) -> None:
-    build(toy_run(DATA, head, epochs=epochs), DATA.card(), DATA.train_images)
+    build(toy_run(DATA, head, epochs=epochs), DATA.card(), DATA.train_inputs)
     with pytest.raises(UnfitError, match=rf"{head}: expected at least {epochs} epochs, .* got {epochs - 1}\."):
-        build(toy_run(DATA, head, epochs=epochs - 1), DATA.card(), DATA.train_images)
+        build(toy_run(DATA, head, epochs=epochs - 1), DATA.card(), DATA.train_inputs)
 
 
 def test_losses_are_recorded_every_so_many_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +280,7 @@ def test_images_that_are_too_small_are_refused() -> None:
     run = toy_run(DATA)
     card = DATA.card().model_copy(update={"image_shape": (3, 12, 12)})
     with pytest.raises(ValueError, match="TinyVGG: expected images of at least 16x16 at padding 0, got 12x12"):
-        build(run, card, DATA.train_images)
+        build(run, card, DATA.train_inputs)
 
 
 def test_what_does_not_fit_is_the_head_or_the_network() -> None:
@@ -307,14 +307,14 @@ class Sparse(torch.nn.Module):
 
 def test_a_sparse_distribution_is_scored_stored_and_shown() -> None:
     """Two of six classes have a probability: four of six targets have none, and two classes are the guesses."""
-    judged = training._judge(Sparse(), DATA.test_images, DATA.test_labels)
+    judged = training._judge(Sparse(), DATA.test_inputs, DATA.test_labels)
     assert judged is not None
     scores = training.score(judged, 6, None)
     assert (scores.nll, scores.outside_support) == (torch.inf, pytest.approx(2 / 3))
     assert (scores.accuracy, scores.top5) == pytest.approx((1 / 6, 1 / 3))
     assert scores.calibration_error == pytest.approx(5 / 6)
     assert Scores.model_validate_json(scores.model_dump_json()) == scores
-    (guess,) = training._guess(Sparse(), DATA.test_images[:1])
+    (guess,) = training._guess(Sparse(), DATA.test_inputs[:1])
     assert guess.classes == (4, 2)
     assert guess.probabilities == pytest.approx((1, 2e-9), abs=1e-9)
 

@@ -91,14 +91,14 @@ def stream(*words: object) -> int:
     return int.from_bytes(hashlib.sha256("/".join(map(str, words)).encode()).digest()[:8], "big") >> 1
 
 
-def build(run: Run, card: DataCard, train_images: Tensor) -> Classifier:
+def build(run: Run, card: DataCard, train_inputs: Tensor) -> Classifier:
     """The untrained classifier of a run. Its trunk depends on the seed and never on the head.
 
     Raises:
         UnfitError: the data cannot serve the head.
         ValueError: the network does not fit the images.
     """
-    pixels = train_images.double() if len(train_images) < 5000 else train_images[:: len(train_images) // 5000].double()
+    pixels = train_inputs.double() if len(train_inputs) < 5000 else train_inputs[:: len(train_inputs) // 5000].double()
     mean, std = pixels.mean((0, 2, 3), keepdim=True), pixels.std((0, 2, 3), keepdim=True).clamp(min=1)
     torch.manual_seed(stream(run.seed, "trunk"))
     trunk = TinyVGG(card.image_shape, run.channels, run.padding, run.hidden_units)
@@ -145,9 +145,9 @@ def take_over(run: Run, classifier: Classifier, vectors: Tensor) -> Tree:
 def lay_out(data: Data, store: Store) -> None:
     """Put a data set where `train` reads it, pixels with their channels last, as the convolutions take them."""
     tensors = {
-        "train_images": data.train_images.permute(0, 2, 3, 1).contiguous(),
+        "train_inputs": data.train_inputs.permute(0, 2, 3, 1).contiguous(),
         "train_labels": data.train_labels,
-        "test_images": data.test_images.permute(0, 2, 3, 1).contiguous(),
+        "test_inputs": data.test_inputs.permute(0, 2, 3, 1).contiguous(),
         "test_labels": data.test_labels,
         "samples": data.samples(),
     }
@@ -188,11 +188,11 @@ def train(
     """
     fabric = Fabric(accelerator=device, devices=1, precision=run.precision)
     tensors = load_file(store.tensors())
-    classifier = build(run, card, tensors["train_images"].permute(0, 3, 1, 2))
+    classifier = build(run, card, tensors["train_inputs"].permute(0, 3, 1, 2))
     model, optimiser = _set_up(fabric, run, classifier)
-    images = tensors["train_images"].permute(0, 3, 1, 2).to(fabric.device)  # channels last in memory
+    images = tensors["train_inputs"].permute(0, 3, 1, 2).to(fabric.device)  # channels last in memory
     labels = tensors["train_labels"].to(fabric.device)
-    test_images = tensors["test_images"].permute(0, 3, 1, 2).to(fabric.device)
+    test_inputs = tensors["test_inputs"].permute(0, 3, 1, 2).to(fabric.device)
     test_labels = tensors["test_labels"].to(fabric.device)
 
     epochs: list[Epoch] = []
@@ -251,7 +251,7 @@ def train(
         trained = _now(fabric)
         train_loss = total.item() / len(labels)
         scores = None
-        judged = _judge(model, test_images, test_labels) if math.isfinite(train_loss) else None
+        judged = _judge(model, test_inputs, test_labels) if math.isfinite(train_loss) else None
         if judged is not None:
             scores = score(judged, len(card.class_names), judge)
             confused = metrics.confusion(judged, len(card.class_names)).cpu()
@@ -264,7 +264,7 @@ def train(
         )
         epochs.append(epoch)
         if tree is not None and judged is not None and number == run.epochs:
-            searched = _search(fabric, classifier, test_images, judged)
+            searched = _search(fabric, classifier, test_inputs, judged)
         watch(Progress(step, epoch))
         if scores is None:
             break
@@ -282,7 +282,7 @@ def train(
             write_whole(path, lambda part: fabric.save(part, state))  # noqa: B023
 
     diverged = epochs[-1].scores is None
-    samples = test_images[tensors["samples"].to(fabric.device)]
+    samples = test_inputs[tensors["samples"].to(fabric.device)]
     guesses = () if diverged else _guess(model, samples)
     if tree is not None:
         guesses = _ways(fabric, classifier, samples, guesses)

@@ -28,9 +28,9 @@ class Data:
         name: what tables call it, e.g. ``glyphs`` or ``standin-100``.
         description: one sentence for the report.
         source: where it came from: a path, an address, or ``rendered``.
-        train_images: uint8, (N, channels, height, width).
+        train_inputs: uint8, (N, channels, height, width).
         train_labels: int64, (N,), in ``0..num_classes - 1``.
-        test_images: as `train_images`.
+        test_inputs: as `train_inputs`.
         test_labels: as `train_labels`.
         class_names: one a class.
         group_names: super-classes, if the data knows them.
@@ -40,9 +40,9 @@ class Data:
     name: str
     description: str
     source: str
-    train_images: Tensor
+    train_inputs: Tensor
     train_labels: Tensor
-    test_images: Tensor
+    test_inputs: Tensor
     test_labels: Tensor
     class_names: Sequence[str]
     group_names: Sequence[str] | None = None
@@ -50,7 +50,7 @@ class Data:
 
     def __post_init__(self) -> None:
         for part in ("train", "test"):
-            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
+            images, labels = getattr(self, f"{part}_inputs"), getattr(self, f"{part}_labels")
             if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != 3:
                 raise InputError(
                     f"{self.source}: expected {part} images as uint8 (N, 3, height, width), "
@@ -71,10 +71,10 @@ class Data:
                 )
         if self.num_classes < 2:
             raise InputError(f"{self.source}: expected at least 2 classes, got {self.num_classes}.")
-        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+        if self.train_inputs.shape[1:] != self.test_inputs.shape[1:]:
             raise InputError(
                 f"{self.source}: expected test images of the training images' shape "
-                f"{tuple(self.train_images.shape[1:])}, got {tuple(self.test_images.shape[1:])}."
+                f"{tuple(self.train_inputs.shape[1:])}, got {tuple(self.test_inputs.shape[1:])}."
             )
         if (self.group_names is None) != (self.group_of_class is None):
             raise InputError(f"{self.source}: expected group names and groups of classes together, got one of them.")
@@ -101,7 +101,7 @@ class Data:
         """Sixteen hexadecimal digits over all images, labels, names and groups: other data have other ones."""
         names = [*self.class_names, "", *(self.group_names or ()), "", *map(str, self.group_of_class or ())]
         digest = hashlib.sha256("\n".join(names).encode())
-        for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+        for tensor in (self.train_inputs, self.train_labels, self.test_inputs, self.test_labels):
             digest.update(repr(tuple(tensor.shape)).encode())
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]
@@ -120,9 +120,9 @@ class Data:
         """What the report needs to know, without the images but for some samples."""
         samples = []
         for index in self.samples().tolist():
-            png = base64.b64encode(encode_png(self.test_images[index])).decode()
+            png = base64.b64encode(encode_png(self.test_inputs[index])).decode()
             samples.append(Sample(target=int(self.test_labels[index]), png=png))
-        channels, height, width = self.train_images.shape[1:]
+        channels, height, width = self.train_inputs.shape[1:]
         return DataCard(
             name=self.name,
             description=self.description,
