@@ -317,7 +317,7 @@ def test_confusion_is_scikit_learns_summed_over_seeds() -> None:
         found[place] = value
     np.testing.assert_array_equal(found, expected)
     assert row.confusion.errors == expected.sum() - expected.trace()
-    assert row.confusion.images == 3 * sum(card.test_counts)
+    assert row.confusion.examples == 3 * sum(card.test_counts)
 
 
 def test_a_matrix_is_ordered_by_group() -> None:

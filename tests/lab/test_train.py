@@ -307,7 +307,7 @@ class Sparse(torch.nn.Module):
 
 def test_a_sparse_distribution_is_scored_stored_and_shown() -> None:
     """Two of six classes have a probability: four of six targets have none, and two classes are the guesses."""
-    judged = training._judge(Sparse(), DATA.test_inputs, DATA.test_labels)
+    judged = training._judge(Sparse(), DATA.test_inputs, DATA.test_labels, 6)
     assert judged is not None
     scores = training.score(judged, 6, None)
     assert (scores.nll, scores.outside_support) == (torch.inf, pytest.approx(2 / 3))
