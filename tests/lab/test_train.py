@@ -1,5 +1,6 @@
 """One training: paired randomness, exact resumption, honest records."""
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from cases import public_heads
 from softmaxes import Tree, metrics
 from softmaxes.lab import InputError
 from softmaxes.lab import train as training
+from softmaxes.lab.data import Data
 from softmaxes.lab.heads import HEADS
 from softmaxes.lab.run import Result, Run, Scores, TrainedTree
 from softmaxes.lab.store import Store
@@ -331,3 +333,100 @@ def test_on_a_gpu(store: Store, device: str) -> None:
     result = train(toy_run(DATA, "gumbel", epochs=25, momentum=0.9), DATA.card(), store, device=device)
     assert result.epochs[-1].scores is not None
     assert result.epochs[-1].scores.accuracy > 0.5
+
+
+def vectors(size: int = 8) -> Data:
+    """The toy images as vectors: their mean colours, and noise."""
+    generator = torch.Generator().manual_seed(0)
+
+    def part(images: torch.Tensor) -> torch.Tensor:
+        noise = torch.randn(len(images), size - 3, generator=generator)
+        return torch.cat([images.float().mean((2, 3)), noise], dim=1)
+
+    return dataclasses.replace(DATA, train_inputs=part(DATA.train_inputs), test_inputs=part(DATA.test_inputs))
+
+
+def test_vectors_are_learned_by_every_head(tmp_path: Path) -> None:
+    """With a hidden layer, for the classes do not lie apart in the way of every head."""
+    data, store = vectors(), Store(tmp_path)
+    lay_out(data, store)
+    for head in HEADS:
+        result = train(toy_run(data, head, channels=10, epochs=8, hidden_units=32, lr=0.2), data.card(), store)
+        assert final(result).accuracy > 0.2, head
+    result = train(toy_run(data, "softmax", channels=10, epochs=10), data.card(), store)
+    assert final(result).accuracy > 0.9
+
+
+def test_vectors_are_standardised_number_by_number() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(20_000, 3, generator=generator) * torch.tensor([0.01, 1, 50]) + torch.tensor([5.0, 0, -7])
+    inputs = torch.cat([inputs, torch.full((20_000, 1), 3.0)], dim=1)
+    mean, std = training.scale(inputs)
+    scaled = (inputs - mean) / std
+    torch.testing.assert_close(scaled.mean(0), torch.zeros(4).double(), atol=0.05, rtol=0)
+    torch.testing.assert_close(scaled.std(0), torch.tensor([1.0, 1, 1, 0]).double(), atol=0.05, rtol=0)
+    assert training.scale(inputs[:1])[1].tolist() == [[1, 1, 1, 1]]
+
+
+def test_images_are_scaled_as_before() -> None:
+    mean, std = training.scale(DATA.train_inputs)
+    pixels = DATA.train_inputs.double()
+    assert torch.equal(mean, pixels.mean((0, 2, 3), keepdim=True))
+    assert torch.equal(std, pixels.std((0, 2, 3), keepdim=True))
+
+
+def test_of_very_many_classes_a_test_batch_is_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more numbers than the bound, at least one example, and the same scores."""
+    sizes: list[int] = []
+
+    class Watched(Sparse):
+        def log_prob(self, image: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(image))
+            return super().log_prob(image)
+
+    whole = training._judge(Watched(), DATA.test_inputs, DATA.test_labels, 6)
+    assert sizes == [30]
+    for bound, expected in ((6 * 7, [7, 7, 7, 7, 2]), (5, [1] * 30)):
+        monkeypatch.setattr(training, "TEST_NUMBERS", bound)
+        sizes.clear()
+        parts = training._judge(Watched(), DATA.test_inputs, DATA.test_labels, 6)
+        assert sizes == expected
+        assert whole is not None
+        assert parts is not None
+        assert all(torch.equal(one, other) for one, other in zip(whole, parts, strict=True))
+
+
+@pytest.mark.parametrize("head", ["hierarchical", "sampled", "hierarchical-clustered"])
+def test_large_heads_have_sparse_gradients_where_that_is_the_same_step(
+    head: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with momentum or weight decay, not on a GPU, not of a small head; the numbers are those of dense ones."""
+
+    def sparse(device: str = "cpu", **fields: object) -> bool:
+        run = toy_run(DATA, head, **fields)
+        classifier = build(run, DATA.card(), DATA.train_inputs, device)
+        if HEADS[head].learned is not None and device == "cpu":
+            training.take_over(run, classifier, classifier.head.get_parameter("weight").detach())
+        return bool(classifier.head.__dict__.get("sparse", False))
+
+    monkeypatch.setattr(training, "SPARSE", 6 * 4)
+    assert sparse()
+    assert not sparse(momentum=0.9)
+    assert not sparse(weight_decay=0.1)
+    assert not sparse(device="cuda")
+    run = toy_run(DATA, head, epochs=4)
+    large = train(run, DATA.card(), store)
+    monkeypatch.setattr(training, "SPARSE", 6 * 4 + 1)
+    assert not sparse()
+    store.weights(run).unlink()
+    small = train(run, DATA.card(), store)
+    assert [epoch.train_loss for epoch in large.epochs] == pytest.approx([epoch.train_loss for epoch in small.epochs])
+
+
+def test_ward_s_clustering_of_very_many_classes_is_refused_before_training() -> None:
+    data = toy_data(12)
+    card = data.card().model_copy(update={"class_names": tuple(map(str, range(20_001)))})
+    for head, entry in HEADS.items():
+        assert (entry.most_classes is not None) == ("agglomerative" in head)
+    with pytest.raises(UnfitError, match="agglomerative-4: expected at most 20,000 classes, got 20,001"):
+        build(toy_run(data, "hierarchical-agglomerative-4", epochs=4), card, data.train_inputs)

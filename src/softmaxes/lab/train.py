@@ -46,7 +46,9 @@ from softmaxes.write_whole import write_whole
 
 LOSS_EVERY = 500  # batches
 TEST_BATCH = 500  # examples at most
-TEST_NUMBERS = 2**25  # log-probabilities of a test batch at most: of 67,000 classes and more it has fewer examples
+# Log-probabilities of a test batch at most: of 17,000 classes and more it has fewer examples. On a CPU that is faster
+# too: at 100,000 classes 0.8 ms an example instead of 2 at four times as many, as arrays of 32 MiB are used again.
+TEST_NUMBERS = 2**23
 # Heads that can have sparse gradients do where classes times features are so many. Measured on a CPU for 1,000 to a
 # million classes, 64 and 256 features, batches of 32: hardly a gain at a fifth of it, steps 2 to 8 times as fast at
 # twice as many.

@@ -11,6 +11,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -131,10 +132,11 @@ def mapped(path: Path) -> Tensor:
 def _from_npz(path: Path, seed: int) -> Data:
     whole, halves = ("features", "labels"), tuple(f"{part}_{what}" for part in PARTS for what in ("features", "labels"))
     try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("no zip file")
-        with file:
+        with ExitStack() as stack:
+            file = np.load(stack.enter_context(path.open("rb")), allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("no zip file")
+            stack.enter_context(file)
             wanted = whole if set(whole) <= set(file.files) and not set(halves) & set(file.files) else halves
             if missing := [name for name in wanted if name not in file.files]:
                 got = ", ".join(map(repr, file.files[:10])) or "none"

@@ -130,7 +130,7 @@ def curve_chart(plot: CurvePlot) -> Chart:
             "few": FEW,  # with more curves than this on show, hovering tells of one and not of all
             "layout": layout(
                 xaxis,
-                axis(plot.y_title, tickformat=".0%" if plot.percent else "", rangemode="normal"),
+                axis(plot.y_title, tickformat=".2~%" if plot.percent else "", rangemode="normal"),
                 hovermode="x unified",
             ),
         },
