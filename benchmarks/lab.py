@@ -36,7 +36,7 @@ class Images(Dataset[tuple[Tensor, int]]):
     """Images one at a time, as torchvision's CIFAR100 gives them with ToTensor and Normalize."""
 
     def __init__(self, data: Data, classifier: Classifier) -> None:
-        self.pixels = data.train_images.permute(0, 2, 3, 1).contiguous().numpy()
+        self.pixels = data.train_inputs.permute(0, 2, 3, 1).contiguous().numpy()
         self.labels = data.train_labels.tolist()
         self.mean, self.std = classifier.mean[0] / 255, classifier.std[0] / 255
 
@@ -58,9 +58,9 @@ def in_the_lab(run: Run, data: Data) -> float:
 
 
 def bare(run: Run, data: Data) -> float:
-    classifier = build(run, data.card(), data.train_images).train()
+    classifier = build(run, data.card(), data.train_inputs).train()
     optimiser = torch.optim.SGD(classifier.parameters(), lr=run.lr)
-    images = data.train_images.contiguous(memory_format=torch.channels_last)
+    images = data.train_inputs.contiguous(memory_format=torch.channels_last)
     for _ in range(3):
         classifier(images[: run.batch_size], data.train_labels[: run.batch_size]).mean().backward()
     optimiser.zero_grad()
@@ -74,7 +74,7 @@ def bare(run: Run, data: Data) -> float:
 
 def as_usually_written(run: Run, data: Data) -> nn.Module:
     """TinyVGG from the blocks that every tutorial shows; its features are those of the lab's."""
-    colours, channels = data.train_images.shape[1], run.channels
+    colours, channels = data.train_inputs.shape[1], run.channels
     layers: list[nn.Module] = []
     for inputs in (colours, channels):
         layers += [nn.Conv2d(inputs, channels, 3, padding=run.padding), nn.ReLU()]
@@ -83,7 +83,7 @@ def as_usually_written(run: Run, data: Data) -> nn.Module:
 
 
 def with_loader(run: Run, data: Data) -> float:
-    classifier = build(run, data.card(), data.train_images).train()
+    classifier = build(run, data.card(), data.train_inputs).train()
     classifier.trunk = as_usually_written(run, data)
     classifier.to(memory_format=torch.contiguous_format)
     optimiser = torch.optim.SGD(classifier.parameters(), lr=run.lr)

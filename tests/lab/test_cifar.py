@@ -94,8 +94,8 @@ def check_is_the_set(data: Data) -> None:
     assert list(data.group_names) == GROUPS
     assert list(data.group_of_class) == GROUP_OF_CLASS
     for part, images, labels in (
-        (TRAIN, data.train_images, data.train_labels),
-        (TEST, data.test_images, data.test_labels),
+        (TRAIN, data.train_inputs, data.train_labels),
+        (TEST, data.test_inputs, data.test_labels),
     ):
         np.testing.assert_array_equal(images.numpy(), part.images)
         assert labels.tolist() == part.labels
@@ -163,8 +163,8 @@ def cifar10_files(pickled: bool, per_class: int = 1) -> tuple[dict[str, bytes], 
 def test_cifar10_joins_its_batches_in_order(tmp_path, pickled):
     files, images = cifar10_files(pickled)
     data = load_cifar("cifar10", write_folder(tmp_path / "ten", files))
-    np.testing.assert_array_equal(data.train_images.numpy(), images[:5].reshape(-1, 3, 32, 32))
-    np.testing.assert_array_equal(data.test_images.numpy(), images[5].reshape(-1, 3, 32, 32))
+    np.testing.assert_array_equal(data.train_inputs.numpy(), images[:5].reshape(-1, 3, 32, 32))
+    np.testing.assert_array_equal(data.test_inputs.numpy(), images[5].reshape(-1, 3, 32, 32))
     assert data.train_labels.tolist() == list(range(10)) * 5
     assert list(data.class_names) == CIFAR10
     assert data.group_names is None

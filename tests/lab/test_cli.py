@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data: Data = toy_data(train_per_class=40)
     root = tmp_path_factory.mktemp("own") / "colours"
     for part in ("train", "test"):
-        images, labels = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
+        images, labels = getattr(data, f"{part}_inputs"), getattr(data, f"{part}_labels")
         for index, label in enumerate(labels.tolist()):
             path = root / part / data.class_names[label] / f"{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

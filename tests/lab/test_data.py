@@ -22,9 +22,9 @@ DATA = toy_data()
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_images": DATA.train_images.float()}, "expected train images as uint8 .* got torch.float32"),
+        ({"train_inputs": DATA.train_inputs.float()}, "expected train images as uint8 .* got torch.float32"),
         (
-            {"test_images": DATA.test_images[:, :1]},
+            {"test_inputs": DATA.test_inputs[:, :1]},
             r"expected test images as uint8 .* got torch.uint8 \(30, 1, 16, 16\)",
         ),
         ({"train_labels": DATA.train_labels[:-1]}, r"expected 120 int64 train labels, got torch.int64 \(119,\)"),
@@ -32,10 +32,10 @@ DATA = toy_data()
         ({"test_labels": DATA.test_labels - 1}, r"expected test labels in 0..5, got -1"),
         ({"class_names": DATA.class_names[:5]}, r"expected train labels in 0..4, got 5"),
         (
-            {"test_images": DATA.test_images[:0], "test_labels": DATA.test_labels[:0]},
+            {"test_inputs": DATA.test_inputs[:0], "test_labels": DATA.test_labels[:0]},
             "expected at least one test image",
         ),
-        ({"test_images": DATA.test_images[:, :, :8]}, r"training images' shape \(3, 16, 16\), got \(3, 8, 16\)"),
+        ({"test_inputs": DATA.test_inputs[:, :, :8]}, r"training images' shape \(3, 16, 16\), got \(3, 8, 16\)"),
         ({"group_names": None}, "expected group names and groups of classes together"),
         ({"group_of_class": [0, 1, 2]}, "expected a group for each of 6 classes, got 3"),
         ({"group_of_class": [0, 1, 0, 1, 0, 1]}, r"expected every group 0..2 to have a class"),
@@ -47,12 +47,12 @@ def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> 
 
 
 def test_one_class_is_refused() -> None:
-    images, labels = DATA.train_images[:1], DATA.train_labels[:1]
+    images, labels = DATA.train_inputs[:1], DATA.train_labels[:1]
     with pytest.raises(InputError, match="expected at least 2 classes, got 1"):
         dataclasses.replace(
             DATA,
-            train_images=images,
-            test_images=images,
+            train_inputs=images,
+            test_inputs=images,
             train_labels=labels,
             test_labels=labels,
             class_names=["a"],
@@ -63,12 +63,12 @@ def test_one_class_is_refused() -> None:
 
 def test_the_fingerprint_is_of_every_image_and_label() -> None:
     assert toy_data().fingerprint == DATA.fingerprint
-    pixel = DATA.test_images.clone()
+    pixel = DATA.test_inputs.clone()
     pixel[-1, -1, -1, -1] += 1
     label = DATA.train_labels.clone()
     label[0] = 1
     others: list[dict[str, Any]] = [
-        {"test_images": pixel},
+        {"test_inputs": pixel},
         {"train_labels": label},
         {"class_names": [*DATA.class_names[:5], "other"]},
         {"group_names": ["red", "green", "other"]},
@@ -96,7 +96,7 @@ def test_the_card() -> None:
     for sample, index in zip(card.samples, DATA.samples().tolist(), strict=True):
         assert sample.target == DATA.test_labels[index]
         with Image.open(io.BytesIO(base64.b64decode(sample.png))) as image:
-            assert torch.equal(torch.from_numpy(np.array(image)).permute(2, 0, 1), DATA.test_images[index])
+            assert torch.equal(torch.from_numpy(np.array(image)).permute(2, 0, 1), DATA.test_inputs[index])
 
 
 def test_the_sheet_shows_images_of_each_class(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_the_sheet_shows_images_of_each_class(tmp_path: Path) -> None:
         pixels = torch.from_numpy(np.array(image.convert("RGB")))
     for row, first in enumerate(range(6)):  # the first image of a class is the first of its row
         cell = pixels[4 + row * 52 : 52 + row * 52 : 3, 260:308:3]
-        assert torch.equal(cell.permute(2, 0, 1), DATA.train_images[first])
+        assert torch.equal(cell.permute(2, 0, 1), DATA.train_inputs[first])
 
 
 def test_the_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def load_one(tmp_path: Path, image: Image.Image, file: str = "0.png", size: int 
     (tmp_path / "train" / "a" / "0.png").unlink()
     image.save(tmp_path / "train" / "a" / file, **options)
     data = load_folder(tmp_path, image_size=size)
-    return data.train_images[0].permute(1, 2, 0).numpy()
+    return data.train_inputs[0].permute(1, 2, 0).numpy()
 
 
 # Layouts
@@ -51,14 +51,14 @@ def test_classes_without_a_split_are_split_by_the_seed(tmp_path):
         "Images from folders, scaled and cropped to 4x4 pixels in colour, "
         "a share of 0.2 of each class held out as test images at seed 0."
     )
-    assert data.train_images.shape == (16, 3, 4, 4)
-    assert data.train_images.dtype == torch.uint8
+    assert data.train_inputs.shape == (16, 3, 4, 4)
+    assert data.train_inputs.dtype == torch.uint8
     assert data.counts(data.test_labels).tolist() == [2, 2]
     assert data.group_names is None
     for label in (0, 1):  # every image is on one side
         shades = [
             images[labels == label][:, 0, 0, 0].tolist()
-            for images, labels in ((data.train_images, data.train_labels), (data.test_images, data.test_labels))
+            for images, labels in ((data.train_inputs, data.train_labels), (data.test_inputs, data.test_labels))
         ]
         assert sorted(shades[0] + shades[1]) == [index * 10 for index in range(10)]
     again = [load_folder(tmp_path / "pets", image_size=4, seed=seed).fingerprint for seed in (0, 1)]
@@ -80,8 +80,8 @@ def test_a_split_in_folders_is_kept(tmp_path, test):
     write_image(tmp_path / test / "b" / "x.png", BLUE)
     write_image(tmp_path / test / "a" / "x.png", GREEN)
     data = load_folder(tmp_path)
-    assert data.train_images[:, :, 0, 0].tolist() == [list(RED), list(GREEN)]
-    assert data.test_images[:, :, 0, 0].tolist() == [list(GREEN), list(BLUE)]
+    assert data.train_inputs[:, :, 0, 0].tolist() == [list(RED), list(GREEN)]
+    assert data.test_inputs[:, :, 0, 0].tolist() == [list(GREEN), list(BLUE)]
     assert data.test_labels.tolist() == [0, 1]
     assert data.description.endswith(f", split as in train/ and {test}/.")
 

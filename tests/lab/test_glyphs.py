@@ -28,11 +28,11 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def images(data: Data) -> tuple[Tensor, Tensor]:
     """Training and test images by class: (C, images a class, 3, 32, 32)."""
     shape = (data.num_classes, -1)
-    return data.train_images.unflatten(0, shape), data.test_images.unflatten(0, shape)
+    return data.train_inputs.unflatten(0, shape), data.test_inputs.unflatten(0, shape)
 
 
 def same(one: Data, other: Data) -> bool:
-    return torch.equal(one.train_images, other.train_images) and torch.equal(one.test_images, other.test_images)
+    return torch.equal(one.train_inputs, other.train_inputs) and torch.equal(one.test_inputs, other.test_inputs)
 
 
 def outlines(face: Path, characters: list[str]) -> list[object]:
@@ -67,7 +67,7 @@ def test_a_hundred_classes_are_five_characters_from_each_of_twenty_unicode_block
         assert data.group_names[group] == unicode_blocks.block(character)
         assert name == f"{character} {unicodedata.name(character).capitalize()}"
     assert data.train_labels.tolist() == data.test_labels.tolist() == list(range(100))
-    assert data.train_images.shape == data.test_images.shape == (100, 3, 32, 32)
+    assert data.train_inputs.shape == data.test_inputs.shape == (100, 3, 32, 32)
 
 
 def test_any_other_number_of_classes_is_spread_over_the_blocks() -> None:
@@ -121,7 +121,7 @@ def test_the_same_seed_draws_the_same_bytes_in_one_and_two_processes(
 def test_another_seed_and_the_test_part_draw_other_bytes() -> None:
     zero, one = (load_glyphs(3, train_per_class=2, test_per_class=2, seed=seed) for seed in (0, 1))
     assert zero.class_names == one.class_names
-    drawn = torch.cat((zero.train_images, zero.test_images, one.train_images, one.test_images))
+    drawn = torch.cat((zero.train_inputs, zero.test_inputs, one.train_inputs, one.test_inputs))
     assert len(drawn.unique(dim=0)) == len(drawn)
 
 
@@ -139,11 +139,11 @@ def test_the_drawn_bytes_are_pinned() -> None:
     data = load_glyphs(50, train_per_class=2, test_per_class=2, seed=5)
     versions = (version("pillow"), features.version("freetype2"), version("matplotlib"))
     if versions == ("13.0.0", "2.14.3", "3.11.2"):
-        digest = hashlib.sha256(data.train_images.numpy().tobytes() + data.test_images.numpy().tobytes())
+        digest = hashlib.sha256(data.train_inputs.numpy().tobytes() + data.test_inputs.numpy().tobytes())
         assert "".join(name[0] for name in data.class_names) == "IĦȣʇͼгҪԺץڍߚႰᐒᑭᓁᔚᕶᚚ⁑↪⇿≬⋑⌶⎛┷▚◶♋⚜✸➜⟴⡮⣞⤶⦈⧙⨬⪁⫑⬬ⴓ䷌ꙫꞠ𝌠🁉🂥😖"
         assert digest.hexdigest() == "4c78cb286fe1f61cdc20aa64280cce017e80ea6d930293275238194cd74152c8"
     assert data.train_labels.tolist() == data.test_labels.tolist() == [label for label in range(50) for _ in range(2)]
-    assert float(data.train_images.float().mean()) == pytest.approx(57.8, abs=5)  # of 255
+    assert float(data.train_inputs.float().mean()) == pytest.approx(57.8, abs=5)  # of 255
 
 
 def test_a_second_load_reads_the_cache(monkeypatch: pytest.MonkeyPatch, cache_folder: Path) -> None:

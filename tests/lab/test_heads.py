@@ -34,3 +34,29 @@ def test_the_tree_of_groups_is_that_of_the_data_s_labels() -> None:
         for other in range(12):
             together = card.group_of_class[one] == card.group_of_class[other]
             assert (above[one] == above[other]) == together
+
+
+@pytest.mark.parametrize("name", [name for name, entry in HEADS.items() if entry.sparse is not None])
+def test_sparse_gradients_make_the_same_step(name: str) -> None:
+    """From the same weights, at the same draws: another form of the gradient and no other head."""
+    entry, card = HEADS[name], toy_data(12).card()
+    assert entry.sparse is not None
+    stepped = []
+    for build in (entry.build, entry.sparse):
+        torch.manual_seed(0)
+        head = build(16, card)
+        optimiser = torch.optim.SGD(head.parameters(), lr=0.5)
+        head(torch.randn(8, 16), torch.arange(8)).mean().backward()
+        layouts = {parameter.grad.layout for parameter in head.parameters() if parameter.grad is not None}
+        assert layouts == {torch.sparse_coo if build is entry.sparse else torch.strided}
+        optimiser.step()
+        stepped.append(list(head.parameters()))
+    torch.testing.assert_close(*stepped)
+
+
+@pytest.mark.parametrize("name", ["sampled", "nce", "negative-sampling", "adaptive", "hierarchical-huffman"])
+def test_a_class_that_was_never_seen_is_served(name: str) -> None:
+    card = toy_data(12).card()
+    card = card.model_copy(update={"train_counts": (0, *card.train_counts[1:])})
+    head = HEADS[name].build(16, card)
+    assert head.log_prob(torch.randn(5, 16)).isfinite().all()

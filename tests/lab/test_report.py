@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from pydantic import ValidationError
 from rich.console import Console
 
 from softmaxes.lab import InputError
@@ -323,7 +324,7 @@ def test_confusion_is_scikit_learns_summed_over_seeds() -> None:
         found[place] = value
     np.testing.assert_array_equal(found, expected)
     assert row.confusion.errors == expected.sum() - expected.trace()
-    assert row.confusion.images == 3 * sum(card.test_counts)
+    assert row.confusion.examples == 3 * sum(card.test_counts)
 
 
 def test_a_matrix_is_ordered_by_group() -> None:
@@ -365,6 +366,33 @@ def test_a_matrix_of_too_many_classes_is_by_group_or_not_drawn(tmp_path: Path) -
         page = write_report(study, card, [result], tmp_path / str(unit)).read_text(encoding="utf-8")
         assert "Most confused pairs" in page
         assert (tmp_path / str(unit) / "figures" / "confusion_softmax.png").exists() == (matrix is not None)
+
+
+def test_vectors_have_no_pictures_and_are_called_examples(tmp_path: Path) -> None:
+    """Of few classes with a matrix, of many without, and then the page says so."""
+    for num_classes, said in ((20, ""), (300, "A matrix of 300 classes could not be read, so there is none.")):
+        card = make_card(num_classes, group_size=None, samples=0, image_shape=None, vector_size=64)
+        results = [make_result(make_run(seed=seed), card) for seed in (0, 1)]
+        summary = summarise(make_study([result.run for result in results]), card, results)
+        page = html_page.render(summary)
+        words = page[page.index("<body>") : page.index("<script")]
+        assert "image" not in words
+        assert "vectors of 64 numbers" in words
+        assert "The vectors themselves, standardised; SGD" in words
+        assert "TinyVGG" not in words
+        assert 'id="samples"' not in words
+        assert ("could not be read" in words) == (said != "")
+        assert said in words
+        assert ("examples, %{customdata[3]} of the true class" in page) == (num_classes == 20)
+        assert summary.curve_plots[1].y_title == "nats an example"
+
+
+def test_a_card_is_of_images_or_of_vectors() -> None:
+    for fields in ({"image_shape": None}, {"vector_size": 64}):
+        with pytest.raises(ValidationError, match="expected either image_shape or vector_size"):
+            make_card(**fields)
+    with pytest.raises(ValidationError, match="expected no samples of vectors"):
+        make_card(image_shape=None, vector_size=64)
 
 
 def test_labels_name_what_differs() -> None:

@@ -1,5 +1,6 @@
 """One training: paired randomness, exact resumption, honest records."""
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from softmaxes import Tree, metrics
 from softmaxes.lab import InputError
 from softmaxes.lab import train as training
 from softmaxes.lab.backbones import TinyVGG
+from softmaxes.lab.data import Data
 from softmaxes.lab.heads import HEADS
 from softmaxes.lab.run import Result, Run, Scores, TrainedTree
 from softmaxes.lab.store import Store
@@ -70,7 +72,7 @@ def test_at_one_seed_heads_share_trunk_and_batches(store: Store, monkeypatch: py
         return forward(self, image, target)
 
     def watched(run: Run) -> tuple[str, list[str]]:
-        trunk = build(run, DATA.card(), DATA.train_images).trunk.state_dict()
+        trunk = build(run, DATA.card(), DATA.train_inputs).trunk.state_dict()
         weights = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in trunk.values())).hexdigest()
         seen.clear()
         monkeypatch.setattr(Classifier, "forward", spy)
@@ -138,16 +140,16 @@ def test_the_result_is_what_the_stored_weights_give(store: Store) -> None:
     train(run, DATA.card(), store)
     result = store.result(run)
     assert result is not None
-    classifier = build(run, DATA.card(), DATA.train_images)
+    classifier = build(run, DATA.card(), DATA.train_inputs)
     classifier.load_state_dict(load_file(store.weights(run)))
-    judged = metrics.judge(classifier.log_prob(DATA.test_images).detach(), DATA.test_labels)
+    judged = metrics.judge(classifier.log_prob(DATA.test_inputs).detach(), DATA.test_labels)
     scores = result.epochs[-1].scores
     assert scores is not None
     assert scores.accuracy == metrics.accuracy(judged) > 0.5
     assert scores.nll == pytest.approx(metrics.nll(judged), rel=1e-5)
     assert [list(row) for row in result.confusion] == metrics.confusion(judged, 6).tolist()
     assert sum(count for _, _, count in result.confusion) == len(DATA.test_labels)
-    samples = classifier.log_prob(DATA.test_images[DATA.samples()]).topk(5).indices
+    samples = classifier.log_prob(DATA.test_inputs[DATA.samples()]).topk(5).indices
     assert [list(guess.classes) for guess in result.guesses] == samples.tolist()
     assert result.parameters == sum(parameter.numel() for parameter in classifier.parameters())
     assert result.head_parameters == sum(parameter.numel() for parameter in classifier.head.parameters())
@@ -178,10 +180,10 @@ def test_a_tree_is_learned_from_the_first_epochs(store: Store, monkeypatch: pyte
     (vectors,) = seen
     first = train(toy_run(DATA, "softmax", epochs=1, lr_schedule="constant"), DATA.card(), store)
     assert torch.equal(vectors, load_file(store.weights(first.run))["head.weight"])
-    classifier = build(run, DATA.card(), DATA.train_images)
+    classifier = build(run, DATA.card(), DATA.train_inputs)
     training.take_over(run, classifier, vectors)
     classifier.load_state_dict(load_file(store.weights(run)))
-    judged = metrics.judge(classifier.log_prob(DATA.test_images).detach(), DATA.test_labels)
+    judged = metrics.judge(classifier.log_prob(DATA.test_inputs).detach(), DATA.test_labels)
     assert metrics.accuracy(judged) == final(result).accuracy
 
 
@@ -204,21 +206,21 @@ def test_a_tree_is_learned_again_half_way(store: Store, monkeypatch: pytest.Monk
     monkeypatch.setitem(HEADS, "hierarchical-clustered", entry)
     once = train(toy_run(DATA, "hierarchical-clustered", epochs=2, lr_schedule="constant"), DATA.card(), store)
     assert [epoch.scores for epoch in once.epochs] == [epoch.scores for epoch in result.epochs[:2]]
-    classifier = build(once.run, DATA.card(), DATA.train_images)
+    classifier = build(once.run, DATA.card(), DATA.train_inputs)
     training.take_over(once.run, classifier, seen[0])
     classifier.load_state_dict(load_file(store.weights(once.run)))
-    features = classifier.features(DATA.train_images).detach()
+    features = classifier.features(DATA.train_inputs).detach()
     for label, mean in enumerate(seen[1]):
         torch.testing.assert_close(mean, features[DATA.train_labels == label].mean(0))
 
 
 def test_a_class_without_images_has_the_mean_of_all(store: Store) -> None:
-    classifier = build(toy_run(DATA), DATA.card(), DATA.train_images)
+    classifier = build(toy_run(DATA), DATA.card(), DATA.train_inputs)
     some = DATA.train_labels != 2
     means = training._class_means(
-        Fabric(accelerator="cpu", devices=1), classifier, DATA.train_images[some], DATA.train_labels[some]
+        Fabric(accelerator="cpu", devices=1), classifier, DATA.train_inputs[some], DATA.train_labels[some]
     )
-    torch.testing.assert_close(means[2], classifier.features(DATA.train_images[some]).mean(0).detach())
+    torch.testing.assert_close(means[2], classifier.features(DATA.train_inputs[some]).mean(0).detach())
 
 
 def test_the_tree_that_was_trained_is_kept(store: Store) -> None:
@@ -232,9 +234,9 @@ def test_the_tree_that_was_trained_is_kept(store: Store) -> None:
 
 @pytest.mark.parametrize(("head", "epochs"), [("hierarchical-clustered", 2), ("hierarchical-relearned", 4)])
 def test_a_tree_cannot_be_learned_in_too_few_epochs(head: str, epochs: int) -> None:
-    build(toy_run(DATA, head, epochs=epochs), DATA.card(), DATA.train_images)
+    build(toy_run(DATA, head, epochs=epochs), DATA.card(), DATA.train_inputs)
     with pytest.raises(UnfitError, match=rf"{head}: expected at least {epochs} epochs, .* got {epochs - 1}\."):
-        build(toy_run(DATA, head, epochs=epochs - 1), DATA.card(), DATA.train_images)
+        build(toy_run(DATA, head, epochs=epochs - 1), DATA.card(), DATA.train_inputs)
 
 
 def test_losses_are_recorded_every_so_many_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +306,7 @@ def test_images_that_are_too_small_are_refused() -> None:
     run = toy_run(DATA)
     card = DATA.card().model_copy(update={"image_shape": (3, 12, 12)})
     with pytest.raises(ValueError, match="TinyVGG: expected images of at least 16x16 at padding 0, got 12x12"):
-        build(run, card, DATA.train_images)
+        build(run, card, DATA.train_inputs)
 
 
 def test_what_does_not_fit_is_the_head_or_the_network() -> None:
@@ -331,14 +333,14 @@ class Sparse(torch.nn.Module):
 
 def test_a_sparse_distribution_is_scored_stored_and_shown() -> None:
     """Two of six classes have a probability: four of six targets have none, and two classes are the guesses."""
-    judged = training._judge(Sparse(), DATA.test_images, DATA.test_labels)
+    judged = training._judge(Sparse(), DATA.test_inputs, DATA.test_labels, 6)
     assert judged is not None
     scores = training.score(judged, 6, None)
     assert (scores.nll, scores.outside_support) == (torch.inf, pytest.approx(2 / 3))
     assert (scores.accuracy, scores.top5) == pytest.approx((1 / 6, 1 / 3))
     assert scores.calibration_error == pytest.approx(5 / 6)
     assert Scores.model_validate_json(scores.model_dump_json()) == scores
-    (guess,) = training._guess(Sparse(), DATA.test_images[:1])
+    (guess,) = training._guess(Sparse(), DATA.test_inputs[:1])
     assert guess.classes == (4, 2)
     assert guess.probabilities == pytest.approx((1, 2e-9), abs=1e-9)
 
@@ -355,3 +357,100 @@ def test_on_a_gpu(store: Store, device: str) -> None:
     result = train(toy_run(DATA, "gumbel", epochs=25, momentum=0.9), DATA.card(), store, device=device)
     assert result.epochs[-1].scores is not None
     assert result.epochs[-1].scores.accuracy > 0.5
+
+
+def vectors(size: int = 8) -> Data:
+    """The toy images as vectors: their mean colours, and noise."""
+    generator = torch.Generator().manual_seed(0)
+
+    def part(images: torch.Tensor) -> torch.Tensor:
+        noise = torch.randn(len(images), size - 3, generator=generator)
+        return torch.cat([images.float().mean((2, 3)), noise], dim=1)
+
+    return dataclasses.replace(DATA, train_inputs=part(DATA.train_inputs), test_inputs=part(DATA.test_inputs))
+
+
+def test_vectors_are_learned_by_every_head(tmp_path: Path) -> None:
+    """With a hidden layer better than by chance; and by a softmax of the vectors themselves well."""
+    data, store = vectors(), Store(tmp_path)
+    lay_out(data, store)
+    for head in HEADS:
+        result = train(toy_run(data, head, channels=10, epochs=8, hidden_units=32, lr=0.2), data.card(), store)
+        assert final(result).accuracy > 0.2, head
+    result = train(toy_run(data, "softmax", channels=10, epochs=20, lr=1.0), data.card(), store)
+    assert final(result).accuracy > 0.9
+
+
+def test_vectors_are_standardised_number_by_number() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(20_000, 3, generator=generator) * torch.tensor([0.01, 1, 50]) + torch.tensor([5.0, 0, -7])
+    inputs = torch.cat([inputs, torch.full((20_000, 1), 3.0)], dim=1)
+    mean, std = training.scale(inputs)
+    scaled = (inputs - mean) / std
+    torch.testing.assert_close(scaled.mean(0), torch.zeros(4).double(), atol=0.05, rtol=0)
+    torch.testing.assert_close(scaled.std(0), torch.tensor([1.0, 1, 1, 0]).double(), atol=0.05, rtol=0)
+    assert training.scale(inputs[:1])[1].tolist() == [[1, 1, 1, 1]]
+
+
+def test_images_are_scaled_as_before() -> None:
+    mean, std = training.scale(DATA.train_inputs)
+    pixels = DATA.train_inputs.double()
+    assert torch.equal(mean, pixels.mean((0, 2, 3), keepdim=True))
+    assert torch.equal(std, pixels.std((0, 2, 3), keepdim=True))
+
+
+def test_of_very_many_classes_a_test_batch_is_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more numbers than the bound, at least one example, and the same scores."""
+    sizes: list[int] = []
+
+    class Watched(Sparse):
+        def log_prob(self, image: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(image))
+            return super().log_prob(image)
+
+    whole = training._judge(Watched(), DATA.test_inputs, DATA.test_labels, 6)
+    assert sizes == [30]
+    for bound, expected in ((6 * 7, [7, 7, 7, 7, 2]), (5, [1] * 30)):
+        monkeypatch.setattr(training, "TEST_NUMBERS", bound)
+        sizes.clear()
+        parts = training._judge(Watched(), DATA.test_inputs, DATA.test_labels, 6)
+        assert sizes == expected
+        assert whole is not None
+        assert parts is not None
+        assert all(torch.equal(one, other) for one, other in zip(whole, parts, strict=True))
+
+
+@pytest.mark.parametrize("head", ["hierarchical", "sampled", "hierarchical-clustered"])
+def test_large_heads_have_sparse_gradients_where_that_is_the_same_step(
+    head: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with momentum or weight decay, not on a GPU, not of a small head; the numbers are those of dense ones."""
+
+    def sparse(device: str = "cpu", **fields: object) -> bool:
+        run = toy_run(DATA, head, **fields)
+        classifier = build(run, DATA.card(), DATA.train_inputs, device)
+        if HEADS[head].learned is not None and device == "cpu":
+            training.take_over(run, classifier, classifier.head.get_parameter("weight").detach())
+        return bool(classifier.head.__dict__.get("sparse", False))
+
+    monkeypatch.setattr(training, "SPARSE", 6 * 4)
+    assert sparse()
+    assert not sparse(momentum=0.9)
+    assert not sparse(weight_decay=0.1)
+    assert not sparse(device="cuda")
+    run = toy_run(DATA, head, epochs=4)
+    large = train(run, DATA.card(), store)
+    monkeypatch.setattr(training, "SPARSE", 6 * 4 + 1)
+    assert not sparse()
+    store.weights(run).unlink()
+    small = train(run, DATA.card(), store)
+    assert [epoch.train_loss for epoch in large.epochs] == pytest.approx([epoch.train_loss for epoch in small.epochs])
+
+
+def test_ward_s_clustering_of_very_many_classes_is_refused_before_training() -> None:
+    data = toy_data(12)
+    card = data.card().model_copy(update={"class_names": tuple(map(str, range(20_001)))})
+    for head, entry in HEADS.items():
+        assert (entry.most_classes is not None) == ("agglomerative" in head)
+    with pytest.raises(UnfitError, match="agglomerative-4: expected at most 20,000 classes, got 20,001"):
+        build(toy_run(data, "hierarchical-agglomerative-4", epochs=4), card, data.train_inputs)

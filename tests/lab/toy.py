@@ -16,15 +16,15 @@ def toy_data(classes: int = 6, train_per_class: int = 20, test_per_class: int = 
             images[index, label % 3] += 60 + 60 * (label // 3)
         return images.to(torch.uint8), labels
 
-    train_images, train_labels = part(train_per_class)
-    test_images, test_labels = part(test_per_class)
+    train_inputs, train_labels = part(train_per_class)
+    test_inputs, test_labels = part(test_per_class)
     return Data(
         name="toy",
         description=f"{classes} classes of coloured noise.",
         source="made by the test",
-        train_images=train_images,
+        train_inputs=train_inputs,
         train_labels=train_labels,
-        test_images=test_images,
+        test_inputs=test_inputs,
         test_labels=test_labels,
         class_names=[f"class {c}" for c in range(classes)],
         group_names=["red", "green", "blue"],

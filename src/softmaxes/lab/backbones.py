@@ -1,7 +1,9 @@
-"""Networks that turn images into features, for a head to classify."""
+"""Networks that turn images or vectors into features, for a head to classify."""
 
 import torch
 from torch import Tensor, nn
+
+from softmaxes.lab.run import DataCard, Training
 
 
 class TinyVGG(nn.Module):
@@ -65,3 +67,52 @@ class TinyVGG(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Features of a batch of images."""
         return torch.as_tensor(self.hidden(self.blocks(image).flatten(1)))
+
+
+class MLP(nn.Module):
+    """For vectors: a hidden layer with ReLU, or none, and the vectors are the features.
+
+    Args:
+        in_features: size of a vector.
+        hidden_units: width of the hidden layer; none by default.
+
+    Shape:
+        - vector: (N, in_features), floating point
+        - features: (N, out_features)
+
+    Attributes:
+        out_features: size of a feature vector.
+
+    Example:
+        >>> import torch
+        >>> from softmaxes.lab.backbones import MLP
+        >>> MLP(64)(torch.zeros(2, 64)).shape, MLP(64, hidden_units=256)(torch.zeros(2, 64)).shape
+        (torch.Size([2, 64]), torch.Size([2, 256]))
+    """
+
+    def __init__(self, in_features: int, hidden_units: int | None = None) -> None:
+        super().__init__()
+        self.out_features = in_features if hidden_units is None else hidden_units
+        self.hidden = (
+            nn.Identity() if hidden_units is None else nn.Sequential(nn.Linear(in_features, hidden_units), nn.ReLU())
+        )
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """Features of a batch of vectors."""
+        return torch.as_tensor(self.hidden(vector))
+
+
+def trunk_for(training: Training, card: DataCard) -> TinyVGG | MLP:
+    """The network for the data: TinyVGG for images, `MLP` for vectors.
+
+    Raises:
+        ValueError: it does not fit the data.
+    """
+    if card.image_shape is not None:
+        return TinyVGG(card.image_shape, training.channels, training.padding, training.hidden_units)
+    for name in ("channels", "padding"):
+        if getattr(training, name) != Training.model_fields[name].default:
+            raise ValueError(
+                f"{card.name}: expected images for {name} {getattr(training, name)}, got vectors, which have none."
+            )
+    return MLP(card.vector_size or 0, training.hidden_units)

@@ -47,11 +47,18 @@ DataName = Annotated[
     str,
     Parameter(
         help="**glyphs** (100 kinds of characters, rendered here), **glyphs:1000** (any number of kinds), **cifar100** "
-        "or **cifar10** (downloaded unless --data-dir says where it lies), or the path of a folder of images with a "
-        "folder for each class."
+        "or **cifar10** (downloaded unless --data-dir says where it lies), **features** (vectors and labels of your "
+        "own, see --data-dir), or the path of a folder of images with a folder for each class."
     ),
 ]
-DataDir = Annotated[Path | None, Parameter(help="Where the data lies: a folder, or an archive of CIFAR.")]
+DataDir = Annotated[
+    Path | None,
+    Parameter(
+        help="Where the data lies: a folder, or an archive of CIFAR. Of **features** a file .npz with the arrays "
+        "*train_features*, *train_labels*, *test_features* and *test_labels*; or a folder with these as .npy files, "
+        "or with *train.parquet* and *test.parquet*."
+    ),
+]
 ImageSize = Annotated[int, Parameter(help="Side in pixels to which the images of a folder are brought, 16 to 1024.")]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
@@ -84,7 +91,7 @@ def compare(
     training: Setting = None,
     device: Device = "auto",
 ) -> int:
-    """Train heads side by side on images, and write a table and a page that compare them.
+    """Train heads side by side on images or vectors, and write a table and a page that compare them.
 
     At one seed every head starts from the same trunk and sees the same batches. What is done is kept: stop it, type
     the same again, and it goes on from the last whole epoch of each run.
@@ -96,6 +103,8 @@ def compare(
     softmaxes compare --data cifar100
     # images of your own, a folder for each class
     softmaxes compare --data ~/photos --image-size 64
+    # vectors that a network of your own gives, and their labels
+    softmaxes compare --data features --data-dir embeddings.npz --heads softmax sampled adaptive hierarchical
     softmaxes compare --heads softmax hierarchical-groups --seeds 5
     # every head that the data can serve
     softmaxes compare --heads all
@@ -188,9 +197,11 @@ def show_data(
     *,
     data_dir: DataDir = None,
     image_size: ImageSize = 32,
-    out: Annotated[Path | None, Parameter(help="File for the sheet of images; *DATA.png* if not given.")] = None,
+    out: Annotated[
+        Path | None, Parameter(help="File for the sheet of images; *DATA.png* if not given. None of vectors.")
+    ] = None,
 ) -> int:
-    """Count a data set's images and classes, and draw a sheet of samples.
+    """Count a data set's examples and classes, and draw a sheet of sample images.
 
     ```
     softmaxes data glyphs
@@ -199,15 +210,21 @@ def show_data(
     ```
     """
     from softmaxes.lab.data.sheet import write_sheet
+    from softmaxes.lab.report.wording import shape_in_words
 
     loaded = _load(data, data_dir, image_size)
+    if loaded.of_vectors and out is not None:
+        raise InputError(f"--out: expected none with --data {data}, for vectors have no picture, got {out}.")
     card = loaded.card()
     counts = {"train": card.train_counts, "test": card.test_counts}
     console = Console(highlight=False, soft_wrap=True)
     console.print(Text.assemble((card.name, "bold"), f": {card.description}"))
     for part, of_class in counts.items():
-        console.print(f"{part}: {sum(of_class):,} images, {min(of_class):,} to {max(of_class):,} a class")
+        console.print(f"{part}: {sum(of_class):,} {card.example}s, {min(of_class):,} to {max(of_class):,} a class")
     groups = "no groups" if card.group_names is None else f"{len(card.group_names):,} groups"
+    if card.image_shape is None:
+        console.print(f"{len(card.class_names):,} classes, {groups}; {shape_in_words(card)}")
+        return 0
     console.print(f"{len(card.class_names):,} classes, {groups}; images of {'x'.join(map(str, card.image_shape))}")
     path = out or Path(f"{_folder(card.name)}.png")
     write_sheet(loaded, path)

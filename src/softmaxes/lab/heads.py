@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence, Sized
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from softmaxes import (
@@ -50,6 +51,9 @@ class Classes(Protocol):
         """For each class the number of its group, if there are groups."""
 
 
+AGGLOMERATED = 20_000  # classes at most of Ward's clustering: more distances than these take over 3 GB
+
+
 class Entry(NamedTuple):
     """How the lab makes a head, and what `softmaxes heads` says of it."""
 
@@ -59,17 +63,44 @@ class Entry(NamedTuple):
     tree: Callable[[Classes], Tree] | None = None  # of a head over one tree
     learned: Callable[[Tensor], Tree] | None = None  # from class vectors, (C, D), that `build`'s softmax has learned
     again: bool = False  # whether it is learned once more half way, then from the classes' mean features
+    sparse: Callable[[int, Classes], Head] | None = None  # `build` with sparse gradients, of a head that can have them
+    most_classes: int | None = None
+
+
+def _few_rows(
+    summary: str,
+    cost: str,
+    build: Callable[[int, Classes, bool], Head],
+    tree: Callable[[Classes], Tree] | None = None,
+) -> Entry:
+    """A head whose loss touches few rows of its weights, so that their gradients may be sparse."""
+    return Entry(
+        summary,
+        cost,
+        lambda features, card: build(features, card, False),
+        tree=tree,
+        sparse=lambda features, card: build(features, card, True),
+    )
 
 
 def _over(tree: Callable[[Classes], Tree], summary: str, cost: str = "O(D log C)") -> Entry:
     """A head over a tree that the data gives."""
-    return Entry(summary, cost, lambda features, card: HierarchicalSoftmax(features, tree(card)), tree=tree)
+    return _few_rows(
+        summary, cost, lambda features, card, sparse: HierarchicalSoftmax(features, tree(card), sparse=sparse), tree
+    )
 
 
-def _learned(learned: Callable[[Tensor], Tree], summary: str, again: bool = False) -> Entry:
+def _learned(
+    learned: Callable[[Tensor], Tree], summary: str, again: bool = False, most_classes: int | None = None
+) -> Entry:
     """A head over a tree of class vectors, after a flat softmax that learned them."""
     return Entry(
-        summary, "O(D log C)", lambda features, card: Softmax(features, _classes(card)), learned=learned, again=again
+        summary,
+        "O(D log C)",
+        lambda features, card: Softmax(features, _classes(card)),
+        learned=learned,
+        again=again,
+        most_classes=most_classes,
     )
 
 
@@ -81,6 +112,11 @@ def _tree_of_groups(card: Classes) -> Tree:
 
 def _classes(card: Classes) -> int:
     return len(card.class_names)
+
+
+def _counts(card: Classes) -> Tensor:
+    """Training examples of each class, at least 1: a class without any can be drawn too."""
+    return torch.as_tensor(card.train_counts).clamp(min=1)
 
 
 def _samples(card: Classes) -> int:
@@ -156,13 +192,19 @@ HEADS: dict[str, Entry] = {
         lambda vectors: Tree.clustered(vectors, arity=10), "The same with ten children a node."
     ),
     "hierarchical-agglomerative": _learned(
-        Tree.agglomerative, "The same over the binary tree of Ward's agglomerative clustering."
+        Tree.agglomerative,
+        "The same over the binary tree of Ward's agglomerative clustering.",
+        most_classes=AGGLOMERATED,
     ),
     "hierarchical-agglomerative-4": _learned(
-        lambda vectors: Tree.agglomerative(vectors, arity=4), "Ward's clustering with up to four children a node."
+        lambda vectors: Tree.agglomerative(vectors, arity=4),
+        "Ward's clustering with up to four children a node.",
+        most_classes=AGGLOMERATED,
     ),
     "hierarchical-agglomerative-10": _learned(
-        lambda vectors: Tree.agglomerative(vectors, arity=10), "Ward's clustering with up to ten children a node."
+        lambda vectors: Tree.agglomerative(vectors, arity=10),
+        "Ward's clustering with up to ten children a node.",
+        most_classes=AGGLOMERATED,
     ),
     "hierarchical-relearned": _learned(
         Tree.clustered, "As hierarchical-clustered, and half way again over a tree of the mean features.", again=True
@@ -170,30 +212,34 @@ HEADS: dict[str, Entry] = {
     "hierarchical-relearned-10": _learned(
         lambda vectors: Tree.clustered(vectors, arity=10), "The same with ten children a node.", again=True
     ),
-    "forest": Entry(
+    "forest": _few_rows(
         "The mean probability of four trees, each binary with the classes in an order of its own.",
         "O(D log C)",
-        lambda features, card: ForestSoftmax(features, _random_trees(card, 4)),
+        lambda features, card, sparse: ForestSoftmax(features, _random_trees(card, 4), sparse=sparse),
     ),
     "adaptive": Entry(
         "Frequent classes at full width, rare ones in clusters of less; cut-offs by expected cost.",
         "O(D C), less",
         lambda features, card: AdaptiveSoftmax(features, card.train_counts),
     ),
-    "sampled": Entry(
+    "sampled": _few_rows(
         "Softmax trained on 2 sqrt C classes drawn by frequency, with log-q correction.",
         "O(D sqrt C)",
-        lambda features, card: SampledSoftmax(features, Sampler.unigram(card.train_counts), _samples(card)),
+        lambda features, card, sparse: SampledSoftmax(
+            features, Sampler.unigram(_counts(card)), _samples(card), sparse=sparse
+        ),
     ),
-    "nce": Entry(
+    "nce": _few_rows(
         "Noise-contrastive estimation, 2 sqrt C classes drawn by frequency as noise.",
         "O(D sqrt C)",
-        lambda features, card: NCE(features, Sampler.unigram(card.train_counts), _samples(card)),
+        lambda features, card, sparse: NCE(features, Sampler.unigram(_counts(card)), _samples(card), sparse=sparse),
     ),
-    "negative-sampling": Entry(
+    "negative-sampling": _few_rows(
         "A logistic decision against each of 2 sqrt C classes drawn by frequency to the power 0.75.",
         "O(D sqrt C)",
-        lambda features, card: NegativeSampling(features, Sampler.unigram(card.train_counts, 0.75), _samples(card)),
+        lambda features, card, sparse: NegativeSampling(
+            features, Sampler.unigram(_counts(card), 0.75), _samples(card), sparse=sparse
+        ),
     ),
     "one-vs-rest": Entry(
         "A logistic decision for each class against all others, normalised to be judged.",

@@ -38,7 +38,7 @@ class Training(Record):
     epochs: Annotated[
         PositiveInt, Field(description="Passes over the training set; the test set is scored after each.")
     ] = 10
-    batch_size: Annotated[PositiveInt, Field(description="Training images a step.")] = 32
+    batch_size: Annotated[PositiveInt, Field(description="Training examples a step.")] = 32
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="Learning rate of SGD.")] = 0.1
     lr_schedule: Annotated[
         Literal["linear", "constant"], Field(description="*linear* lets the learning rate fall to 0 over all steps.")
@@ -49,7 +49,12 @@ class Training(Record):
     padding: Annotated[NonNegativeInt, Field(le=1000, description="Zero padding of TinyVGG's 3x3 convolutions.")] = 0
     hidden_units: Annotated[
         int | None,
-        Field(gt=0, le=10**7, description="Width of a linear layer between TinyVGG and the head; none by default."),
+        Field(
+            gt=0,
+            le=10**7,
+            description="Width of a linear layer between TinyVGG and the head, or, where the data are vectors, of a "
+            "hidden layer with ReLU before it; none by default: the head takes the vectors themselves.",
+        ),
     ] = None
     precision: Annotated[
         Literal["32-true", "bf16-mixed"],
@@ -67,7 +72,7 @@ class Run(Training):
     head: str
     seed: NonNegativeInt = 0
     data: str
-    fingerprint: str  # of every image and label: the same name with other images is another run
+    fingerprint: str  # of every input and label: the same name with other images is another run
 
     @property
     def key(self) -> str:
@@ -150,7 +155,7 @@ class Searched(Record):
     """What cheaper searches than the exact one find in the test set, after the last epoch."""
 
     beam_width: PositiveInt
-    beam_differs: Share  # test images for which it finds another class than the most probable one
+    beam_differs: Share  # test examples for which it finds another class than the most probable one
     beam_accuracy: Share
     greedy_differs: Share
     greedy_accuracy: Share
@@ -208,7 +213,7 @@ class Sample(Record):
 
 
 class DataCard(Record):
-    """What the report says of a data set, so that it needs no images."""
+    """What the report says of a data set, so that it needs no images or vectors."""
 
     name: str
     description: str  # one sentence
@@ -217,10 +222,16 @@ class DataCard(Record):
     class_names: tuple[str, ...]
     group_names: tuple[str, ...] | None = None
     group_of_class: tuple[int, ...] | None = None
-    image_shape: tuple[int, int, int]  # channels, height, width
-    train_counts: tuple[int, ...]  # images a class
+    image_shape: tuple[int, int, int] | None = None  # channels, height, width; none of vectors
+    vector_size: PositiveInt | None = None  # how many numbers a vector has; none of images
+    train_counts: tuple[int, ...]  # examples a class
     test_counts: tuple[int, ...]
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[Sample, ...] = ()  # none of vectors
+
+    @property
+    def example(self) -> str:
+        """What an input is called."""
+        return "example" if self.image_shape is None else "image"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -231,6 +242,10 @@ class DataCard(Record):
             values = getattr(self, name)
             if values is not None and (len(values) != classes or min(values) < 0):
                 raise ValueError(f"expected a number for each of {classes} classes in {name}")
+        if (self.image_shape is None) == (self.vector_size is None):
+            raise ValueError("expected either image_shape or vector_size")
+        if self.samples and self.image_shape is None:
+            raise ValueError("expected no samples of vectors")
         if (self.group_names is None) != (self.group_of_class is None):
             raise ValueError("expected group_names and group_of_class together")
         if self.group_of_class is not None and max(self.group_of_class) >= len(self.group_names or ()):

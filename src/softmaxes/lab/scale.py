@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
-from softmaxes import NCE, ForestSoftmax, Head, HierarchicalSoftmax, NegativeSampling, SampledSoftmax
+from softmaxes import Head
 from softmaxes.lab import InputError
 from softmaxes.lab.cost import TOPK, Cell, Cost, Failure, Limits, Phase, Table, Timing
 from softmaxes.lab.heads import HEADS
@@ -78,10 +78,8 @@ def labels(cell: Cell) -> Labels:
 
 def build(cell: Cell, known: Known) -> Head:
     """The head of a cell; its gradients are sparse where it can have such."""
-    head = HEADS[cell.head].build(cell.features, known)
-    for part in head.modules():
-        if isinstance(part, HierarchicalSoftmax | ForestSoftmax | SampledSoftmax | NCE | NegativeSampling):
-            part.sparse = True
+    entry = HEADS[cell.head]
+    head = (entry.sparse or entry.build)(cell.features, known)
     return head.to(cell.device)
 
 

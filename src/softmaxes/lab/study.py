@@ -77,7 +77,7 @@ def check(run: Run, data: Data, card: DataCard) -> None:
         InputError: the network does not fit the data, or the machine.
     """
     try:
-        build(run, card, data.train_images[:1])
+        build(run, card, data.train_inputs[:1])
     except UnfitError:
         raise
     except (ValueError, RuntimeError) as error:  # images too small, no memory

@@ -16,13 +16,15 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load_file, save, save_file
+from safetensors import safe_open
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from softmaxes import Head, HierarchicalSoftmax, Tree, metrics
 from softmaxes.lab import InputError
-from softmaxes.lab.backbones import TinyVGG
+from softmaxes.lab.backbones import trunk_for
 from softmaxes.lab.data import Data
+from softmaxes.lab.data.features import mapped
 from softmaxes.lab.heads import HEADS
 from softmaxes.lab.run import (
     Branch,
@@ -43,7 +45,14 @@ from softmaxes.trees import search
 from softmaxes.write_whole import write_whole
 
 LOSS_EVERY = 500  # batches
-TEST_BATCH = 500  # images
+TEST_BATCH = 500  # examples at most
+# Log-probabilities of a test batch at most: of 17,000 classes and more it has fewer examples. On a CPU that is faster
+# too: at 100,000 classes 0.8 ms an example instead of 2 at four times as many, as arrays of 32 MiB are used again.
+TEST_NUMBERS = 2**23
+# Heads that can have sparse gradients do where classes times features are so many. Measured on a CPU for 1,000 to a
+# million classes, 64 and 256 features, batches of 32: hardly a gain at a fifth of it, steps 2 to 8 times as fast at
+# twice as many.
+SPARSE = 2**20
 BEAM = 4  # nodes that go on, of the search that is set beside the exact one
 
 
@@ -59,7 +68,7 @@ class Progress(NamedTuple):
 
 
 class Classifier(nn.Module):
-    """Pixels to loss: standardised images through a trunk into a head."""
+    """Inputs to loss: standardised images or vectors through a trunk into a head."""
 
     mean: Tensor
     std: Tensor
@@ -71,18 +80,18 @@ class Classifier(nn.Module):
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
 
-    def forward(self, image: Tensor, target: Tensor) -> Tensor:
-        """Training loss of each image: uint8 (N, channels, height, width), (N,) -> (N,)."""
-        loss: Tensor = self.head(self.features(image), target)
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Training loss of each example: uint8 (N, channels, height, width) or floating point (N, D), (N,) -> (N,)."""
+        loss: Tensor = self.head(self.features(input), target)
         return loss
 
-    def log_prob(self, image: Tensor) -> Tensor:
-        """Log-probability of each class: uint8 (N, channels, height, width) -> (N, C)."""
-        return self.head.log_prob(self.features(image))
+    def log_prob(self, input: Tensor) -> Tensor:
+        """Log-probability of each class: uint8 (N, channels, height, width) or floating point (N, D) -> (N, C)."""
+        return self.head.log_prob(self.features(input))
 
-    def features(self, image: Tensor) -> Tensor:
-        """What the trunk makes of the images."""
-        features: Tensor = self.trunk((image.float() - self.mean) / self.std)
+    def features(self, input: Tensor) -> Tensor:
+        """What the trunk makes of images or vectors."""
+        features: Tensor = self.trunk((input.float() - self.mean) / self.std)
         return features
 
 
@@ -91,25 +100,45 @@ def stream(*words: object) -> int:
     return int.from_bytes(hashlib.sha256("/".join(map(str, words)).encode()).digest()[:8], "big") >> 1
 
 
-def build(run: Run, card: DataCard, train_images: Tensor) -> Classifier:
-    """The untrained classifier of a run. Its trunk depends on the seed and never on the head.
+def build(run: Run, card: DataCard, train_inputs: Tensor, device: str = "cpu") -> Classifier:
+    """The untrained classifier of a run, for a device. Its trunk depends on the seed and never on the head.
 
     Raises:
         UnfitError: the data cannot serve the head.
-        ValueError: the network does not fit the images.
+        ValueError: the network does not fit the inputs.
     """
-    pixels = train_images.double() if len(train_images) < 5000 else train_images[:: len(train_images) // 5000].double()
-    mean, std = pixels.mean((0, 2, 3), keepdim=True), pixels.std((0, 2, 3), keepdim=True).clamp(min=1)
+    mean, std = scale(train_inputs)
     torch.manual_seed(stream(run.seed, "trunk"))
-    trunk = TinyVGG(card.image_shape, run.channels, run.padding, run.hidden_units)
+    trunk = trunk_for(run, card)
     torch.manual_seed(stream(run.seed, "head"))
+    entry, classes = HEADS[run.head], len(card.class_names)
     try:
         tree_epochs(run)
-        head = HEADS[run.head].build(trunk.out_features, card)
+        if entry.most_classes is not None and classes > entry.most_classes:
+            raise ValueError(f"{run.head}: expected at most {entry.most_classes:,} classes, got {classes:,}.")
+        sparse = entry.sparse is not None and sparse_is_better(run, classes * trunk.out_features, device)
+        head = (entry.sparse if entry.sparse is not None and sparse else entry.build)(trunk.out_features, card)
     except ValueError as error:
         raise UnfitError(" ".join(str(error).split())) from error
     classifier = Classifier(trunk, head, mean.float(), std.float())
     return classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def scale(inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel of images, or of each number of vectors, over some thousand of them.
+
+    A number that hardly varies, or does not, is left at its scale.
+    """
+    some = (inputs if len(inputs) < 5000 else inputs[:: len(inputs) // 5000]).double()
+    if some.dim() == 4:
+        return some.mean((0, 2, 3), keepdim=True), some.std((0, 2, 3), keepdim=True).clamp(min=1)
+    std = some.std(0, keepdim=True, correction=0)
+    return some.mean(0, keepdim=True), std.where(std > 1e-6 * std.max(), 1.0)
+
+
+def sparse_is_better(run: Run, numbers: int, device: str) -> bool:
+    """Whether sparse gradients make the same step as dense ones, and sooner; on a GPU that was not measured."""
+    return run.momentum == 0 and run.weight_decay == 0 and numbers >= SPARSE and device == "cpu"
 
 
 def tree_epochs(run: Run) -> tuple[int, ...]:
@@ -138,20 +167,35 @@ def take_over(run: Run, classifier: Classifier, vectors: Tensor) -> Tree:
         raise ValueError(f"{run.head}: expected a head whose tree is learned.")
     tree = learned(vectors.float().cpu())
     torch.manual_seed(stream(run.seed, "tree"))
-    classifier.head = HierarchicalSoftmax(classifier.head.in_features, tree, device=vectors.device)
+    sparse = sparse_is_better(run, vectors.numel(), vectors.device.type)
+    classifier.head = HierarchicalSoftmax(classifier.head.in_features, tree, sparse=sparse, device=vectors.device)
     return tree
 
 
 def lay_out(data: Data, store: Store) -> None:
-    """Put a data set where `train` reads it, pixels with their channels last, as the convolutions take them."""
-    tensors = {
-        "train_images": data.train_images.permute(0, 2, 3, 1).contiguous(),
-        "train_labels": data.train_labels,
-        "test_images": data.test_images.permute(0, 2, 3, 1).contiguous(),
-        "test_labels": data.test_labels,
-        "samples": data.samples(),
-    }
-    write_whole(store.tensors(), lambda part: save_file(tensors, part))
+    """Put a data set where `train` reads it, pixels with their channels last, as the convolutions take them.
+
+    Of inputs that are mapped from files only the files' names are put there.
+    """
+    tensors = {"train_labels": data.train_labels, "test_labels": data.test_labels, "samples": data.samples()}
+    if data.files is None:
+        for name, inputs in (("train_inputs", data.train_inputs), ("test_inputs", data.test_inputs)):
+            tensors[name] = (inputs if data.of_vectors else inputs.permute(0, 2, 3, 1)).contiguous()
+    files = {f"{part}_inputs": str(path) for part, path in (data.files or {}).items()}
+    write_whole(store.tensors(), lambda part: save_file(tensors, part, files))
+
+
+def laid_out(store: Store) -> tuple[dict[str, Tensor], bool]:
+    """What `lay_out` put there, images as (N, channels, height, width), and whether the inputs lie in other files."""
+    with safe_open(store.tensors(), framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        files = file.metadata() or {}
+    for name in ("train_inputs", "test_inputs"):
+        if name in files:
+            tensors[name] = mapped(Path(files[name]))
+        elif tensors[name].dim() == 4:
+            tensors[name] = tensors[name].permute(0, 3, 1, 2)  # channels last in memory
+    return tensors, bool(files)
 
 
 def order(run: Run, epoch: int, examples: int) -> Tensor:
@@ -187,12 +231,13 @@ def train(
         InputError: a file of the store is broken.
     """
     fabric = Fabric(accelerator=device, devices=1, precision=run.precision)
-    tensors = load_file(store.tensors())
-    classifier = build(run, card, tensors["train_images"].permute(0, 3, 1, 2))
+    tensors, in_files = laid_out(store)
+    classifier = build(run, card, tensors["train_inputs"], device)
     model, optimiser = _set_up(fabric, run, classifier)
-    images = tensors["train_images"].permute(0, 3, 1, 2).to(fabric.device)  # channels last in memory
+    inputs, test_inputs = tensors["train_inputs"], tensors["test_inputs"]
+    if not in_files:  # they may be more than the memory holds: the rows of a batch are read when they are needed
+        inputs, test_inputs = inputs.to(fabric.device), test_inputs.to(fabric.device)
     labels = tensors["train_labels"].to(fabric.device)
-    test_images = tensors["test_images"].permute(0, 3, 1, 2).to(fabric.device)
     test_labels = tensors["test_labels"].to(fabric.device)
 
     epochs: list[Epoch] = []
@@ -216,7 +261,7 @@ def train(
             optimiser.load_state_dict(saved["optimiser"])
     steps_per_epoch = run.steps_per_epoch(len(labels))
     step = len(epochs) * steps_per_epoch
-    _warm_up(fabric, model, images[: run.batch_size], labels[: run.batch_size])
+    _warm_up(fabric, model, inputs[: run.batch_size].to(labels.device), labels[: run.batch_size])
 
     confused = torch.zeros(0, 3, dtype=torch.int64)
     searched: Searched | None = None
@@ -226,7 +271,7 @@ def train(
             if number - 1 == learning[0]:
                 vectors = classifier.head.get_parameter("weight").detach().clone()
             else:
-                vectors = _class_means(fabric, classifier, images, labels)
+                vectors = _class_means(fabric, classifier, inputs, labels)
             tree = take_over(run, classifier, vectors)
             model, optimiser = _set_up(fabric, run, classifier)
             tree_seconds += _now(fabric) - started
@@ -234,7 +279,7 @@ def train(
         model.train()
         total = torch.zeros_like(window)
         for batch in order(run, number, len(labels)).to(fabric.device).split(run.batch_size):  # type: ignore[no-untyped-call]
-            loss = model(images[batch], labels[batch])
+            loss = model(_chosen(inputs, batch), labels[batch])
             fabric.backward(loss.mean())
             if run.lr_schedule == "linear":
                 optimiser.param_groups[0]["lr"] = run.lr * (1 - step / (run.epochs * steps_per_epoch))
@@ -251,7 +296,7 @@ def train(
         trained = _now(fabric)
         train_loss = total.item() / len(labels)
         scores = None
-        judged = _judge(model, test_images, test_labels) if math.isfinite(train_loss) else None
+        judged = _judge(model, test_inputs, test_labels, len(card.class_names)) if math.isfinite(train_loss) else None
         if judged is not None:
             scores = score(judged, len(card.class_names), judge)
             confused = metrics.confusion(judged, len(card.class_names)).cpu()
@@ -264,7 +309,7 @@ def train(
         )
         epochs.append(epoch)
         if tree is not None and judged is not None and number == run.epochs:
-            searched = _search(fabric, classifier, test_images, judged)
+            searched = _search(fabric, classifier, test_inputs, judged)
         watch(Progress(step, epoch))
         if scores is None:
             break
@@ -282,7 +327,7 @@ def train(
             write_whole(path, lambda part: fabric.save(part, state))  # noqa: B023
 
     diverged = epochs[-1].scores is None
-    samples = test_images[tensors["samples"].to(fabric.device)]
+    samples = _chosen(test_inputs, tensors["samples"].to(fabric.device))
     guesses = () if diverged else _guess(model, samples)
     if tree is not None:
         guesses = _ways(fabric, classifier, samples, guesses)
@@ -355,13 +400,24 @@ def machine(device: torch.device, jobs: int) -> Machine:
     )
 
 
+def _chosen(inputs: Tensor, rows: Tensor) -> Tensor:
+    """Some of the inputs, brought to where their numbers are if they are elsewhere."""
+    return inputs[rows.to(inputs.device)].to(rows.device)
+
+
+def _batches(inputs: Tensor, labels: Tensor, size: int = TEST_BATCH) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs and labels in their order, on the device of the labels."""
+    for input, label in zip(torch.split(inputs, size), torch.split(labels, size), strict=True):
+        yield input.to(label.device), label
+
+
 @torch.no_grad()
-def _judge(model: Any, images: Tensor, labels: Tensor) -> metrics.Judged | None:
+def _judge(model: Any, inputs: Tensor, labels: Tensor, classes: int) -> metrics.Judged | None:
     """What the scores need of the test set, or none where the head says something that is no number."""
     model.eval()
     parts = []
-    for image, label in zip(torch.split(images, TEST_BATCH), torch.split(labels, TEST_BATCH), strict=True):
-        log_prob = model.log_prob(image)
+    for input, label in _batches(inputs, labels, max(1, min(TEST_BATCH, TEST_NUMBERS // classes))):
+        log_prob = model.log_prob(input)
         if bool(log_prob.isnan().any()):
             return None
         parts.append(metrics.judge(log_prob, label))
@@ -369,27 +425,27 @@ def _judge(model: Any, images: Tensor, labels: Tensor) -> metrics.Judged | None:
 
 
 @torch.no_grad()
-def _class_means(fabric: Fabric, classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
-    """The mean features of each class, (C, D); of a class without images the mean of all."""
+def _class_means(fabric: Fabric, classifier: Classifier, inputs: Tensor, labels: Tensor) -> Tensor:
+    """The mean features of each class, (C, D); of a class without examples the mean of all."""
     classifier.eval()
     classes = classifier.head.num_classes
-    total = torch.zeros(classes, classifier.head.in_features, device=images.device)
+    total = torch.zeros(classes, classifier.head.in_features, device=labels.device)
     with fabric.autocast():
-        for image, label in zip(torch.split(images, TEST_BATCH), torch.split(labels, TEST_BATCH), strict=True):
-            total.index_add_(0, label, classifier.features(image).float())
+        for input, label in _batches(inputs, labels):
+            total.index_add_(0, label, classifier.features(input).float())
     counts = labels.bincount(minlength=classes).unsqueeze(1)
     return torch.where(counts > 0, total / counts.clamp(min=1), total.sum(0) / len(labels))
 
 
 @torch.no_grad()
-def _search(fabric: Fabric, classifier: Classifier, images: Tensor, judged: metrics.Judged) -> Searched:
+def _search(fabric: Fabric, classifier: Classifier, inputs: Tensor, judged: metrics.Judged) -> Searched:
     """How often going down the tree without looking at all classes ends elsewhere."""
     classifier.eval()
     head = cast(HierarchicalSoftmax, classifier.head)
     found: list[tuple[Tensor, Tensor]] = []
     with fabric.autocast():
-        for part in torch.split(images, TEST_BATCH):
-            features = classifier.features(part)
+        for input, _ in _batches(inputs, judged.target):
+            features = classifier.features(input)
             found.append((search.beam(head, features, 1, BEAM)[1].squeeze(1), search.greedy(head, features)[1]))
     beam, greedy = (torch.cat(classes) for classes in zip(*found, strict=True))
 
@@ -439,11 +495,11 @@ def _ways(fabric: Fabric, classifier: Classifier, images: Tensor, guesses: tuple
     )
 
 
-def _warm_up(fabric: Fabric, model: Any, images: Tensor, labels: Tensor) -> None:
+def _warm_up(fabric: Fabric, model: Any, inputs: Tensor, labels: Tensor) -> None:
     """Let the libraries choose their kernels outside the timer, on a copy, so that nothing of the run is touched."""
     twin = copy.deepcopy(model)
     for _ in range(3):
-        fabric.backward(twin(images, labels).mean())
+        fabric.backward(twin(inputs, labels).mean())
 
 
 def _set_up(fabric: Fabric, run: Run, classifier: Classifier) -> tuple[Any, Any]:

@@ -134,7 +134,7 @@ def show(
 ) -> int:
     """Print a tree, folded to fit, and draw all of it on a page.
 
-    With a run's result every node shows how many of the test images below it were kept below it.
+    With a run's result every node shows how many of the test examples below it were kept below it.
 
     ```
     softmaxes tree show tree.json

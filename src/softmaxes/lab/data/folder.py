@@ -98,9 +98,9 @@ def load_folder(
             f"Images from folders, scaled and cropped to {image_size}x{image_size} pixels in colour, {split}."
         ),
         source=str(data_dir),
-        train_images=torch.from_numpy(images[train]),
+        train_inputs=torch.from_numpy(images[train]),
         train_labels=torch.from_numpy(label_of_file[train]),
-        test_images=torch.from_numpy(images[test]),
+        test_inputs=torch.from_numpy(images[test]),
         test_labels=torch.from_numpy(label_of_file[test]),
         class_names=class_names,
         group_names=group_names,

@@ -144,9 +144,9 @@ def load_glyphs(
             "rotations, shears, positions, stroke widths, colours, blur and noise."
         ),
         source="rendered",
-        train_images=train,
+        train_inputs=train,
         train_labels=labels.repeat_interleave(train_per_class),
-        test_images=test,
+        test_inputs=test,
         test_labels=labels.repeat_interleave(test_per_class),
         class_names=[f"{character} {unicodedata.name(character).capitalize()}" for character in characters],
         group_names=group_names,

@@ -36,6 +36,6 @@ def write_sheet(data: Data, path: Path) -> None:
             lines.append(data.group_names[data.group_of_class[label]])
         draw.multiline_text((GAP, top + CELL / 2), "\n".join(lines), INK, font, anchor="lm", spacing=2)
         for column, index in enumerate((data.train_labels == label).nonzero().flatten()[:COLUMNS].tolist()):
-            image = picture(data.train_images[index]).resize((CELL, CELL), Image.Resampling.NEAREST)
+            image = picture(data.train_inputs[index]).resize((CELL, CELL), Image.Resampling.NEAREST)
             sheet.paste(image, (NAMES + column * (CELL + GAP), top))
     write_whole(path, lambda part: sheet.save(part, format="PNG"))

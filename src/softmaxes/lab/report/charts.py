@@ -132,7 +132,7 @@ def curve_chart(plot: CurvePlot) -> Chart:
             "few": FEW if plot.aligned else 0,
             "layout": layout(
                 xaxis,
-                axis(plot.y_title, tickformat=".0%" if plot.percent else "", rangemode="normal"),
+                axis(plot.y_title, tickformat=".2~%" if plot.percent else "", rangemode="normal"),
                 hovermode="x unified",
             ),
         },
@@ -318,7 +318,8 @@ def matrix_chart(row: Row, matrix: Matrix) -> Chart:
                         "title": {"text": f"share of the true {matrix.unit}", "side": "top", "font": {"size": 11}},
                     },
                     "hovertemplate": "true: <b>%{customdata[0]}</b><br>predicted: <b>%{customdata[1]}</b><br>"
-                    f"%{{customdata[2]}} images, %{{customdata[3]}} of the true {matrix.unit}<extra></extra>",
+                    f"%{{customdata[2]}} {matrix.example}s, %{{customdata[3]}} of the true {matrix.unit}"
+                    "<extra></extra>",
                 }
             ],
             "cells": {"names": [text(name) for name in matrix.names], "counts": matrix.counts.tolist()},

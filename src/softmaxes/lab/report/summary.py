@@ -103,37 +103,37 @@ class Point:
 
 @dataclass(frozen=True)
 class Pair:
-    """Test images of one class that were taken for another."""
+    """Test examples of one class that were taken for another."""
 
     target: int
     predicted: int
     count: int
-    share: float  # of the target class's test images
+    share: float  # of the target class's test examples
     same_group: bool | None  # none where the classes have no groups
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """What became of the test images, summed over seeds."""
+    """What became of the test examples, summed over seeds."""
 
     counts: Mapping[tuple[int, int], int]  # (target, predicted), above zero
 
     @cached_property
-    def images_of_class(self) -> Mapping[int, int]:
-        """Test images of each true class, summed over seeds."""
+    def examples_of_class(self) -> Mapping[int, int]:
+        """Test examples of each true class, summed over seeds."""
         totals: Counter[int] = Counter()
         for (target, _), count in self.counts.items():
             totals[target] += count
         return totals
 
     @cached_property
-    def images(self) -> int:
-        """Test images, summed over seeds."""
+    def examples(self) -> int:
+        """Test examples, summed over seeds."""
         return sum(self.counts.values())
 
     @cached_property
     def errors(self) -> int:
-        """Images whose predicted class is not the true one."""
+        """Examples whose predicted class is not the true one."""
         return sum(count for (target, predicted), count in self.counts.items() if target != predicted)
 
     def within_group(self, group_of_class: Sequence[int]) -> tuple[float, float]:
@@ -155,7 +155,7 @@ class Confusion:
                 target,
                 predicted,
                 count,
-                count / self.images_of_class[target],
+                count / self.examples_of_class[target],
                 None if group_of_class is None else group_of_class[target] == group_of_class[predicted],
             )
             for (target, predicted), count in self.counts.items()
@@ -181,6 +181,7 @@ class Matrix:
     counts: NDArray[np.int64]
     blocks: tuple[Block, ...]  # empty where the rows have no groups
     unit: Literal["class", "group"]
+    example: str = "image"  # what is counted
 
     @property
     def ticks(self) -> tuple[list[float], list[str]]:
@@ -194,7 +195,7 @@ class Matrix:
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """Each row over its sum; a row without images is zero."""
+        """Each row over its sum; a row without examples is zero."""
         totals = self.counts.sum(axis=1, keepdims=True)
         return np.asarray(self.counts / np.maximum(totals, 1), dtype=np.float64)
 
@@ -368,8 +369,8 @@ class Summary:
     @property
     def by_chance(self) -> tuple[Result, ...]:
         """Finished runs whose accuracy is within three standard deviations of guessing, or below."""
-        guess, images = 1 / len(self.card.class_names), sum(self.card.test_counts)
-        highest = guess + 3 * math.sqrt(guess * (1 - guess) / images)
+        guess, examples = 1 / len(self.card.class_names), sum(self.card.test_counts)
+        highest = guess + 3 * math.sqrt(guess * (1 - guess) / examples)
         return tuple(
             result for row in self.finished for result in row.finished if final_scores(result).accuracy <= highest
         )
@@ -419,7 +420,9 @@ class Summary:
                 x_title="seconds of training",
                 aligned=False,
             ),
-            plot(NLL_CURVE, "Test NLL", "nats an image", False, True, lambda row: row.epoch_curve(nll_of)),
+            plot(
+                NLL_CURVE, "Test NLL", f"nats an {self.card.example}", False, True, lambda row: row.epoch_curve(nll_of)
+            ),
             plot(
                 "train_loss_per_epoch",
                 "Training loss per epoch",
@@ -457,9 +460,11 @@ class Summary:
                     if size[group]
                 )
             names = tuple(card.class_names[index] for index in order)
-            return Matrix(names, dense(row.confusion, place.__getitem__, num_classes), blocks, "class")
+            return Matrix(names, dense(row.confusion, place.__getitem__, num_classes), blocks, "class", card.example)
         if groups is not None and group_names is not None and len(group_names) <= MATRIX_LIMIT:
-            return Matrix(group_names, dense(row.confusion, groups.__getitem__, len(group_names)), (), "group")
+            return Matrix(
+                group_names, dense(row.confusion, groups.__getitem__, len(group_names)), (), "group", card.example
+            )
         return None
 
     def published(self) -> tuple[tuple[Published, Row | None], ...]:

@@ -49,7 +49,11 @@ def views(summary: Summary) -> list[TreeView]:
                     row,
                     result.run.seed,
                     _facts(result, tree, summary.card),
-                    icicle_svg(tree, value_of_node=_kept(result, tree), value_name="test images kept below the node"),
+                    icicle_svg(
+                        tree,
+                        value_of_node=_kept(result, tree),
+                        value_name=f"test {summary.card.example}s kept below the node",
+                    ),
                     tuple(_steps(guess, tree) for guess in result.guesses),
                 )
             )
@@ -112,7 +116,7 @@ def _facts(result: Result, tree: "Tree", card: DataCard) -> str:
         return ""
     decisions = tree.expected_path_length(card.train_counts)
     text = f"Depth {tree.depth}, up to {plural(tree.arity, 'child', 'children')} a node; "
-    text += f"{decisions:.1f} nodes on the way to a training image's class."
+    text += f"{decisions:.1f} nodes on the way to a training {card.example}'s class."
     if trained.learned_after:
         flat, *later = trained.learned_after
         text += f" Made in {seconds(trained.seconds)} s from the weights of a flat softmax after "
@@ -121,7 +125,9 @@ def _facts(result: Result, tree: "Tree", card: DataCard) -> str:
     if trained.searched is not None:
         found = trained.searched
         text += " The greedy way down ends at another class than the most probable one for "
-        text += f"{percent(found.greedy_differs)} of the test images (accuracy {percent(found.greedy_accuracy)}), "
+        text += (
+            f"{percent(found.greedy_differs)} of the test {card.example}s (accuracy {percent(found.greedy_accuracy)}), "
+        )
         text += f"a beam of {found.beam_width} for {percent(found.beam_differs)} ({percent(found.beam_accuracy)})."
     return text
 

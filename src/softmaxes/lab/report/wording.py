@@ -158,7 +158,7 @@ def marks_explained(summary: Summary, best: str, level: str) -> str:
 
 
 def counts_range(counts: Sequence[int]) -> str:
-    """How many images a class has."""
+    """How many examples a class has."""
     low, high = min(counts), max(counts)
     return f"{low:,} a class" if low == high else f"{low:,} to {high:,} a class"
 
@@ -168,12 +168,19 @@ def data_in_words(card: DataCard) -> str:
     classes = plural(len(card.class_names), "class", "classes")
     if card.group_names is not None:
         classes += f" in {plural(len(card.group_names), 'group')}"
-    channels, height, width = card.image_shape
+    example = card.example
     return (
-        f"{classes}; {plural(sum(card.train_counts), 'training image')} ({counts_range(card.train_counts)}) and "
-        f"{plural(sum(card.test_counts), 'test image')} ({counts_range(card.test_counts)}), "
-        f"{width}×{height} pixels in {plural(channels, 'channel')}"
+        f"{classes}; {plural(sum(card.train_counts), f'training {example}')} ({counts_range(card.train_counts)}) and "
+        f"{plural(sum(card.test_counts), f'test {example}')} ({counts_range(card.test_counts)}), {shape_in_words(card)}"
     )
+
+
+def shape_in_words(card: DataCard) -> str:
+    """How large an input is."""
+    if card.image_shape is None:
+        return f"vectors of {plural(card.vector_size or 0, 'number')}"
+    channels, height, width = card.image_shape
+    return f"{width}×{height} pixels in {plural(channels, 'channel')}"
 
 
 def choices(runs: Sequence[Run], name: str) -> list[object]:
@@ -181,19 +188,22 @@ def choices(runs: Sequence[Run], name: str) -> list[object]:
     return list(dict.fromkeys(getattr(run, name) for run in runs))
 
 
-def training_in_words(runs: Sequence[Run]) -> str:
+def training_in_words(runs: Sequence[Run], card: DataCard) -> str:
     """Network, optimiser, batch, epochs and seeds."""
 
     def chosen(name: str) -> str:
         return listed((f"{value:,}" if isinstance(value, int) else f"{value}" for value in choices(runs, name)), "or")
 
-    network = f"TinyVGG ({chosen('channels')} channels, padding {chosen('padding')}"
+    network = "the vectors themselves"
+    if card.image_shape is not None:
+        network = f"TinyVGG ({chosen('channels')} channels, padding {chosen('padding')}"
     for width in choices(runs, "hidden_units"):
         if width is not None:
             having = [run for run in runs if run.hidden_units == width]
             heads = "each head" if len(having) == len(runs) else listed(choices(having, "head"))
-            network += f", a layer of {width} units before {heads}"
-    network += ")"
+            layer = "layer" if card.image_shape is not None else "hidden layer with ReLU"
+            network += f", a {layer} of {width} units before {heads}"
+    network += ")" if card.image_shape is not None else ", standardised"
     falling = {"linear": "falling linearly to 0", "constant": "constant"}
     schedule = listed((falling[str(name)] for name in choices(runs, "lr_schedule")), "or")
     optimiser = f"SGD at learning rate {chosen('lr')}, {schedule}"
@@ -236,12 +246,19 @@ def grouped(summary: Summary) -> bool:
     return matrix is not None and matrix.unit == "group"
 
 
+def without_matrix(summary: Summary) -> str:
+    """Why there are no confusion matrices, or nothing where there are."""
+    if not summary.finished or summary.matrix(summary.finished[0]) is not None:
+        return ""
+    return f"A matrix of {len(summary.card.class_names):,} classes could not be read, so there is none."
+
+
 def confusion_in_words(row: Row, card: DataCard) -> str:
-    """How many images went wrong, and how far."""
+    """How many examples went wrong, and how far."""
     confusion = row.confusion
-    share = confusion.errors / confusion.images if confusion.images else 0.0
+    share = confusion.errors / confusion.examples if confusion.examples else 0.0
     text = (
-        f"{confusion.errors:,} of {plural(confusion.images, 'prediction')} are wrong ({percent(share)}), "
+        f"{confusion.errors:,} of {plural(confusion.examples, 'prediction')} are wrong ({percent(share)}), "
         f"over {plural(len(row.finished), 'seed')}."
     )
     if card.group_of_class is not None and confusion.errors:
