@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import functools
 import importlib.util
 import math
 import statistics
@@ -124,6 +125,7 @@ def fasttext_seconds(features: int, classes: int) -> float:
     return (took[1] - took[0]) / 2 / len(labels)
 
 
+@functools.cache
 def version_of(module: str) -> str | None:
     """The version of the package that a module is from, or none if it is not there."""
     if importlib.util.find_spec(module) is None:
