@@ -224,28 +224,32 @@ def _find_alphabet(fonts: Fonts, jobs: int | None) -> dict[Face, str]:
     chunks = [(face, some[at : at + 1000]) for face, some in own.items() for at in range(0, len(some), 1000)]
     faces, parts = [face for face, _ in chunks], [part for _, part in chunks]
     drawn = _side_by_side(_pictures, faces, parts, jobs=jobs, description="Looking at fonts")
-    first: dict[str, Pixels] = {}  # each character in the first face that holds it: compares those that share no face
-    drawn_by: dict[Face, list[str]] = {face: [] for face in own}
-    alike = [np.empty(0, dtype=np.int64)]
-    sheet: dict[str, Pixels] = {}
+    drawn_by: dict[Face, str] = {}
+    alike: list[Pairs] = []
+    first: list[tuple[str, Pixels]] = []  # in the first face that holds it: compares those that share no face
+    seen: set[str] = set()
+    sheet: list[tuple[str, Pixels]] = []
     for face, following, pictures in zip(faces, [*faces, None][1:], drawn, strict=True):
-        sheet |= pictures
+        sheet.append(pictures)
         if face != following:  # the face is complete
-            alike.append(_alike(sheet))
-            drawn_by[face] = list(sheet)
-            first = sheet | first
-            sheet = {}
-    alike.append(_alike(first))
+            drawn_by[face], rows = "".join(some for some, _ in sheet), np.concatenate([rows for _, rows in sheet])
+            alike.append(_alike(drawn_by[face], rows))
+            new = [place for place, character in enumerate(drawn_by[face]) if character not in seen]
+            first.append(("".join(drawn_by[face][place] for place in new), rows[new]))
+            seen.update(drawn_by[face])
+            sheet = []
+    if seen:
+        alike.append(_alike("".join(some for some, _ in first), np.concatenate([rows for _, rows in first])))
     dropped: set[int] = set()
-    for pair in np.unique(np.concatenate(alike)).tolist():
+    for pair in sorted({pair for pairs in alike for pair in pairs.tolist()}):
         one, other = divmod(pair, CODES)
         if one not in dropped:
             dropped.add(other)
-    if len(first) - len(dropped) < 2:
+    if len(seen) - len(dropped) < 2:
         reason = f" ({unreadable[0][1]})" if unreadable else ""
         raise InputError(
             f"{fonts.files[0] if len(fonts.files) == 1 else fonts}: expected fonts with two characters or more "
-            f"that can be told apart, got {len(first) - len(dropped)}{reason}."
+            f"that can be told apart, got {len(seen) - len(dropped)}{reason}."
         )
     return {face: "".join(each for each in some if ord(each) not in dropped) for face, some in drawn_by.items()}
 
@@ -257,34 +261,31 @@ def _is_own(character: str) -> bool:
     return unicodedata.normalize("NFKD", character) == character or ord(character) in HANGUL
 
 
-def _pictures(face: Face, characters: Sequence[str]) -> dict[str, Pixels]:
-    """Each character that the face draws, as large as fits in 16 x 16 pixels of 16 greys."""
-    pictures = {}
+def _pictures(face: Face, characters: Sequence[str]) -> tuple[str, Pixels]:
+    """The characters that the face draws, and each of them as large as fits in 16 x 16 pixels of 16 greys: (N, 256)."""
+    drawn, pictures = "", [np.empty((0, 256), dtype=np.uint8)]
     for character in characters:
         try:
             ink = _ink(character, face, 0)
         except OSError:  # its outline is broken: the face does not hold it
             continue
         if ink.getbbox():
-            pictures[character] = np.asarray(_placed(ink, size=60).reduce(4)) // np.uint8(16)
-    return pictures
+            drawn += character
+            pictures.append(np.asarray(_placed(ink, size=60).reduce(4)).reshape(1, 256) // np.uint8(16))
+    return drawn, np.concatenate(pictures)
 
 
-def _alike(pictures: dict[str, Pixels]) -> Pairs:
-    """The pairs of characters that show one shape, as `CODES` times the first one's code point plus the other's."""
-    characters = sorted(pictures)
-    if not characters:
-        return np.empty(0, dtype=np.int64)
+def _alike(characters: str, pictures: Pixels) -> Pairs:
+    """The pairs of characters that show one shape, as `CODES` times the smaller code point plus the other."""
     codes = np.array([ord(character) for character in characters])
-    rows = np.stack([pictures[character].ravel() for character in characters])
-    rows = rows.astype(np.float32)  # whole numbers, and their products and sums too: exact
+    rows = pictures.astype(np.float32)  # whole numbers, and their products and sums too: exact
     squares, ones = (rows * rows).sum(axis=1, keepdims=True), np.ones((len(rows), 1), dtype=np.float32)
     left, right = np.hstack((-2 * rows, squares, ones)), np.hstack((rows, ones, squares))  # their product: distances
-    pairs = []
+    pairs = [np.empty(0, dtype=np.int64)]
     for start in range(0, len(rows), 512):
         one, other = np.nonzero(left[start : start + 512] @ right[start:].T <= ALIKE)
-        later = one < other
-        pairs.append(codes[start + one[later]] * CODES + codes[start + other[later]])
+        one, other = codes[start + one[one < other]], codes[start + other[one < other]]
+        pairs.append(np.minimum(one, other) * CODES + np.maximum(one, other))
     return np.concatenate(pairs)
 
 
