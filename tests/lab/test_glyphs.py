@@ -16,6 +16,7 @@ from torch import Tensor
 
 from softmaxes.lab import InputError
 from softmaxes.lab.data import Data, glyphs
+from softmaxes.lab.data.fonts import Face
 from softmaxes.lab.data.glyphs import alphabet, choose_characters, load_glyphs
 
 
@@ -35,9 +36,9 @@ def same(one: Data, other: Data) -> bool:
     return torch.equal(one.train_inputs, other.train_inputs) and torch.equal(one.test_inputs, other.test_inputs)
 
 
-def outlines(face: Path, characters: list[str]) -> list[object]:
+def outlines(face: Face, characters: list[str]) -> list[object]:
     """The curves of each glyph in font units, moved to the origin: an oracle without pixels."""
-    with TTFont(face, lazy=True) as font:
+    with TTFont(face.file, lazy=True) as font:
         glyph_set, names = font.getGlyphSet(), font.getBestCmap()
         found: list[object] = []
         for character in characters:
@@ -91,17 +92,17 @@ def test_every_character_of_the_alphabet_can_be_a_class() -> None:
 
 
 def test_no_two_classes_share_an_outline() -> None:
-    held: dict[Path, list[str]] = defaultdict(list)
+    held: dict[Face, list[str]] = defaultdict(list)
     for character in choose_characters(100):
         for face in alphabet()[character]:
             held[face].append(character)
-    (sans,) = (face for face in held if face.name == "DejaVuSans.ttf")
+    (sans,) = (face for face in held if face.file.name == "DejaVuSans.ttf")
     held[sans] = [character for character, faces in alphabet().items() if sans in faces]
     assert len(held[sans]) > 3000
     assert len(held) == 16
     for face, characters in held.items():
         found = outlines(face, characters)
-        assert len(set(found)) == len(characters), face.name
+        assert len(set(found)) == len(characters), face.file.name
 
 
 def test_lookalikes_across_scripts_are_one_class() -> None:

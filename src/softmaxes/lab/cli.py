@@ -13,7 +13,7 @@ from rich.text import Text
 
 from softmaxes import __version__
 from softmaxes.lab import InputError
-from softmaxes.lab.run import LeftOut, Result, Run, Study, Training
+from softmaxes.lab.run import Drawing, LeftOut, Result, Run, Study, Training
 from softmaxes.lab.scale_cli import advise, scale
 from softmaxes.lab.tree_cli import app as tree_app
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from softmaxes.lab.store import Store
 
 Named = TypeVar("Named")
+GLYPHS = Group("Glyphs", sort_key=1)
 TRAINING = Group("Training", sort_key=2)
 EVERY_HEAD = "all"
 NAMED_IN_TITLE = 5  # more heads than this are counted
@@ -46,8 +47,9 @@ app.command(advise, sort_key=8)
 DataName = Annotated[
     str,
     Parameter(
-        help="**glyphs** (100 kinds of characters, rendered here), **glyphs:1000** (any number of kinds), **cifar100** "
-        "or **cifar10** (downloaded unless --data-dir says where it lies), **features** (vectors and labels of your "
+        help="**glyphs** (100 kinds of characters, rendered here), **glyphs:1000** (any number of kinds), "
+        "**glyphs:all** (as many as the fonts hold, some 4,000, or more with --fonts), **cifar100** or "
+        "**cifar10** (downloaded unless --data-dir says where it lies), **features** (vectors and labels of your "
         "own, see --data-dir), or the path of a folder of images with a folder for each class."
     ),
 ]
@@ -60,6 +62,7 @@ DataDir = Annotated[
     ),
 ]
 ImageSize = Annotated[int, Parameter(help="Side in pixels to which the images of a folder are brought, 16 to 1024.")]
+HowDrawn = Annotated[Drawing | None, Parameter(name="*", group=GLYPHS)]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
     Parameter(help="Where to train; *auto* takes a GPU if there is one.", group=TRAINING),
@@ -73,6 +76,7 @@ def compare(
     data: DataName | None = None,
     data_dir: DataDir = None,
     image_size: ImageSize = 32,
+    drawing: HowDrawn = None,
     heads: Annotated[
         tuple[str, ...] | None,
         Parameter(
@@ -105,6 +109,8 @@ def compare(
     softmaxes compare --data ~/photos --image-size 64
     # vectors that a network of your own gives, and their labels
     softmaxes compare --data features --data-dir embeddings.npz --heads softmax sampled adaptive hierarchical
+    # every character of your own fonts
+    softmaxes compare --data glyphs:all --fonts /usr/share/fonts --train-per-class 20 --test-per-class 5
     softmaxes compare --heads softmax hierarchical-groups --seeds 5
     # every head that the data can serve
     softmaxes compare --heads all
@@ -122,11 +128,11 @@ def compare(
         entry = _named("--study", study, STUDIES)
         if heads is not None:
             raise InputError(f"--heads: expected none with --study {study}, which has its own, got {' '.join(heads)}.")
-        loaded = _load(data or entry.data, data_dir, image_size)
+        loaded = _load(data or entry.data, data_dir, image_size, drawing)
         chosen = entry.make(loaded.card(), seeds, changes)
     else:
         names = _heads("--heads", heads or ("softmax", "gumbel", "hierarchical"), all_too=True)
-        loaded = _load(data or "glyphs", data_dir, image_size)
+        loaded = _load(data or "glyphs", data_dir, image_size, drawing)
         chosen = _comparison(loaded, names, range(seeds), changes)
     name = loaded.name if study is None else f"{study}-{loaded.name}"
     return _execute(chosen, loaded, out or Path("runs") / _folder(name), jobs, device)
@@ -140,6 +146,7 @@ def train(
     data: DataName = "glyphs",
     data_dir: DataDir = None,
     image_size: ImageSize = 32,
+    drawing: HowDrawn = None,
     out: Annotated[Path | None, Parameter(help="Folder for the result; *runs/DATA-HEAD* if not given.")] = None,
     training: Setting = None,
     device: Device = "auto",
@@ -154,7 +161,7 @@ def train(
     _at_least("--seed", seed, 0)
     names = _heads("--head", (head,))
     changes = {} if training is None else training.model_dump(include=training.model_fields_set)
-    loaded = _load(data, data_dir, image_size)
+    loaded = _load(data, data_dir, image_size, drawing)
     chosen = _comparison(loaded, names, [seed], changes)
     return _execute(chosen, loaded, out or Path("runs") / f"{_folder(loaded.name)}-{head}", 1, device)
 
@@ -197,6 +204,7 @@ def show_data(
     *,
     data_dir: DataDir = None,
     image_size: ImageSize = 32,
+    drawing: HowDrawn = None,
     out: Annotated[
         Path | None, Parameter(help="File for the sheet of images; *DATA.png* if not given. None of vectors.")
     ] = None,
@@ -206,13 +214,14 @@ def show_data(
     ```
     softmaxes data glyphs
     softmaxes data glyphs:1000 --out sheet.png
+    softmaxes data glyphs:all --fonts /usr/share/fonts --train-per-class 20 --test-per-class 5
     softmaxes data cifar100 --data-dir cifar-100-python.tar.gz
     ```
     """
     from softmaxes.lab.data.sheet import write_sheet
     from softmaxes.lab.report.wording import shape_in_words
 
-    loaded = _load(data, data_dir, image_size)
+    loaded = _load(data, data_dir, image_size, drawing)
     if loaded.of_vectors and out is not None:
         raise InputError(f"--out: expected none with --data {data}, for vectors have no picture, got {out}.")
     card = loaded.card()
@@ -310,12 +319,12 @@ def _folder(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
 
 
-def _load(name: str, data_dir: Path | None, image_size: int) -> "Data":
+def _load(name: str, data_dir: Path | None, image_size: int, drawing: Drawing | None) -> "Data":
     from softmaxes.lab.data import load
 
     if not 16 <= image_size <= 1024:
         raise InputError(f"--image-size: expected 16 to 1024 pixels, got {image_size}.")
-    return load(name, data_dir, image_size)
+    return load(name, data_dir, image_size, drawing)
 
 
 def _comparison(data: "Data", heads: Sequence[str], seeds: Sequence[int], changes: dict[str, Any]) -> Study:

@@ -5,6 +5,7 @@ This module imports no torch, so that ``softmaxes --help`` answers at once.
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -64,6 +65,20 @@ class Training(Record):
     def steps_per_epoch(self, examples: int) -> int:
         """Batches of an epoch, the last of them perhaps smaller."""
         return -(-examples // self.batch_size)
+
+
+class Drawing(Record):
+    """How `glyphs` are drawn, and how many. Each field is an option of the command line."""
+
+    fonts: Annotated[
+        Path | None,
+        Field(
+            description="A font file, or a folder with fonts (.ttf, .otf, .ttc, .otc) in it or below it, to draw "
+            "with in place of those that come with matplotlib."
+        ),
+    ] = None
+    train_per_class: Annotated[PositiveInt, Field(description="Training images to draw of each class.")] = 100
+    test_per_class: Annotated[PositiveInt, Field(description="Test images to draw of each class.")] = 25
 
 
 class Run(Training):

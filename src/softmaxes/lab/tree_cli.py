@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from cyclopts import App, Parameter
+from cyclopts import App, Group, Parameter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from softmaxes.lab import InputError
-from softmaxes.lab.run import DataCard, Result
+from softmaxes.lab.run import DataCard, Drawing, Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,6 +46,7 @@ DataName = Annotated[
     str | None, Parameter(help="Data as in `softmaxes compare --data`: for their classes' names, counts and groups.")
 ]
 DataDir = Annotated[Path | None, Parameter(help="Where the data lies: a folder, or an archive of CIFAR.")]
+HowDrawn = Annotated[Drawing | None, Parameter(name="*", group=Group("Glyphs", sort_key=1))]
 ResultFile = Annotated[
     Path | None, Parameter(help="A finished run's JSON, in the folder *runs* of a comparison: for its test results.")
 ]
@@ -60,6 +61,7 @@ def build(
     classes: Annotated[int | None, Parameter(help="How many classes, for *balanced* and *random*.")] = None,
     data: DataName = None,
     data_dir: DataDir = None,
+    drawing: HowDrawn = None,
     counts: Annotated[Path | None, Parameter(help="Counts of the classes, a number a line, or .npy.")] = None,
     paths: Annotated[Path | None, Parameter(help="A path a line, such as *animal/mammal/dog*.")] = None,
     vectors: Annotated[
@@ -89,7 +91,7 @@ def build(
     from softmaxes import Tree
     from softmaxes.trees import io
 
-    card = None if data is None else _card(data, data_dir)
+    card = None if data is None else _card(data, data_dir, drawing)
     with _one_line(counts or paths or vectors or result):
         if method in ("balanced", "random"):
             number = len(card.class_names) if card is not None and classes is None else classes
@@ -128,6 +130,7 @@ def show(
     format: Format = None,
     data: DataName = None,
     data_dir: DataDir = None,
+    drawing: HowDrawn = None,
     result: ResultFile = None,
     lines: Annotated[int, Parameter(help="Lines to print at most; what does not fit is counted.")] = 40,
     out: Annotated[Path | None, Parameter(help="File for a page with all of the tree, .html.")] = None,
@@ -150,7 +153,7 @@ def show(
         raise InputError(f"--lines: expected 1 or more, got {lines}.")
     with _one_line():
         tree = _read(file, format)
-        names = None if data is None else _card(data, data_dir).class_names
+        names = None if data is None else _card(data, data_dir, drawing).class_names
         values = None if result is None else node_accuracy(_triples(_result(result)), tree).numpy()
         Console().print(Text(repr(tree)), terminal_tree(tree, names, values, lines))
         if out is not None:
@@ -197,6 +200,7 @@ def compare(
     *,
     data: DataName = None,
     data_dir: DataDir = None,
+    drawing: HowDrawn = None,
     result: ResultFile = None,
 ) -> int:
     """Set trees side by side: shape, decisions an example, and how alike the distances of classes are.
@@ -216,7 +220,7 @@ def compare(
         sizes = {tree.num_classes for tree in trees}
         if len(sizes) > 1:
             raise InputError(f"expected trees over the same number of classes, got {sorted(sizes)}.")
-        counts = None if data is None else _card(data, data_dir).train_counts
+        counts = None if data is None else _card(data, data_dir, drawing).train_counts
         judged = None if result is None else _result(result)
         generator = torch.Generator().manual_seed(0)
         one, other = torch.randint(trees[0].num_classes, (2, PAIRS), generator=generator)
@@ -261,10 +265,10 @@ def _given(method: str, option: str, value: Given | None) -> Given:
     return value
 
 
-def _card(data: str, data_dir: Path | None) -> DataCard:
+def _card(data: str, data_dir: Path | None, drawing: Drawing | None) -> DataCard:
     from softmaxes.lab.data import load
 
-    return load(data, data_dir).card()
+    return load(data, data_dir, drawing=drawing).card()
 
 
 def _read(file: Path, format: str | None) -> "Tree":

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from softmaxes.lab import InputError
-from softmaxes.lab.run import DataCard, Sample
+from softmaxes.lab.run import DataCard, Drawing, Sample
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -197,15 +197,16 @@ def encode_png(image: Tensor) -> bytes:
     return file.getvalue()
 
 
-def load(name: str, data_dir: Path | None = None, image_size: int = 32) -> Data:
+def load(name: str, data_dir: Path | None = None, image_size: int = 32, drawing: Drawing | None = None) -> Data:
     """A data set by the name that the command line takes.
 
     Args:
-        name: ``glyphs`` or ``glyphs:C``; ``cifar10`` or ``cifar100``; ``folder`` or ``features``; or the path of a
-            folder of images, or of vectors.
+        name: ``glyphs``, ``glyphs:C`` or ``glyphs:all``; ``cifar10`` or ``cifar100``; ``folder`` or ``features``; or
+            the path of a folder of images, or of vectors.
         data_dir: where the data lies, a file or a folder: may be given for CIFAR, must be for ``folder`` and
             ``features``.
         image_size: side to which the images of a folder are brought, in pixels.
+        drawing: how glyphs are drawn; its fields may be given for glyphs alone.
 
     Returns:
         The data.
@@ -217,11 +218,15 @@ def load(name: str, data_dir: Path | None = None, image_size: int = 32) -> Data:
     if kind == "glyphs":
         if data_dir is not None:
             raise InputError(f"--data-dir: expected none with --data {name}, which is rendered, got {data_dir}.")
-        if classes and not classes.isdecimal():
-            raise InputError(f"--data: expected glyphs or glyphs:CLASSES, e.g. glyphs:1000, got {name}.")
+        if classes and classes != "all" and not classes.isdecimal():
+            raise InputError(f"--data: expected glyphs or glyphs:CLASSES, e.g. glyphs:1000 or glyphs:all, got {name}.")
         from softmaxes.lab.data.glyphs import load_glyphs
 
-        return load_glyphs(int(classes or 100))
+        number = None if classes == "all" else int(classes or 100)
+        return load_glyphs(number, **dict(drawing or Drawing()))
+    for field in () if drawing is None else sorted(drawing.model_fields_set):
+        option, value = field.replace("_", "-"), getattr(drawing, field)
+        raise InputError(f"--{option}: expected none with --data {name}, which is not drawn from fonts, got {value}.")
     if name in ("cifar10", "cifar100"):
         from softmaxes.lab.data.cifar import load_cifar
 
@@ -247,13 +252,31 @@ def load(name: str, data_dir: Path | None = None, image_size: int = 32) -> Data:
             raise InputError(f"--data-dir: expected none with --data {name}, a folder itself, got {data_dir}.")
         return load_folder(Path(name), image_size=image_size)
     raise InputError(
-        f"--data: expected glyphs, glyphs:CLASSES, cifar10, cifar100, features, or a folder with images, got {name}."
+        "--data: expected glyphs, glyphs:CLASSES, glyphs:all, cifar10, cifar100, features, or a folder with images, "
+        f"got {name}."
     )
 
 
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory() -> int | None:
+    """Bytes that this process may still take, as far as Linux says; none where nobody does."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
+    group = Path("/sys/fs/cgroup")  # of a container, if there is one
+    try:
+        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        lines = (group / "memory.stat").read_text().splitlines()
+        given_back = next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+    except (OSError, ValueError, StopIteration):  # none, or without a limit
+        return free
+    return max(min(free, limit - used + given_back), 0)
 
 
 def cache_dir() -> Path:

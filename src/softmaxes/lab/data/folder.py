@@ -74,7 +74,7 @@ def load_folder(
 
     images, reasons = _decode_all(files, image_size, jobs)
     if reasons:
-        _report_unreadable([(files[index].relative_to(data_dir), reason) for index, reason in reasons.items()])
+        report_unreadable([(files[index].relative_to(data_dir), reason) for index, reason in reasons.items()])
     readable = np.array([index not in reasons for index in range(len(files))])
     label_of_file = np.array(labels, dtype=np.int64)
     if test_dir is None:
@@ -274,7 +274,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _report_unreadable(unreadable: Sequence[tuple[Path, str]]) -> None:
+def report_unreadable(unreadable: Sequence[tuple[Path, str]]) -> None:
+    """List on stderr what was skipped, and why."""
     lines = [f"{len(unreadable)} unreadable {'file' if len(unreadable) == 1 else 'files'} skipped:"]
     lines += [f"{path.as_posix()}: {reason}" for path, reason in unreadable[:LISTED]]
     if len(unreadable) > LISTED:

@@ -1,29 +1,32 @@
-"""Characters drawn with the fonts that matplotlib ships: from 2 to some 4,000 classes, and nothing to download.
+"""Characters drawn with fonts: from 2 to some 4,000 classes with those that matplotlib ships, and nothing to download.
 
-A class is a character; its group is its Unicode block. Each image shows it in a random face, size, slant, position,
-weight and pair of colours, blurred and noisy, and is a pure function of (seed, part, character, index): the number of
-classes, of images and of processes never changes it. It is computed in integers and exact binary fractions, so the
-same versions of Pillow, FreeType and matplotlib draw the same bytes on every machine.
+With fonts that a user names there may be ten times as many. A class is a character; its group is its Unicode block.
+Each image shows it in a random face, size, slant, position, weight and pair of colours, blurred and noisy, and is a
+pure function of (seed, part, character, index) and of what the font files hold: the number of classes, of images and of
+processes never changes it, nor what the files are called. It is computed in integers and exact binary fractions, so the
+same versions of Pillow and FreeType draw the same bytes from the same fonts on every machine.
 """
 
 import hashlib
+import json
 import multiprocessing
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from functools import cache, lru_cache, partial
 from importlib.metadata import version
 from math import isqrt
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from fontTools import unicodedata as unicode_blocks
-from fontTools.ttLib import TTFont
-from PIL import Image, ImageDraw, ImageFilter, ImageFont, features
+from PIL import Image, ImageDraw, ImageFilter, features
 from rich.console import Console
 from rich.progress import Progress
 from safetensors import SafetensorError, safe_open
@@ -31,54 +34,72 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from softmaxes.lab import InputError
-from softmaxes.lab.data import Data, cache_dir, usable_cores
+from softmaxes.lab.data import Data, cache_dir, free_memory, usable_cores
+from softmaxes.lab.data.folder import report_unreadable
+from softmaxes.lab.data.fonts import EM, Face, Fonts, find_fonts, open_face, read_faces, shipped_fonts
 from softmaxes.write_whole import write_whole
 
 Pixels = npt.NDArray[np.uint8]
+Pairs = npt.NDArray[np.int64]
+Drawn = TypeVar("Drawn")
 
 RECIPE = 1  # of the images and of the choice of classes: raise it with every change that changes a byte
 SIDE = 32  # pixels
 PIXELS = 3 * SIDE * SIDE  # bytes of an image
-EM = 96  # pixels: the size at which the fonts draw, before an image is brought to its own size
+COPIES = 2  # of all images that are in memory at a time: training takes them with their channels last
+LARGEST = 16 * EM  # pixels: a larger glyph is a fault of the font, and would take the memory of a picture
 ALIKE = 200  # squared distance of two 16 x 16 pictures in 16 greys, at and below which they show one shape
+CODES = 0x110000  # code points that Unicode has room for
+HANGUL = range(0xAC00, 0xD7A4)  # syllables, which Unicode defines by their parts
+ONE_PROCESS = 100_000  # up to so many pictures, starting other processes takes longer than it saves
 SOFTENING = ImageFilter.Kernel((3, 3), (1, 2, 1, 2, 4, 2, 1, 2, 1), scale=16)
 
 
-@cache
-def alphabet() -> dict[str, tuple[Path, ...]]:
-    """Every character that can be a class, in code point order, with the font files that hold it.
+def alphabet(fonts: Fonts | None = None, jobs: int | None = None) -> dict[str, tuple[Face, ...]]:
+    """Every character that can be a class, in code point order, with the faces that hold it.
 
-    These are the letters, numbers, punctuation marks and symbols that a DejaVu or STIX face draws and that Unicode does
-    not define as another character with an accent, in another style or in another position. Of characters that look
-    alike in some face once they are brought to one size, as Latin A, Greek Alpha and Cyrillic A do, the first is kept.
+    These are the letters, numbers, punctuation marks and symbols that some face draws and that Unicode does not define
+    as another character with an accent, in another style or in another position. Of characters that look alike in some
+    face once they are brought to one size, as Latin A, Greek Alpha and Cyrillic A do, the first is kept.
+
+    Args:
+        fonts: what to draw with; by default DejaVu and STIX, as matplotlib ships them. For others than these the
+            answer is kept in `cache_dir`.
+        jobs: processes to look at the fonts in; by default one a usable core, or only this one for few characters.
+
+    Raises:
+        InputError: the fonts hold fewer than two characters.
     """
-    pictures = {face: _pictures(face) for face in _faces()}
-    first: dict[str, Pixels] = {}  # each character in the first face that holds it: compares those that share no face
-    for of_face in pictures.values():
-        first = of_face | first
-    alike: set[tuple[str, str]] = set()
-    for sheet in (first, *pictures.values()):
-        alike |= _alike(sheet)
-    dropped: set[str] = set()
-    for one, other in sorted(alike):
-        if one not in dropped:
-            dropped.add(other)
-    return {
-        character: tuple(face for face, of_face in pictures.items() if character in of_face)
-        for character in sorted(first.keys() - dropped)
-    }
+    return _alphabet(fonts or shipped_fonts(), 1 if fonts is None else jobs)
 
 
-def choose_characters(num_classes: int) -> list[str]:
+@cache
+def _alphabet(fonts: Fonts, jobs: int | None) -> dict[str, tuple[Face, ...]]:
+    kept = _read_alphabet(fonts)
+    if kept is None:
+        kept = _find_alphabet(fonts, jobs)
+        _write_alphabet(fonts, kept)
+    faces: dict[str, list[Face]] = defaultdict(list)
+    for face, characters in kept.items():
+        for character in characters:
+            faces[character].append(face)
+    return {character: tuple(faces[character]) for character in sorted(faces)}
+
+
+def choose_characters(num_classes: int | None, fonts: Fonts | None = None, jobs: int | None = None) -> list[str]:
     """The characters that are the classes, in code point order.
 
     For 100 classes: five from each of the 20 blocks that the fonts draw most often, counting a character once for each
-    face, spread evenly over the block. For any other number: spread evenly over the whole alphabet.
+    face, spread evenly over the block. For any other number, and for fonts without such blocks: spread evenly over the
+    whole alphabet. For none: the whole alphabet.
 
     Raises:
         InputError: there are fewer characters, or `num_classes` is below 2.
     """
-    characters = list(alphabet())
+    faces = alphabet(fonts, jobs)
+    characters = list(faces)
+    if num_classes is None:
+        return characters
     if not 2 <= num_classes <= len(characters):
         raise InputError(f"glyphs: expected 2 to {len(characters)} classes, got {num_classes}.")
     if num_classes != 100:
@@ -86,32 +107,42 @@ def choose_characters(num_classes: int) -> list[str]:
     blocks: dict[str, list[str]] = defaultdict(list)
     for character in characters:
         blocks[unicode_blocks.block(character)].append(character)
-    drawings = {block: sum(len(alphabet()[character]) for character in members) for block, members in blocks.items()}
-    chosen = sorted(blocks, key=lambda block: (-drawings[block], block))[:20]
+    drawings = {
+        block: sum(len(faces[character]) for character in members)
+        for block, members in blocks.items()
+        if len(members) >= 5
+    }
+    if len(drawings) < 20:
+        return _spread(characters, num_classes)
+    chosen = sorted(drawings, key=lambda block: (-drawings[block], block))[:20]
     return sorted(character for block in chosen for character in _spread(blocks[block], 5))
 
 
 def load_glyphs(
-    num_classes: int = 100,
+    num_classes: int | None = 100,
     *,
     train_per_class: int = 100,
     test_per_class: int = 25,
     seed: int = 0,
     jobs: int | None = None,
+    fonts: Path | None = None,
 ) -> Data:
     """Draws the data set, or reads it from `cache_dir` if it was drawn before.
 
     A script that lets it start processes needs ``if __name__ == "__main__":``.
 
     Args:
-        num_classes: 2 to the size of `alphabet`; 100 gives 20 groups of 5, see `choose_characters`.
+        num_classes: 2 to the size of `alphabet`, or none for all of it; 100 gives 20 groups of 5, see
+            `choose_characters`.
         train_per_class: training images of each class.
         test_per_class: test images of each class.
         seed: of the images; the classes do not depend on it.
         jobs: processes to draw in; by default one a usable core, or only this one where there is little to draw.
+        fonts: a font file, or a folder with fonts in it and below it, to draw with; by default what matplotlib ships.
 
     Raises:
-        InputError: a number is out of range, or the cache folder cannot be made.
+        InputError: a number is out of range, the fonts cannot be used, the images do not fit in memory, or the cache
+            folder cannot be made.
     """
     for what, value, least in (
         ("training images a class", train_per_class, 1),
@@ -121,37 +152,58 @@ def load_glyphs(
     ):
         if value < least:
             raise InputError(f"glyphs: expected {least} or more as {what}, got {value}.")
-    versions = f"pillow{version('pillow')}-freetype{features.version('freetype2')}-matplotlib{version('matplotlib')}"
-    counts = f"{num_classes}x{train_per_class}+{test_per_class}"
-    path = cache_dir() / "glyphs" / f"{counts}-seed{seed}-recipe{RECIPE}-{versions}.safetensors"
+    named = None if fonts is None else find_fonts(fonts)
+    count = "all" if num_classes is None else str(num_classes)
+    images = f"{count} classes with {train_per_class:,} training and {test_per_class:,} test images each"
+    versions = f"pillow{version('pillow')}-freetype{features.version('freetype2')}-"
+    versions += f"matplotlib{version('matplotlib')}" if named is None else _of_fonts(named)
+    drawing = f"{count}x{train_per_class}+{test_per_class}-seed{seed}-recipe{RECIPE}"
+    path = cache_dir() / "glyphs" / f"{drawing}-{versions}.safetensors"
+    if path.is_file():
+        _check_memory(path.stat().st_size, images)
     stored = _read(path)
     if stored is None:
-        characters = choose_characters(num_classes)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{path.parent}: expected a folder that can be made, got {error.strerror}.") from error
-        stored = characters, *_draw_all(characters, train_per_class, test_per_class, seed, jobs)
+        characters = choose_characters(num_classes, named, jobs)
+        _check_memory(len(characters) * (train_per_class + test_per_class) * PIXELS, images)
+        _make_folder(path.parent)
+        faces = [alphabet(named, jobs)[character] for character in characters]
+        stored = characters, *_draw_all(characters, faces, train_per_class, test_per_class, seed, jobs)
         _write(path, *stored)
     characters, train, test = stored
     blocks = [unicode_blocks.block(character) for character in characters]
     group_names = list(dict.fromkeys(blocks))
-    labels = torch.arange(num_classes)
+    number = {block: place for place, block in enumerate(group_names)}
+    labels = torch.arange(len(characters))
+    used = named or shipped_fonts()
     return Data(
-        name="glyphs" if num_classes == 100 else f"glyphs:{num_classes}",
+        name="-".join(filter(None, ("glyphs" if num_classes == 100 else f"glyphs:{count}", used.name))),
         description=(
-            "Characters grouped by Unicode block, drawn in random faces of the DejaVu and STIX fonts, sizes, "
+            f"Characters grouped by Unicode block, drawn in random faces of {used}, sizes, "
             "rotations, shears, positions, stroke widths, colours, blur and noise."
         ),
-        source="rendered",
+        source="rendered" if named is None else f"rendered with {named.name}",
         train_inputs=train,
         train_labels=labels.repeat_interleave(train_per_class),
         test_inputs=test,
         test_labels=labels.repeat_interleave(test_per_class),
-        class_names=[f"{character} {unicodedata.name(character).capitalize()}" for character in characters],
+        class_names=[f"{character} {_name(character)}" for character in characters],
         group_names=group_names,
-        group_of_class=[group_names.index(block) for block in blocks],
+        group_of_class=[number[block] for block in blocks],
     )
+
+
+def _check_memory(size: int, images: str) -> None:
+    """Images of so many bytes must fit before minutes are spent on drawing them."""
+    needed, free = COPIES * size, free_memory()
+    if free is not None and needed > free:
+        raise InputError(
+            f"glyphs: expected {needed / 2**30:.1f} GiB of free memory for {images}, "
+            f"got {free / 2**30:.1f} GiB; take fewer classes or fewer images a class."
+        )
+
+
+def _name(character: str) -> str:
+    return unicodedata.name(character).capitalize().replace("Cjk", "CJK")
 
 
 def _spread(characters: Sequence[str], count: int) -> list[str]:
@@ -161,58 +213,98 @@ def _spread(characters: Sequence[str], count: int) -> list[str]:
 # The alphabet
 
 
-@cache
-def _faces() -> tuple[Path, ...]:
-    """The upright, slanted, light and bold faces of DejaVu and STIX, without those for display sizes."""
-    import matplotlib
+def _find_alphabet(fonts: Fonts, jobs: int | None) -> dict[Face, str]:
+    """The alphabet, from the fonts themselves: the characters of each face."""
+    held, unreadable = read_faces(fonts)
+    if unreadable:
+        report_unreadable([(Path(file.name), reason) for file, reason in unreadable])
+    own = {face: [each for each in characters if _is_own(each)] for face, characters in held.items()}
+    if jobs is None:
+        jobs = 1 if sum(map(len, own.values())) <= ONE_PROCESS else usable_cores()
+    chunks = [(face, some[at : at + 1000]) for face, some in own.items() for at in range(0, len(some), 1000)]
+    faces, parts = [face for face, _ in chunks], [part for _, part in chunks]
+    drawn = _side_by_side(_pictures, faces, parts, jobs=jobs, description="Looking at fonts")
+    drawn_by: dict[Face, str] = {}
+    alike: list[Pairs] = []
+    first: list[tuple[str, Pixels]] = []  # in the first face that holds it: compares those that share no face
+    seen: set[str] = set()
+    sheet: list[tuple[str, Pixels]] = []
+    for face, following, pictures in zip(faces, [*faces, None][1:], drawn, strict=True):
+        sheet.append(pictures)
+        if face != following:  # the face is complete
+            drawn_by[face], rows = "".join(some for some, _ in sheet), np.concatenate([rows for _, rows in sheet])
+            alike.append(_alike(drawn_by[face], rows))
+            new = [place for place, character in enumerate(drawn_by[face]) if character not in seen]
+            first.append(("".join(drawn_by[face][place] for place in new), rows[new]))
+            seen.update(drawn_by[face])
+            sheet = []
+    if seen:
+        alike.append(_alike("".join(some for some, _ in first), np.concatenate([rows for _, rows in first])))
+    dropped: set[int] = set()
+    for pair in sorted({pair for pairs in alike for pair in pairs.tolist()}):
+        one, other = divmod(pair, CODES)
+        if one not in dropped:
+            dropped.add(other)
+    if len(seen) - len(dropped) < 2:
+        reason = f" ({unreadable[0][1]})" if unreadable else ""
+        raise InputError(
+            f"{fonts.files[0] if len(fonts.files) == 1 else fonts}: expected fonts with two characters or more "
+            f"that can be told apart, got {len(seen) - len(dropped)}{reason}."
+        )
+    return {face: "".join(each for each in some if ord(each) not in dropped) for face, some in drawn_by.items()}
 
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    found = [*folder.glob("DejaVu*.ttf"), *folder.glob("STIXGeneral*.ttf")]
-    return tuple(sorted(face for face in found if "Display" not in face.stem))
+
+def _is_own(character: str) -> bool:
+    """Whether it is a letter, number, mark or symbol that Unicode does not define by another character."""
+    if unicodedata.category(character)[0] not in "LNPS":
+        return False
+    return unicodedata.normalize("NFKD", character) == character or ord(character) in HANGUL
 
 
-def _pictures(face: Path) -> dict[str, Pixels]:
-    """Each character of its own that the face draws, as large as fits in 16 x 16 pixels of 16 greys."""
-    with TTFont(face, lazy=True) as font:
-        held = sorted(chr(code) for code, glyph in font.getBestCmap().items() if glyph != ".notdef")
-    pictures = {}
-    for character in held:
-        own = unicodedata.category(character)[0] in "LNPS" and unicodedata.normalize("NFKD", character) == character
-        if own and (ink := _ink(character, face, 0)).getbbox():
-            pictures[character] = np.asarray(_placed(ink, size=60).reduce(4)) // np.uint8(16)
-    return pictures
+def _pictures(face: Face, characters: Sequence[str]) -> tuple[str, Pixels]:
+    """The characters that the face draws, and each of them as large as fits in 16 x 16 pixels of 16 greys: (N, 256)."""
+    drawn, pictures = "", [np.empty((0, 256), dtype=np.uint8)]
+    for character in characters:
+        try:
+            ink = _ink(character, face, 0)
+        except OSError:  # its outline is broken: the face does not hold it
+            continue
+        if ink.getbbox():
+            drawn += character
+            pictures.append(np.asarray(_placed(ink, size=60).reduce(4)).reshape(1, 256) // np.uint8(16))
+    return drawn, np.concatenate(pictures)
 
 
-def _alike(pictures: dict[str, Pixels]) -> set[tuple[str, str]]:
-    """The pairs of characters, first one first, that show one shape."""
-    characters = sorted(pictures)
-    rows = np.stack([pictures[character].ravel() for character in characters])
-    rows = rows.astype(np.float32)  # whole numbers, and their products too: exact
-    squares = (rows * rows).sum(axis=1)
-    pairs = set()
-    for one in range(0, len(rows), 512):
-        part = slice(one, one + 512)
-        distances = squares[part, None] + squares - 2 * rows[part] @ rows.T
-        for row, column in np.argwhere(distances <= ALIKE):
-            if one + row < column:
-                pairs.add((characters[one + row], characters[column]))
-    return pairs
+def _alike(characters: str, pictures: Pixels) -> Pairs:
+    """The pairs of characters that show one shape, as `CODES` times the smaller code point plus the other."""
+    codes = np.array([ord(character) for character in characters])
+    rows = pictures.astype(np.float32)  # whole numbers, and their products and sums too: exact
+    squares, ones = (rows * rows).sum(axis=1, keepdims=True), np.ones((len(rows), 1), dtype=np.float32)
+    left, right = np.hstack((-2 * rows, squares, ones)), np.hstack((rows, ones, squares))  # their product: distances
+    pairs = [np.empty(0, dtype=np.int64)]
+    for start in range(0, len(rows), 512):
+        one, other = np.nonzero(left[start : start + 512] @ right[start:].T <= ALIKE)
+        one, other = codes[start + one[one < other]], codes[start + other[one < other]]
+        pairs.append(np.minimum(one, other) * CODES + np.maximum(one, other))
+    return np.concatenate(pairs)
 
 
 # The images
 
 
-@lru_cache(maxsize=32)
-def _font(face: Path) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(face), EM, layout_engine=ImageFont.Layout.BASIC)
-
-
 @lru_cache(maxsize=128)
-def _ink(character: str, face: Path, stroke: int) -> Image.Image:
-    """The character in white on black, cropped to a margin of one pixel; all black where the face leaves it blank."""
-    left, top, right, bottom = (int(edge) for edge in _font(face).getbbox(character, stroke_width=stroke))
+def _ink(character: str, face: Face, stroke: int) -> Image.Image:
+    """The character in white on black, cropped to a margin of one pixel; all black where the face leaves it blank.
+
+    Raises:
+        OSError: the face cannot draw it.
+    """
+    font = open_face(face)
+    left, top, right, bottom = (int(edge) for edge in font.getbbox(character, stroke_width=stroke))
+    if max(right - left, bottom - top) > LARGEST:
+        raise OSError(f"a glyph of {right - left} x {bottom - top} pixels")
     canvas = Image.new("L", (max(right - left, 0) + 4, max(bottom - top, 0) + 4))
-    ImageDraw.Draw(canvas).text((2 - left, 2 - top), character, fill=255, font=_font(face), stroke_width=stroke)
+    ImageDraw.Draw(canvas).text((2 - left, 2 - top), character, fill=255, font=font, stroke_width=stroke)
     box = canvas.getbbox()
     return canvas.crop((box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1)) if box else canvas
 
@@ -236,7 +328,7 @@ def _placed(
     )
 
 
-def _draw(character: str, faces: Sequence[Path], seed: int, part: int, index: int) -> Pixels:
+def _draw(character: str, faces: Sequence[Face], seed: int, part: int, index: int) -> Pixels:
     """One image, (3, SIDE, SIDE); `part` is 0 for training and 1 for the test."""
     words = np.random.PCG64(np.random.SeedSequence([seed, part, ord(character), index])).random_raw(16 + PIXELS // 8)
     unused = iter(words[:16].tolist())
@@ -260,15 +352,24 @@ def _draw(character: str, faces: Sequence[Path], seed: int, part: int, index: in
 
 
 def _draw_class(
-    character: str, faces: Sequence[Path], train_per_class: int, test_per_class: int, seed: int
+    character: str, faces: Sequence[Face], train_per_class: int, test_per_class: int, seed: int
 ) -> tuple[Pixels, Pixels]:
-    train = [_draw(character, faces, seed, 0, index) for index in range(train_per_class)]
-    test = [_draw(character, faces, seed, 1, index) for index in range(test_per_class)]
+    try:
+        train = [_draw(character, faces, seed, 0, index) for index in range(train_per_class)]
+        test = [_draw(character, faces, seed, 1, index) for index in range(test_per_class)]
+    except OSError as error:
+        files = ", ".join(dict.fromkeys(str(face.file) for face in faces))
+        raise InputError(f"{files}: expected fonts that draw {character!a}, got {error}.") from None
     return np.stack(train), np.stack(test)
 
 
 def _draw_all(
-    characters: Sequence[str], train_per_class: int, test_per_class: int, seed: int, jobs: int | None
+    characters: Sequence[str],
+    faces: Sequence[Sequence[Face]],
+    train_per_class: int,
+    test_per_class: int,
+    seed: int,
+    jobs: int | None,
 ) -> tuple[Tensor, Tensor]:
     """Training and test images, class after class."""
     if jobs is None:
@@ -277,22 +378,78 @@ def _draw_all(
     train = np.empty((len(characters), train_per_class, 3, SIDE, SIDE), dtype=np.uint8)
     test = np.empty((len(characters), test_per_class, 3, SIDE, SIDE), dtype=np.uint8)
     draw_class = partial(_draw_class, train_per_class=train_per_class, test_per_class=test_per_class, seed=seed)
-    faces = [alphabet()[character] for character in characters]
-    with ExitStack() as stack:
-        console = Console(stderr=True)
-        progress = stack.enter_context(Progress(console=console, transient=True, disable=not console.is_terminal))
-        drawn: Iterator[tuple[Pixels, Pixels]] = map(draw_class, characters, faces)
-        if jobs > 1:
-            pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
-            stack.callback(pool.shutdown, cancel_futures=True)
-            drawn = pool.map(draw_class, characters, faces, chunksize=len(characters) // (8 * jobs) + 1)
-        drawn = iter(progress.track(drawn, total=len(characters), description="Drawing glyphs"))
-        for label, (train_images, test_images) in enumerate(drawn):
-            train[label], test[label] = train_images, test_images
+    drawn = _side_by_side(draw_class, characters, faces, jobs=jobs, description="Drawing glyphs")
+    for label, (train_images, test_images) in enumerate(drawn):
+        train[label], test[label] = train_images, test_images
     return torch.from_numpy(train).flatten(0, 1), torch.from_numpy(test).flatten(0, 1)
 
 
+def _side_by_side(
+    function: Callable[..., Drawn], *arguments: Sequence[object], jobs: int, description: str
+) -> Iterator[Drawn]:
+    """As `map`, in so many processes, with a bar."""
+    number = len(arguments[0])
+    with ExitStack() as stack:
+        console = Console(stderr=True)
+        progress = stack.enter_context(Progress(console=console, transient=True, disable=not console.is_terminal))
+        drawn: Iterator[Drawn] = map(function, *arguments)
+        if jobs > 1:
+            pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+            stack.callback(pool.shutdown, cancel_futures=True)
+            drawn = pool.map(function, *arguments, chunksize=min(number // (8 * jobs) + 1, 64))
+        try:
+            yield from progress.track(drawn, total=number, description=description)
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"{jobs} jobs: expected the processes that draw to finish, got one that died; "
+                "guard the script with `if __name__ == '__main__':` or draw with one job."
+            ) from error
+
+
 # The cache
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: expected a folder that can be made, got {error.strerror}.") from error
+
+
+def _of_fonts(fonts: Fonts) -> str:
+    """What the alphabet of named fonts depends on besides the recipe and the versions that draw."""
+    return f"unicode{unicodedata.unidata_version}-fonts{fonts.digest}"
+
+
+def _alphabet_file(fonts: Fonts) -> Path:
+    versions = f"pillow{version('pillow')}-freetype{features.version('freetype2')}-{_of_fonts(fonts)}"
+    return cache_dir() / "glyphs" / f"alphabet-recipe{RECIPE}-{versions}.json"
+
+
+def _read_alphabet(fonts: Fonts) -> dict[Face, str] | None:
+    """What `_write_alphabet` stored, or none if there is no such file or it was damaged."""
+    if not fonts.digest:
+        return None
+    try:
+        stored = json.loads(_alphabet_file(fonts).read_bytes())
+        if stored["sha256"] != hashlib.sha256(json.dumps(stored["faces"]).encode()).hexdigest():
+            return None
+        return {
+            Face(fonts.files[place], number, fonts.contents[place]): characters
+            for place, number, characters in stored["faces"]
+        }
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _write_alphabet(fonts: Fonts, kept: dict[Face, str]) -> None:
+    if not fonts.digest:
+        return
+    faces = [[fonts.files.index(face.file), face.number, characters] for face, characters in kept.items()]
+    text = json.dumps({"sha256": hashlib.sha256(json.dumps(faces).encode()).hexdigest(), "faces": faces})
+    path = _alphabet_file(fonts)
+    _make_folder(path.parent)
+    write_whole(path, lambda part: part.write_text(text, "utf-8"))
 
 
 def _digest(characters: Sequence[str], train: Tensor, test: Tensor) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw, ImageFont
 
 from softmaxes.lab.data import Data, picture
@@ -24,13 +25,17 @@ def write_sheet(data: Data, path: Path) -> None:
     """
     from matplotlib import get_data_path
 
-    font = ImageFont.truetype(str(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), 13)
+    file = Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
+    font = ImageFont.truetype(str(file), 13)
+    with TTFont(file, lazy=True) as opened:
+        held = opened.getBestCmap()
     classes = torch.linspace(0, data.num_classes - 1, min(ROWS, data.num_classes)).round().long().tolist()
     sheet = Image.new("RGB", (NAMES + COLUMNS * (CELL + GAP), len(classes) * (CELL + GAP) + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
     for row, label in enumerate(classes):
         top = GAP + row * (CELL + GAP)
         name = data.class_names[label]
+        name = "".join(letter for letter in name if ord(letter) in held).strip() or name  # boxes would say nothing
         lines = [name if len(name) <= 34 else name[:33] + "…"]
         if data.group_names is not None and data.group_of_class is not None:
             lines.append(data.group_names[data.group_of_class[label]])
