@@ -55,6 +55,7 @@ def render_tree(title: str, svg: str) -> str:
     return _template("tree.html.jinja").render(
         title=title,
         svg=Markup(svg),  # noqa: S704
+        policy="default-src 'none'; style-src 'unsafe-inline'; img-src data:",
         **_look(),
     )
 
@@ -91,6 +92,7 @@ def render(summary: Summary) -> str:
     return render_with_figures(
         "page.html.jinja",
         charts,
+        title=summary.study.title,
         summary=summary,
         study=summary.study,
         card=summary.card,
