@@ -11,6 +11,7 @@ import torch
 from softmaxes import Tree
 from softmaxes.lab.cli import main
 from softmaxes.lab.data import Data
+from softmaxes.lab.run import Drawing
 from softmaxes.lab.store import Store
 from softmaxes.lab.train import lay_out, train
 from softmaxes.trees.io import read
@@ -23,7 +24,7 @@ DATA = toy_data()  # six classes in three groups, by the remainder of three
 def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`--data toy` names the toy data, and files are made in a folder of the test's own."""
 
-    def load(name: str, data_dir: Path | None = None, image_size: int = 32) -> Data:
+    def load(name: str, data_dir: Path | None = None, image_size: int = 32, drawing: Drawing | None = None) -> Data:
         assert name == "toy"
         return DATA
 
@@ -187,3 +188,10 @@ def test_weights_of_a_tree_are_no_class_vectors(runs: dict[str, Path], capsys: p
     assert "expected the weights of a head with a row a class, got those of another." in capsys.readouterr().err
     assert main(["tree", "build", "trained", "--result", str(runs["softmax"]), "--out", "t.json"]) == 2
     assert "expected a run of a head over one tree, got one of another head." in capsys.readouterr().err
+
+
+def test_fonts_are_for_glyphs_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.undo()
+    command = ["tree", "build", "groups", "--data", "cifar10", "--fonts", "x", "--out", "/nowhere/tree.json"]
+    assert main(command) == 2
+    assert "--fonts: expected none with --data cifar10" in capsys.readouterr().err
