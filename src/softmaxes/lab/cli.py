@@ -90,6 +90,13 @@ def compare(
         str | None,
         Parameter(help="A study with heads of its own: **seed**, the original one; **trees**, what a tree is worth."),
     ] = None,
+    seconds: Annotated[
+        float | None,
+        Parameter(
+            help="Training time of every run, in place of --epochs: each head has as many epochs as fit, by a "
+            "measurement beforehand. For times that hold, one run at a time: --jobs 1."
+        ),
+    ] = None,
     jobs: Annotated[int | None, Parameter(help="Runs at a time, one thread each; all cores if not given.")] = None,
     out: Annotated[Path | None, Parameter(help="Folder for the results; *runs/DATA* if not given.")] = None,
     training: Setting = None,
@@ -112,6 +119,8 @@ def compare(
     # every character of your own fonts
     softmaxes compare --data glyphs:all --fonts /usr/share/fonts --train-per-class 20 --test-per-class 5
     softmaxes compare --heads softmax hierarchical-groups --seeds 5
+    # as many epochs of each head as ten minutes hold
+    softmaxes compare --data glyphs:1000 --heads softmax sampled hierarchical --seconds 600
     # every head that the data can serve
     softmaxes compare --heads all
     # the study that this grew from, on CIFAR-100 from an archive
@@ -124,6 +133,10 @@ def compare(
 
     _at_least("--seeds", seeds, 1)
     changes = {} if training is None else training.model_dump(include=training.model_fields_set)
+    if seconds is not None and not 0 < seconds <= 10**9:
+        raise InputError(f"--seconds: expected more than 0, got {seconds:g}.")
+    if seconds is not None and "epochs" in changes:
+        raise InputError(f"--epochs: expected none with --seconds, which decides on them, got {changes['epochs']}.")
     if study is not None:
         entry = _named("--study", study, STUDIES)
         if heads is not None:
@@ -135,6 +148,9 @@ def compare(
         loaded = _load(data or "glyphs", data_dir, image_size, drawing)
         chosen = _comparison(loaded, names, range(seeds), changes)
     name = loaded.name if study is None else f"{study}-{loaded.name}"
+    if seconds is not None:
+        said = f"{chosen.description} Each head has as many epochs as {seconds:g} seconds of training hold."
+        chosen = chosen.model_copy(update={"budget": seconds, "description": said})
     return _execute(chosen, loaded, out or Path("runs") / _folder(name), jobs, device)
 
 
@@ -369,6 +385,7 @@ def _that_fit(data: "Data", settings: dict[str, Any]) -> tuple[list[str], tuple[
 def _execute(study: Study, data: "Data", out: Path, jobs: int | None, device: str) -> int:
     import torch
 
+    from softmaxes.lab.budget import fit
     from softmaxes.lab.data import usable_cores
     from softmaxes.lab.store import Store
     from softmaxes.lab.study import execute
@@ -382,6 +399,9 @@ def _execute(study: Study, data: "Data", out: Path, jobs: int | None, device: st
     jobs = jobs or (1 if device == "cuda" else usable_cores())
     store = Store(out)
     with store.lock():
+        if study.budget is not None:
+            before = store.study() if store.has_study() else None
+            study = fit(study, data, device, before, Console(stderr=True))
         try:
             execute(study, data, store, jobs, device, Console(stderr=True))
         finally:

@@ -295,6 +295,7 @@ class Study(Record):
     title: str
     description: str  # a paragraph
     runs: tuple[Run, ...]
+    budget: Annotated[float, Field(gt=0, le=10**9)] | None = None  # seconds of training that decided on the epochs
     published: tuple[Published, ...] = ()
     published_source: str = ""
     left_out: tuple[LeftOut, ...] = ()

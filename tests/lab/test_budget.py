@@ -1,0 +1,97 @@
+"""One budget of time: each head has the epochs that fit, and keeps them when the command comes again."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from softmaxes.lab import InputError, budget
+from softmaxes.lab.cli import main
+from softmaxes.lab.run import Run, Study
+from softmaxes.lab.store import Store
+from toy import toy_data, toy_run
+
+DATA = toy_data()
+TIMES = {"softmax": 4.0, "hierarchical": 1.5, "hierarchical-relearned": 60.0}
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Epochs take the times above; which heads were measured."""
+    asked: list[str] = []
+
+    def seconds(run: Run, *rest: object) -> float:
+        asked.append(run.head)
+        return TIMES[run.head]
+
+    monkeypatch.setattr(budget, "_epoch_seconds", seconds)
+    return asked
+
+
+def study(*heads: str, seconds: float | None = 10.0, **fields: object) -> Study:
+    runs = tuple(toy_run(DATA, head, seed=seed, **fields) for seed in range(2) for head in heads)
+    return Study(name="toy", title="toy", description="toy", runs=runs, budget=seconds)
+
+
+def fit(given: Study, before: Study | None = None) -> list[int]:
+    said = io.StringIO()
+    return [run.epochs for run in budget.fit(given, DATA, "cpu", before, Console(file=said)).runs]
+
+
+def test_each_head_has_the_epochs_that_fit_and_is_measured_once(measured: list[str]) -> None:
+    assert fit(study("softmax", "hierarchical")) == [2, 6, 2, 6]
+    assert measured == ["softmax", "hierarchical"]
+
+
+def test_at_least_one_epoch_and_as_many_as_a_learned_tree_needs(measured: list[str]) -> None:
+    assert fit(study("softmax", "hierarchical-relearned", seconds=0.1)) == [1, 4, 1, 4]
+
+
+def test_what_was_decided_before_is_kept(measured: list[str]) -> None:
+    before = budget.fit(study("softmax"), DATA, "cpu", None, Console(quiet=True))
+    TIMES["softmax"] = 1.0
+    try:
+        assert fit(study("softmax", "hierarchical"), before) == [2, 6, 2, 6]
+        assert fit(study("softmax", seconds=20.0), before) == [20, 20]  # another budget
+        assert fit(study("softmax", lr=0.3), before) == [10, 10]  # another setting
+    finally:
+        TIMES["softmax"] = 4.0
+
+
+def test_a_head_that_does_not_fit_the_data_is_an_error_before_it_is_measured(measured: list[str]) -> None:
+    card = DATA.card().model_copy(update={"group_names": None, "group_of_class": None})
+    data = type("Plain", (), {"card": lambda self: card, "train_inputs": DATA.train_inputs})()
+    with pytest.raises(InputError, match="expected data with groups of classes"):
+        budget.fit(study("hierarchical-groups"), data, "cpu", None, Console(quiet=True))
+    assert measured == []
+
+
+@pytest.mark.parametrize("head", ["softmax", "hierarchical-relearned"])
+def test_the_time_of_an_epoch_is_that_of_its_steps(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "MEASURED_SECONDS", 0.01)
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(budget, "_now", lambda device: float(next(ticks)))  # a second a step
+    run = toy_run(DATA, head, batch_size=50, epochs=4)
+    assert budget._epoch_seconds(run, DATA, DATA.card(), "cpu") == pytest.approx(3)  # 120 images
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("softmaxes.lab.data.load", lambda *_, **__: DATA)
+    monkeypatch.setattr(budget, "_epoch_seconds", lambda run, *rest: {"softmax": 1.0, "gumbel": 0.5}[run.head])
+    words = ["compare", "--heads", "softmax", "gumbel", "--seeds", "1", "--out", str(tmp_path), "--jobs", "1"]
+    assert main([*words, "--seconds", "1"]) == 0
+    stored = Store(tmp_path).study()
+    assert [run.epochs for run in stored.runs] == [1, 2]
+    assert stored.budget == 1
+    assert "Each head has as many epochs as 1 seconds of training hold." in (tmp_path / "report.html").read_text()
+    monkeypatch.setattr(budget, "_epoch_seconds", lambda *_: pytest.fail("measured again"))
+    assert main([*words, "--seconds", "1"]) == 0
+    assert Store(tmp_path).study() == stored
+    capsys.readouterr()
+    assert main([*words, "--seconds", "1", "--epochs", "3"]) == 2
+    assert main([*words, "--seconds", "0"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "softmaxes: --epochs: expected none with --seconds, which decides on them, got 3.",
+        "softmaxes: --seconds: expected more than 0, got 0.",
+    ]
