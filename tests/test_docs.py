@@ -67,9 +67,14 @@ def test_commands_can_be_typed(page: Path) -> None:
         app.parse_args(shlex.split(command, comments=True)[1:], exit_on_error=False, print_error=False)
 
 
-def test_the_readme_s_table_is_that_of_the_stored_results() -> None:
-    readme = (ROOT / "README.md").read_text()
-    tables = re.findall(r"<!-- table: (\S+) -->\n(.*?)<!-- /table -->", readme, re.DOTALL)
-    assert len(tables) == readme.count("<!-- table") > 0
-    for folder, table in tables:
-        assert table == (ROOT / folder / "table.md").read_text(), folder
+def test_the_pages_tables_are_those_of_the_stored_results() -> None:
+    shown = []
+    for page in PAGES:
+        text = page.read_text()
+        tables = re.findall(r"<!-- table: (\S+) -->\n(.*?)<!-- /table -->", text, re.DOTALL)
+        assert len(tables) == text.count("<!-- table"), page
+        for folder, table in tables:
+            assert table == (ROOT / folder / "table.md").read_text(), (page, folder)
+            shown.append((page.name, folder))
+    assert ("README.md", "results/glyphs") in shown
+    assert ("scale.md", "results/scale") in shown

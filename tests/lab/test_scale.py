@@ -185,6 +185,7 @@ def test_the_command_writes_a_page_figures_and_a_table(tmp_path: Path, capsys: p
     ids = re.findall(r'\bid="([^"]+)"', html)
     assert len(ids) == len(set(ids))
     assert {path.name for path in (out / "figures").iterdir()} >= {f"{name}_8_features.png" for name in scale_names()}
+    assert re.match(r"\| head \| 10 \| 1,000 \| 10,000 \| 30,000 \| C to the \|\n", (out / "table.md").read_text())
     before = (out / "table.csv").read_bytes()
     assert main([*words, "--classes", "1000", "10", "30000", "10000", "--seconds", "60"]) == 0
     assert (out / "table.csv").read_bytes() == before

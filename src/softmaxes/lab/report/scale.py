@@ -245,7 +245,7 @@ def _figure(scale: Scale, features: int, what: str, title: str) -> Figure:
 
 
 def write_report(costs: Sequence[Cost], directory: Path) -> Path:
-    """Write ``report.html``, ``table.csv`` and ``figures/*.png``, each whole or not at all.
+    """Write ``report.html``, ``table.csv``, ``table.md`` and ``figures/*.png``, each whole or not at all.
 
     Returns:
         The path of ``report.html``.
@@ -260,6 +260,7 @@ def write_report(costs: Sequence[Cost], directory: Path) -> Path:
                     write_whole(path, lambda part: part.write_bytes(content))  # noqa: B023
     table = write_csv(costs)
     write_whole(directory / "table.csv", lambda part: part.write_text(table, encoding="utf-8"))
+    write_whole(directory / "table.md", lambda part: part.write_text(markdown(scale), encoding="utf-8"))
     charts = {features: _charts(scale, features) for features in scale.features}
     html = page.render_with_figures(
         "scale.html.jinja",
@@ -276,21 +277,34 @@ def write_report(costs: Sequence[Cost], directory: Path) -> Path:
     return directory / "report.html"
 
 
+def _steps(scale: Scale, head: str, features: int) -> list[str]:
+    """The milliseconds of a head's step at each number of classes, and the power."""
+    costs = [scale.at(head, classes, features) for classes in scale.classes]
+    known = ["–" if cost is None or cost.step is None else ms(cost.step.median) for cost in costs]
+    return [*known, scale.power(head, features)]
+
+
+def markdown(scale: Scale) -> str:
+    """The milliseconds of a step as a Markdown table, a row a head for each number of features."""
+    rows = [["head", *(f"{classes:,}" for classes in scale.classes), "C to the"]]
+    for features in scale.features:
+        for head in scale.heads:
+            name = f"`{head}`" + (f", {features} features" if len(scale.features) > 1 else "")
+            rows.append([name, *_steps(scale, head, features)])
+    rows.insert(1, ["---", *["---:"] * (len(rows[0]) - 1)])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
 def print_table(costs: Sequence[Cost], console: Console) -> None:
     """Print the milliseconds of a step, and how they grow."""
     scale = Scale(costs)
     for features in scale.features:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column(f"a step, ms; {features} features")
-        for classes in scale.classes:
-            table.add_column(f"{classes:,}", justify="right")
-        table.add_column("C to the", justify="right")
+        for title in (*(f"{classes:,}" for classes in scale.classes), "C to the"):
+            table.add_column(title, justify="right")
         for head in scale.heads:
-            steps = []
-            for classes in scale.classes:
-                cost = scale.at(head, classes, features)
-                steps.append("–" if cost is None or cost.step is None else ms(cost.step.median))
-            table.add_row(*map(Text, (head, *steps, scale.power(head, features))))
+            table.add_row(*map(Text, (head, *_steps(scale, head, features))))
         console.print(table)
     for line in scale.unfit:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
