@@ -290,7 +290,10 @@ BAD: list[tuple[list[str], str]] = [
     (["compare", "--study", "sed"], "--study: expected one of seed, trees, got sed; did you mean seed?"),
     (["compare", "--study", "seed", "--heads", "softmax"], "--heads: expected none with --study seed"),
     (["compare", "--seeds", "0"], "--seeds: expected 1 or more, got 0."),
-    (["compare", "--data", "glyfs"], "--data: expected glyphs, glyphs:CLASSES, cifar10, cifar100, or a folder"),
+    (
+        ["compare", "--data", "glyfs"],
+        "--data: expected glyphs, glyphs:CLASSES, cifar10, cifar100, features, or a folder",
+    ),
     (["compare", "--data", "glyphs:many"], "expected glyphs or glyphs:CLASSES, e.g. glyphs:1000, got glyphs:many."),
     (["compare", "--data", "glyphs:1"], "glyphs: expected 2 to "),
     (["compare", "--data", "folder"], "--data folder: expected --data-dir with the folder of images, got none."),
