@@ -292,7 +292,7 @@ BAD: list[tuple[list[str], str]] = [
     (["compare", "--seeds", "0"], "--seeds: expected 1 or more, got 0."),
     (
         ["compare", "--data", "glyfs"],
-        "--data: expected glyphs, glyphs:CLASSES, glyphs:all, cifar10, cifar100, or a folder",
+        "--data: expected glyphs, glyphs:CLASSES, glyphs:all, cifar10, cifar100, features, or a folder",
     ),
     (
         ["compare", "--data", "glyphs:many"],

@@ -19,6 +19,7 @@ from pyarrow import parquet
 from test_train import numbers
 
 from softmaxes.lab import InputError, run
+from softmaxes.lab import data as every_source
 from softmaxes.lab.cli import main
 from softmaxes.lab.data import CHUNK, Data, chunks, load
 from softmaxes.lab.data import features as source
@@ -239,7 +240,15 @@ def test_what_does_not_fit_is_refused(
     with pytest.raises(InputError, match=message) as caught:
         load_features(layout(tmp_path, change(arrays())))
     assert str(tmp_path / "mine") in str(caught.value)
-    assert str(caught.value).count("\n") == 0
+    assert str(caught.value).isprintable()
+
+
+def test_the_row_of_what_is_not_finite_is_counted_over_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(every_source, "CHUNK", 3 * 7)
+    content = arrays()
+    content["train_features"][38, 1] = np.nan
+    with pytest.raises(InputError, match="got nan in row 38, column 1"):
+        load_features(as_npz(tmp_path, content))
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
