@@ -21,7 +21,7 @@ from softmaxes.lab.run import Study
 from softmaxes.lab.store import Store
 from toy import toy_data
 
-EPOCHS = 12
+EPOCHS = 40
 COMMAND = [sys.executable, "-m", "softmaxes.lab.cli"]
 
 
