@@ -5,7 +5,8 @@
 
 A step is forward, backward and SGD's update, on one thread, for a batch of random features and uniformly drawn classes.
 The methods take turns, those over trees among themselves, the others after them; printed is the median time with its
-20 % and 80 % quantiles, and the median over that of the tree; then how far a fresh process's peak of memory grows in
+20 % and 80 % quantiles, and the median over that of the tree (of quick methods each turn is four steps, and the last
+counts); then how far a fresh process's peak of memory grows in
 five steps of the tree, and at last the exponent of the power of C that fits the tree's times.
 
     tree        HierarchicalSoftmax over the balanced binary tree, sparse gradients, no bias (the others have none),
@@ -48,6 +49,7 @@ from timing import (
     tree_steps,
     update,
     version_of,
+    with_parameters,
     write_csv,
 )
 
@@ -61,16 +63,14 @@ def steps_over_trees(features: int, classes: int) -> dict[str, Step]:
     both = update([weight, bias], lambda x, y: head(x, y).mean())
     table = weight.detach()
 
-    def with_bias(input: Tensor, target: Tensor) -> None:
-        head.weight, head.bias = weight, bias
-        both(input, target)
+    by_sgd = update([weight], lambda x, y: head(x, y).mean())
 
     def plain(input: Tensor, target: Tensor) -> None:
         paths.LIBRARY = None
-        steps["tree, SGD"](input, target)
+        by_sgd(input, target)
         paths.LIBRARY = library
 
-    def rows(target: Tensor) -> Tensor:
+    def rows(input: Tensor, target: Tensor) -> Tensor:
         nodes = [target]
         for _ in range(head.tree.depth - 1):
             nodes.append(head.parent[nodes[-1]])
@@ -79,8 +79,12 @@ def steps_over_trees(features: int, classes: int) -> dict[str, Step]:
     def moving(rows: Tensor, target: Tensor) -> None:
         table.index_add_(0, rows, table.index_select(0, rows), alpha=1e-9)
 
-    moving.rows = rows  # type: ignore[attr-defined]
-    return steps | {"with bias": with_bias, "plain": plain, "moving": moving}
+    moving.prepare = rows  # type: ignore[attr-defined]
+    return steps | {
+        "with bias": with_parameters(head, both, weight, bias),
+        "plain": with_parameters(head, plain, weight),
+        "moving": moving,
+    }
 
 
 def memory_growth(features: int, classes: int, batch: int) -> float:
