@@ -87,8 +87,8 @@ class Head(nn.Module, ABC):
         """
         self._check_input(input)
         self._check_target(input, target)
-        loss = self._loss(input.reshape(-1, self.in_features), target.reshape(-1))
-        return self._shaped("_loss", loss, target.numel()).reshape(target.shape)
+        loss = self._loss(_reshaped(input, -1, self.in_features), _reshaped(target, -1))
+        return _reshaped(self._shaped("_loss", loss, target.numel()), *target.shape)
 
     def log_prob(self, input: Tensor) -> Tensor:
         """Log-probability of every class, in nats, normalised; the same in training and evaluation.
@@ -104,9 +104,10 @@ class Head(nn.Module, ABC):
             ValueError: the shape or device is not one expected.
         """
         self._check_input(input)
-        log_prob = self._log_prob(input.reshape(-1, self.in_features))
+        log_prob = self._log_prob(_reshaped(input, -1, self.in_features))
         rows = input.shape[:-1].numel()
-        return self._shaped("_log_prob", log_prob, rows, self.num_classes).reshape(*input.shape[:-1], self.num_classes)
+        shaped = self._shaped("_log_prob", log_prob, rows, self.num_classes)
+        return _reshaped(shaped, *input.shape[:-1], self.num_classes)
 
     def target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
         """Log-probability of the target alone, in nats; without the other classes where the mathematics allows.
@@ -124,7 +125,8 @@ class Head(nn.Module, ABC):
         """
         self._check_input(input)
         self._check_target(input, target)
-        return self._target_log_prob(input.reshape(-1, self.in_features), target.reshape(-1)).reshape(target.shape)
+        found = self._target_log_prob(_reshaped(input, -1, self.in_features), _reshaped(target, -1))
+        return _reshaped(found, *target.shape)
 
     def predict(self, input: Tensor) -> Tensor:
         """The most probable class, the argmax of `log_prob`.
@@ -140,7 +142,7 @@ class Head(nn.Module, ABC):
             ValueError: the shape or device is not one expected.
         """
         self._check_input(input)
-        return self._predict(input.reshape(-1, self.in_features)).reshape(input.shape[:-1])
+        return _reshaped(self._predict(_reshaped(input, -1, self.in_features)), *input.shape[:-1])
 
     def topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k most probable classes, exact, most probable first, as `torch.topk` of `log_prob`.
@@ -158,8 +160,8 @@ class Head(nn.Module, ABC):
         """
         self._check_input(input)
         self._check_k(k)
-        values, classes = self._topk(input.reshape(-1, self.in_features), k)
-        return values.reshape(*input.shape[:-1], k), classes.reshape(*input.shape[:-1], k)
+        values, classes = self._topk(_reshaped(input, -1, self.in_features), k)
+        return _reshaped(values, *input.shape[:-1], k), _reshaped(classes, *input.shape[:-1], k)
 
     def reset_parameters(self) -> None:
         """Draw every parameter from U(-1/sqrt(D), 1/sqrt(D)), as `torch.nn.Linear` does."""
@@ -244,6 +246,11 @@ class Head(nn.Module, ABC):
             low, high = (int(bound) for bound in target.aminmax())
             if low < 0 or high >= self.num_classes:
                 raise ValueError(f"{rule}, got {low if low < 0 else high}.")
+
+
+def _reshaped(tensor: Tensor, *shape: int) -> Tensor:
+    """As `Tensor.reshape`, but with nothing to do in the backward pass where so many dimensions are there already."""
+    return tensor if tensor.dim() == len(shape) else tensor.reshape(shape)
 
 
 def linear_parameters(

@@ -80,9 +80,10 @@ class SGDInBackward(torch.optim.Optimizer):
 
 def rate_in_backward(parameter: Tensor) -> float | None:
     """The learning rate by which the backward pass is to update a parameter, or none."""
-    if parameter not in _OWNER:
+    found = _OWNER.get(parameter)
+    if found is None:
         return None
-    owner, number = _OWNER[parameter]
+    owner, number = found
     optimiser = owner()
     if optimiser is None:
         raise RuntimeError("SGDInBackward: expected the optimiser to be there until its `remove`, got it deleted.")

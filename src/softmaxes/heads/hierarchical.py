@@ -83,9 +83,7 @@ class HierarchicalSoftmax(Head):
     # What the tree says, in the form that the sums need. The tree itself is the record; these are made from it.
     # `parent` is part of the state, so that a checkpoint of another tree is refused.
     parent: Tensor  # (M,) of every node; the root is its own
-    first_row: Tensor  # (M,) where the rows of an inner node begin in `weight`; if it has none, another's on every path
-    num_rows: Tensor  # (M,) 0, 1, or as many as it has children
-    slot: Tensor  # (M,) which of its parent's logits a node has; `width` is the fixed logit, zero
+    nodes: Tensor  # (M, 4) parent, first_row, num_rows and slot: one line of memory for each node
     row: Tensor  # (M,) the row of that logit; R of the fixed one
     row_owner: Tensor  # (R,) the inner node of a row
     level_order: Tensor  # (M,) all nodes, from the root down
@@ -108,7 +106,7 @@ class HierarchicalSoftmax(Head):
         self.tree = tree
         arrays = _arrays(tree)
         rows = len(arrays["row_owner"])
-        self.width = int(arrays["num_rows"].max())  # logits of the widest node, K
+        self.width = int(arrays["nodes"][:, 2].max())  # logits of the widest node, K
         self.level_sizes = torch.bincount(tree.node_depth).tolist()
         self.sparse = sparse
         self.weight, self.bias = linear_parameters(rows, in_features, bias, device, dtype)
@@ -123,6 +121,21 @@ class HierarchicalSoftmax(Head):
         for name, array in _arrays(self.tree).items():
             self.get_buffer(name).copy_(array)
 
+    @property
+    def first_row(self) -> Tensor:
+        """Where the rows of an inner node begin in `weight`, (M,); if it has none, another's on every path."""
+        return self.nodes[:, 1]
+
+    @property
+    def num_rows(self) -> Tensor:
+        """The rows of a node, (M,): 0, 1, or as many as it has children."""
+        return self.nodes[:, 2]
+
+    @property
+    def slot(self) -> Tensor:
+        """Which of its parent's logits a node has, (M,); `width` is the fixed logit, zero."""
+        return self.nodes[:, 3]
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *rest)
         saved = state_dict.get(f"{prefix}parent")
@@ -136,9 +149,9 @@ class HierarchicalSoftmax(Head):
     def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
         on_path = self.tree.depth * self.width  # rows at most
         if (self.sparse or COMPILED * on_path <= len(self.weight)) and paths.usable(input, self.weight, self.bias):
-            tree = (self.parent, self.num_rows, self.first_row, self.slot)
+            most = min(on_path, len(self.weight))
             return paths.log_prob(
-                input, target, self.weight, self.bias, tree, self.tree.depth, self.sparse, self._of_branches
+                input, target, self.weight, self.bias, self.nodes, self.tree.depth, most, self.sparse, self._of_branches
             )
         if not self.sparse and on_path > 2 * len(self.weight):
             return super()._target_log_prob(input, target)  # deep and wide: paths would be mostly padding
@@ -266,9 +279,7 @@ def _arrays(tree: Tree) -> dict[str, Tensor]:
     place[level_order] = nodes
     return {
         "parent": parent,
-        "first_row": first_row.where(num_rows > 0, first_row[first]),
-        "num_rows": num_rows,
-        "slot": slot,
+        "nodes": torch.stack([parent, first_row.where(num_rows > 0, first_row[first]), num_rows, slot], dim=1),
         "row": row,
         "row_owner": nodes.repeat_interleave(num_rows),
         "level_order": level_order,

@@ -31,18 +31,14 @@ def _load() -> tuple[ctypes.CDLL | None, str | None]:
     try:
         library = ctypes.CDLL(spec.origin)
         address, size, rate = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
-        # name -> addresses, sizes, rates, what is returned
-        shapes: dict[str, tuple[int, int, int, type[ctypes.c_int64] | None]] = {"walk": (9, 2, 0, size)}
         for dtype in DTYPES.values():
-            shapes |= {
-                f"forward_{dtype}": (11, 3, 0, None),
-                f"backward_{dtype}": (10, 2, 0, size),
-                f"update_{dtype}": (7, 2, 2, None),
-            }
-        for name, (addresses, sizes, rates, returned) in shapes.items():
-            function = getattr(library, f"softmaxes_{name}")
-            function.argtypes = [address] * addresses + [size] * sizes + [rate] * rates
-            function.restype = returned
+            for name, arguments, returned in (
+                ("forward", [address] * 9 + [size] * 3, size),
+                ("backward", [address] * 11 + [size] * 4, size),
+                ("update", [address] * 6 + [size] * 3 + [rate] * 2, None),
+            ):
+                function = getattr(library, f"softmaxes_{name}_{dtype}")
+                function.argtypes, function.restype = arguments, returned
     except (OSError, AttributeError) as error:
         return None, f"{spec.origin} does not load: {error}"
     return library, None
@@ -76,8 +72,9 @@ def log_prob(
     target: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    tree: tuple[Tensor, Tensor, Tensor, Tensor],
+    nodes: Tensor,
     levels: int,
+    most: int,
     sparse: bool,
     plain: Plain,
 ) -> Tensor:
@@ -88,13 +85,13 @@ def log_prob(
         target: (N,), each a class.
         weight: the decisions' rows, (R, D), contiguous.
         bias: (R,), or none.
-        tree: of every node the parent (the root is its own), the number of its rows, the first of them, and which of
-            its parent's logits it has, each (M,), as `HierarchicalSoftmax` has them.
+        nodes: (M, 4), as `HierarchicalSoftmax` has them.
         levels: at least the depth of the tree, L.
+        most: at least the number of logits on a path.
         sparse: whether the gradients of weight and bias are sparse tensors; they are coalesced.
         plain: the same in plain PyTorch, for who wants the gradient of the gradient.
     """
-    found: Tensor = _LogProb.apply(input, weight, bias, target, tree, levels, sparse, plain)  # type: ignore[no-untyped-call]
+    found: Tensor = _LogProb.apply(input, weight, bias, target, nodes, levels, most, sparse, plain)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -106,32 +103,26 @@ class _LogProb(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         target: Tensor,
-        tree: tuple[Tensor, Tensor, Tensor, Tensor],
+        nodes: Tensor,
         levels: int,
+        most: int,
         sparse: bool,
         plain: Plain,
     ) -> Tensor:
-        assert LIBRARY is not None  # noqa: S101
         given: tuple[Tensor | None, ...] = (input, target, weight, bias)
         input, target = input.contiguous(), target.contiguous()  # never the weights: a copy would be O(CD) a step
         examples, features = input.shape
-        first = target.new_empty(examples, levels)
-        count, slot = torch.empty(2, examples, levels, dtype=torch.int32)
-        here = torch.empty_like(target)
-        logits = _call("softmaxes_walk", target, *tree, here, first, count, slot, examples, levels)
-        if logits >= MOST:
+        if examples * most >= MOST:
             raise ValueError(
-                f"HierarchicalSoftmax: expected fewer than {MOST} logits on the targets' paths, got {logits}; "
-                "take a smaller batch."
+                f"HierarchicalSoftmax: expected fewer than {MOST} logits on the targets' paths, got up to "
+                f"{examples * most}; take a smaller batch."
             )
-        value, by_logit = input.new_empty(examples), input.new_empty(logits)
+        decisions = target.new_empty(examples, levels, 2)
+        value, by_logit = input.new_empty(examples), input.new_empty(examples * most)
         by_input = torch.empty_like(input) if ctx.needs_input_grad[0] else None
-        row = target.new_empty(logits) if any(ctx.needs_input_grad) else None
-        example = None if row is None else count.new_empty(logits)
-        outputs = (value, by_input, row, example, by_logit)
-        _call(
+        ctx.logits = _call(
             f"softmaxes_forward_{DTYPES[input.dtype]}",
-            *(input, weight, bias, first, count, slot, *outputs, examples, levels, features),
+            *(target, nodes, input, weight, bias, decisions, value, by_input, by_logit, examples, levels, features),
         )
         ctx.sparse, ctx.plain = sparse, plain
         ctx.shape = weight.shape
@@ -140,12 +131,12 @@ class _LogProb(torch.autograd.Function):
         ]
         if _rates(ctx.trained):  # not saved: the head's second call in a graph may not mind what the first one changes
             given = (input, target, None, None)
-        ctx.save_for_backward(*given, by_input, row, example, by_logit)
+        ctx.save_for_backward(*given, by_input, decisions, by_logit)
         return value
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        input, target, weight, bias, by_input, row, example, by_logit = ctx.saved_tensors
+        input, target, weight, bias, by_input, decisions, by_logit = ctx.saved_tensors
         needed = ctx.needs_input_grad[:3]
         rates = _rates(ctx.trained)
         refuse_second_derivatives(rates is not None and torch.is_grad_enabled())
@@ -153,32 +144,33 @@ class _LogProb(torch.autograd.Function):
             again = ctx.plain(input, target, weight, bias)
             wanted = [tensor for tensor, need in zip((input, weight, bias), needed, strict=True) if need]
             known = iter(torch.autograd.grad(again, wanted, upstream, create_graph=True))
-            return *(next(known) if need else None for need in needed), None, None, None, None, None
+            return *(next(known) if need else None for need in needed), None, None, None, None, None, None
         upstream, input = upstream.contiguous(), input.contiguous()
         of_input = by_input * upstream.unsqueeze(1) if needed[0] else None
         of_weight = of_bias = None
+        sizes = (*decisions.shape[:2], input.shape[1])
         if rates is not None:
             _call(
                 f"softmaxes_update_{DTYPES[input.dtype]}",
-                *(upstream, input, *ctx.trained, row, example, by_logit, len(row), input.shape[1], *rates),
+                *(upstream, input, *ctx.trained, decisions, by_logit, *sizes, *rates),
             )
             torch.autograd.graph.increment_version([one for one in ctx.trained if one is not None])
         elif needed[1] or needed[2]:
-            logits, features = len(row), input.shape[1]
-            found, by_bias = row.new_empty(1, logits), input.new_empty(logits)
-            by_weight = input.new_empty(logits, features)
-            spare_row, spare_place = torch.empty_like(row), example.new_empty(2 * logits)
+            logits = ctx.logits
+            row, spare_row, found = decisions.new_empty(3, 1, logits)
+            example, spare_place = torch.empty(3 * logits, dtype=torch.int32).split([logits, 2 * logits])
+            by_weight, by_bias = input.new_empty(logits, input.shape[1]), input.new_empty(logits)
             rows = _call(
                 f"softmaxes_backward_{DTYPES[input.dtype]}",
-                *(upstream, input, row.clone(), example, by_logit, spare_row, spare_place),
-                *(found, by_weight, by_bias, logits, features),
+                *(upstream, input, decisions, by_logit, row, example, spare_row, spare_place),
+                *(found, by_weight, by_bias, logits, *sizes),
             )
             # A view of their own for each: autograd copies a sparse gradient whose parts have another owner.
             if needed[1]:
                 of_weight = _scattered(found[:, :rows], by_weight[:rows], ctx.shape, ctx.sparse)
             if needed[2]:
                 of_bias = _scattered(found[:, :rows], by_bias[:rows], ctx.shape[:1], ctx.sparse)
-        return of_input, of_weight, of_bias, None, None, None, None, None
+        return of_input, of_weight, of_bias, None, None, None, None, None, None
 
 
 def _rates(trained: list[Tensor | None]) -> list[float] | None:
