@@ -214,7 +214,7 @@ def test_more_logits_than_it_can_number_are_refused(compiled: None, monkeypatch:
     input, target, _ = examples(head)
     head(input[:49], target[:49])
     input, target = input[:50], target[:50]
-    with pytest.raises(ValueError, match="expected fewer than 300 logits on the targets' paths, got up to 300; take a "):
+    with pytest.raises(ValueError, match="expected fewer than 300 logits on the targets' paths, got up to 300; "):
         head(input, target)
 
 

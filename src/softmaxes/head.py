@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
 from torch.nn import functional as F
 
+from softmaxes.large_pages import in_large_pages
+
 
 class Head(nn.Module, ABC):
     r"""An output layer that owns its weights, its training loss and the distribution it is judged by.
@@ -257,7 +259,7 @@ def linear_parameters(
     rows: int, columns: int, bias: bool, device: torch.device | str | None, dtype: torch.dtype | None
 ) -> tuple[nn.Parameter, nn.Parameter | None]:
     """The weight and bias of a linear layer, (rows, columns) and (rows,) or none, not yet filled."""
-    weight = nn.Parameter(torch.empty(rows, columns, device=device, dtype=dtype))
+    weight = nn.Parameter(in_large_pages(torch.empty(rows, columns, device=device, dtype=dtype)))
     return weight, nn.Parameter(torch.empty(rows, device=device, dtype=dtype)) if bias else None
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from softmaxes.head import Head, linear_logits, linear_parameters, row_logits
+from softmaxes.large_pages import in_large_pages
 from softmaxes.on_cpu import on_cpu
 from softmaxes.trees import paths, search
 from softmaxes.trees.tree import Tree
@@ -111,7 +112,7 @@ class HierarchicalSoftmax(Head):
         self.sparse = sparse
         self.weight, self.bias = linear_parameters(rows, in_features, bias, device, dtype)
         for name, array in arrays.items():
-            buffer = torch.empty(array.shape, dtype=array.dtype, device=device)
+            buffer = in_large_pages(torch.empty(array.shape, dtype=array.dtype, device=device))
             self.register_buffer(name, buffer, persistent=name == "parent")
         self.reset_parameters()
 
