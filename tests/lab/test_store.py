@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from softmaxes.lab import InputError
-from softmaxes.lab.run import Study
+from softmaxes.lab.run import Run, Study
 from softmaxes.lab.store import Store
 from softmaxes.write_whole import write_whole
 from toy import toy_data, toy_run
 
 DATA = toy_data()
+RESULTS = Path(__file__).parents[2] / "results"
 
 
 def study() -> Study:
@@ -25,6 +26,14 @@ def test_round_trip(tmp_path: Path) -> None:
     assert store.results(study()) == []
 
 
+@pytest.mark.parametrize("folder", sorted(RESULTS.glob("*/runs")), ids=lambda folder: folder.parent.name)
+def test_the_stored_results_have_the_names_of_their_runs(folder: Path) -> None:
+    """Also after a field was added to what a run is."""
+    store = Store(folder.parent)
+    named = {f"{run.key}.json" for run in store.study().runs}
+    assert {path.name for path in folder.glob("*.json")} == named
+
+
 def test_a_run_is_named_by_all_of_its_fields() -> None:
     run = toy_run(DATA)
     changed = [
@@ -37,6 +46,7 @@ def test_a_run_is_named_by_all_of_its_fields() -> None:
     ]
     assert len({run.key, *(other.key for other in changed)}) == 7
     assert run.key == toy_run(DATA).key
+    assert Run(head="softmax", data="toy", fingerprint="f").key == "e2ef6a95b5ca67f2"
     assert toy_run(DATA, seed=1).setting == run.setting
 
 

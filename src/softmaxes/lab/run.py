@@ -91,8 +91,12 @@ class Run(Training):
 
     @property
     def key(self) -> str:
-        """Sixteen hexadecimal digits that name this run: a hash of every field."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """Sixteen hexadecimal digits that name this run: a hash of every field that is not as it is by default.
+
+        So a field that is added leaves the runs their names that were made without it.
+        """
+        changed = self.model_dump(mode="json", exclude_defaults=True)
+        canonical = json.dumps(changed, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @property

@@ -158,7 +158,7 @@ class _LogProb(torch.autograd.Function):
         elif needed[1] or needed[2]:
             logits = ctx.logits
             row, spare_row, found = decisions.new_empty(3, 1, logits)
-            example, spare_place = torch.empty(3 * logits, dtype=torch.int32).split([logits, 2 * logits])
+            example, spare_place = torch.empty(logits, dtype=torch.int32), torch.empty(2 * logits, dtype=torch.int32)
             by_weight, by_bias = input.new_empty(logits, input.shape[1]), input.new_empty(logits)
             rows = _call(
                 f"softmaxes_backward_{DTYPES[input.dtype]}",
