@@ -216,11 +216,53 @@ def test_a_tree_is_learned_again_half_way(store: Store, monkeypatch: pytest.Monk
 
 def test_a_class_without_images_has_the_mean_of_all(store: Store) -> None:
     classifier = build(toy_run(DATA), DATA.card(), DATA.train_inputs)
-    some = DATA.train_labels != 2
+    some = (DATA.train_labels != 2).nonzero().squeeze(1)
     means = training._class_means(
-        Fabric(accelerator="cpu", devices=1), classifier, DATA.train_inputs[some], DATA.train_labels[some]
+        Fabric(accelerator="cpu", devices=1), classifier, DATA.train_inputs, DATA.train_labels, some
     )
     torch.testing.assert_close(means[2], classifier.features(DATA.train_inputs[some]).mean(0).detach())
+
+
+def test_a_share_of_each_class_is_held_out_whatever_the_head_and_the_seed() -> None:
+    labels = torch.tensor([0, 1, 2, 1, 1, 0, 3, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 3])
+    run = toy_run(DATA, validation=0.25)
+    rows, held_out = training.parts(run, labels)
+    assert torch.cat([rows, held_out]).sort().values.equal(torch.arange(len(labels)))
+    assert labels[held_out].bincount(minlength=4).tolist() == [1, 2, 0, 0]  # a quarter of 7, 10, 1, 2
+    assert run.steps_per_epoch(labels.bincount().tolist()) == 1
+    assert run.model_copy(update={"batch_size": 16}).steps_per_epoch(labels.bincount().tolist()) == 2
+    for other in (toy_run(DATA, "gumbel", validation=0.25), toy_run(DATA, validation=0.25, seed=3)):
+        assert training.parts(other, labels)[1].equal(held_out)
+    assert training.parts(toy_run(DATA), labels)[0].equal(torch.arange(len(labels)))
+
+
+@pytest.mark.parametrize("head", ["softmax", "hierarchical-clustered"])
+def test_what_is_held_out_is_scored_and_nothing_of_the_test_set_is_read(head: str, tmp_path: Path) -> None:
+    run = toy_run(DATA, head, validation=0.25, scored_on="validation", epochs=2)
+    found = []
+    for poison in (False, True):
+        inputs = DATA.test_inputs.flip(0) if poison else DATA.test_inputs
+        data = dataclasses.replace(DATA, test_inputs=inputs)
+        store = Store(tmp_path / str(poison))
+        lay_out(data, store)
+        found.append(numbers(train(run, DATA.card(), store)))
+    assert found[0] == found[1]
+    assert sum(count for _, _, count in found[0]["confusion"]) == 6 * 5
+    assert found[0]["guesses"] == []
+
+
+def test_what_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
+    run = toy_run(DATA, validation=0.25, epochs=2)
+    _, held_out = training.parts(run, DATA.train_labels)
+    found = []
+    for poison in (False, True):
+        inputs = DATA.train_inputs.clone()
+        if poison:
+            inputs[held_out] = inputs[held_out].flip(0)  # mean and deviation of all stay what they are
+        store = Store(tmp_path / str(poison))
+        lay_out(dataclasses.replace(DATA, train_inputs=inputs), store)
+        found.append(numbers(train(run, DATA.card(), store)))
+    assert found[0] == found[1]
 
 
 def test_the_tree_that_was_trained_is_kept(store: Store) -> None:
@@ -333,7 +375,7 @@ class Sparse(torch.nn.Module):
 
 def test_a_sparse_distribution_is_scored_stored_and_shown() -> None:
     """Two of six classes have a probability: four of six targets have none, and two classes are the guesses."""
-    judged = training._judge(Sparse(), DATA.test_inputs, DATA.test_labels, 6)
+    judged = training._judge(Sparse(), DATA.test_inputs, DATA.test_labels, torch.arange(30), 6)
     assert judged is not None
     scores = training.score(judged, 6, None)
     assert (scores.nll, scores.outside_support) == (torch.inf, pytest.approx(2 / 3))
@@ -408,12 +450,12 @@ def test_of_very_many_classes_a_test_batch_is_smaller(monkeypatch: pytest.Monkey
             sizes.append(len(image))
             return super().log_prob(image)
 
-    whole = training._judge(Watched(), DATA.test_inputs, DATA.test_labels, 6)
+    whole = training._judge(Watched(), DATA.test_inputs, DATA.test_labels, torch.arange(30), 6)
     assert sizes == [30]
     for bound, expected in ((6 * 7, [7, 7, 7, 7, 2]), (5, [1] * 30)):
         monkeypatch.setattr(training, "TEST_NUMBERS", bound)
         sizes.clear()
-        parts = training._judge(Watched(), DATA.test_inputs, DATA.test_labels, 6)
+        parts = training._judge(Watched(), DATA.test_inputs, DATA.test_labels, torch.arange(30), 6)
         assert sizes == expected
         assert whole is not None
         assert parts is not None

@@ -73,7 +73,7 @@ def _epoch_seconds(run: Run, data: Data, card: DataCard, device: str) -> float:
             take_over(run, classifier, torch.randn(classifier.head.num_classes, classifier.head.in_features))
             tree_step = _step_seconds(run, classifier.to(device), data, device)
             step = FLAT * step + (1 - FLAT) * tree_step
-        return step * run.steps_per_epoch(len(data.train_labels))
+        return step * run.steps_per_epoch(card.train_counts)
     finally:
         torch.set_num_threads(threads)
 

@@ -5,6 +5,8 @@ This module imports no torch, so that ``softmaxes --help`` answers at once.
 
 import hashlib
 import json
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -62,9 +64,24 @@ class Training(Record):
         Field(description="Arithmetic of the training step, in Lightning Fabric's words."),
     ] = "32-true"
 
-    def steps_per_epoch(self, examples: int) -> int:
-        """Batches of an epoch, the last of them perhaps smaller."""
+    validation: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="Share of the training examples of each class that is held out, the same for all heads and "
+            "seeds: to choose settings and to fit temperatures on.",
+        ),
+    ] = 0.0
+
+    def steps_per_epoch(self, train_counts: Iterable[int]) -> int:
+        """Batches of an epoch, the last of them perhaps smaller, by the training examples of each class."""
+        examples = sum(count - self.held_out(count) for count in train_counts)
         return -(-examples // self.batch_size)
+
+    def held_out(self, examples: int) -> int:
+        """How many of so many training examples of a class are held out."""
+        return math.floor(self.validation * examples)
 
 
 class Drawing(Record):
@@ -88,6 +105,7 @@ class Run(Training):
     seed: NonNegativeInt = 0
     data: str
     fingerprint: str  # of every input and label: the same name with other images is another run
+    scored_on: Literal["test", "validation"] = "test"  # on the held-out part nothing is read of the test set
 
     @property
     def key(self) -> str:

@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -60,7 +60,7 @@ def execute(study: Study, data: Data, store: Store, jobs: int, device: str, cons
     try:
         if waiting:
             lay_out(data, store)
-            with _Display(study, waiting, len(data.train_labels), console) as display:
+            with _Display(study, waiting, card.train_counts, console) as display:
                 _run_all(waiting, card, store, min(jobs, len(waiting)), device, display)
     finally:
         store.tensors().unlink(missing_ok=True)
@@ -178,9 +178,9 @@ def _work(run: Run, card: DataCard, store: Store, device: str, jobs: int, sender
 class _Display:
     """Bars on a terminal: one a running run, one for all with the time left. Elsewhere a line an epoch."""
 
-    def __init__(self, study: Study, waiting: Collection[Run], examples: int, console: Console) -> None:
+    def __init__(self, study: Study, waiting: Collection[Run], train_counts: Sequence[int], console: Console) -> None:
         self.console = console
-        self.steps = {run.key: run.epochs * run.steps_per_epoch(examples) for run in waiting}
+        self.steps = {run.key: run.epochs * run.steps_per_epoch(train_counts) for run in waiting}
         self.done = dict.fromkeys(self.steps, 0)
         self.bars: dict[str, TaskID] = {}
         self.progress = Progress(

@@ -198,6 +198,22 @@ def laid_out(store: Store) -> tuple[dict[str, Tensor], bool]:
     return tensors, bool(files)
 
 
+def parts(run: Run, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of the training set to train on, and those that are held out; the same for every head and seed.
+
+    Args:
+        run: says which share of each class is held out.
+        labels: of the training set, (N,).
+    """
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(stream("validation")))
+    by_class = shuffled[labels[shuffled].argsort(stable=True)]
+    counts = labels.bincount()
+    most = torch.tensor([run.held_out(count) for count in counts.tolist()])
+    place = torch.arange(len(labels)) - (counts.cumsum(0) - counts).repeat_interleave(counts)  # within its class
+    held_out = place < most.repeat_interleave(counts)
+    return by_class[~held_out].sort().values, by_class[held_out].sort().values
+
+
 def order(run: Run, epoch: int, examples: int) -> Tensor:
     """The order of the training examples in an epoch. It depends on the seed and never on the head."""
     return torch.randperm(examples, generator=torch.Generator().manual_seed(stream(run.seed, "order", epoch)))
@@ -235,10 +251,14 @@ def train(
     classifier = build(run, card, tensors["train_inputs"], device)
     model, optimiser = _set_up(fabric, run, classifier)
     inputs, test_inputs = tensors["train_inputs"], tensors["test_inputs"]
+    rows, held_out = (part.to(fabric.device) for part in parts(run, tensors["train_labels"]))
     if not in_files:  # they may be more than the memory holds: the rows of a batch are read when they are needed
         inputs, test_inputs = inputs.to(fabric.device), test_inputs.to(fabric.device)
     labels = tensors["train_labels"].to(fabric.device)
     test_labels = tensors["test_labels"].to(fabric.device)
+    judged_rows = torch.arange(len(test_labels), device=fabric.device)
+    if run.scored_on == "validation":
+        test_inputs, test_labels, judged_rows = inputs, labels, held_out
 
     epochs: list[Epoch] = []
     losses: list[LossPoint] = []
@@ -259,9 +279,9 @@ def train(
                 model, optimiser = _set_up(fabric, run, classifier)
             model.load_state_dict(saved["model"])
             optimiser.load_state_dict(saved["optimiser"])
-    steps_per_epoch = run.steps_per_epoch(len(labels))
+    steps_per_epoch = run.steps_per_epoch(card.train_counts)
     step = len(epochs) * steps_per_epoch
-    _warm_up(fabric, model, inputs[: run.batch_size].to(labels.device), labels[: run.batch_size])
+    _warm_up(fabric, model, _chosen(inputs, rows[: run.batch_size]), labels[rows[: run.batch_size]])
 
     confused = torch.zeros(0, 3, dtype=torch.int64)
     searched: Searched | None = None
@@ -271,14 +291,14 @@ def train(
             if number - 1 == learning[0]:
                 vectors = classifier.head.get_parameter("weight").detach().clone()
             else:
-                vectors = _class_means(fabric, classifier, inputs, labels)
+                vectors = _class_means(fabric, classifier, inputs, labels, rows)
             tree = take_over(run, classifier, vectors)
             model, optimiser = _set_up(fabric, run, classifier)
             tree_seconds += _now(fabric) - started
         torch.manual_seed(stream(run.seed, "noise", number))
         model.train()
         total = torch.zeros_like(window)
-        for batch in order(run, number, len(labels)).to(fabric.device).split(run.batch_size):  # type: ignore[no-untyped-call]
+        for batch in rows[order(run, number, len(rows)).to(fabric.device)].split(run.batch_size):  # type: ignore[no-untyped-call]
             loss = model(_chosen(inputs, batch), labels[batch])
             fabric.backward(loss.mean())
             if run.lr_schedule == "linear":
@@ -294,9 +314,11 @@ def train(
                 window.zero_()
             watch(Progress(step))
         trained = _now(fabric)
-        train_loss = total.item() / len(labels)
+        train_loss = total.item() / len(rows)
         scores = None
-        judged = _judge(model, test_inputs, test_labels, len(card.class_names)) if math.isfinite(train_loss) else None
+        judged = None
+        if math.isfinite(train_loss):
+            judged = _judge(model, test_inputs, test_labels, judged_rows, len(card.class_names))
         if judged is not None:
             scores = score(judged, len(card.class_names), judge)
             confused = metrics.confusion(judged, len(card.class_names)).cpu()
@@ -309,7 +331,7 @@ def train(
         )
         epochs.append(epoch)
         if tree is not None and judged is not None and number == run.epochs:
-            searched = _search(fabric, classifier, test_inputs, judged)
+            searched = _search(fabric, classifier, test_inputs, test_labels, judged_rows, judged)
         watch(Progress(step, epoch))
         if scores is None:
             break
@@ -327,9 +349,11 @@ def train(
             write_whole(path, lambda part: fabric.save(part, state))  # noqa: B023
 
     diverged = epochs[-1].scores is None
-    samples = _chosen(test_inputs, tensors["samples"].to(fabric.device))
-    guesses = () if diverged else _guess(model, samples)
-    if tree is not None:
+    guesses: tuple[Guess, ...] = ()
+    if not diverged and run.scored_on == "test":
+        samples = _chosen(test_inputs, tensors["samples"].to(fabric.device))
+        guesses = _guess(model, samples)
+    if tree is not None and guesses:
         guesses = _ways(fabric, classifier, samples, guesses)
     result = Result(
         run=run,
@@ -405,18 +429,18 @@ def _chosen(inputs: Tensor, rows: Tensor) -> Tensor:
     return inputs[rows.to(inputs.device)].to(rows.device)
 
 
-def _batches(inputs: Tensor, labels: Tensor, size: int = TEST_BATCH) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs and labels in their order, on the device of the labels."""
-    for input, label in zip(torch.split(inputs, size), torch.split(labels, size), strict=True):
-        yield input.to(label.device), label
+def _batches(inputs: Tensor, labels: Tensor, rows: Tensor, size: int = TEST_BATCH) -> Iterator[tuple[Tensor, Tensor]]:
+    """Some of the inputs and their labels, on the device of the labels."""
+    for some in torch.split(rows, size):
+        yield _chosen(inputs, some), labels[some]
 
 
 @torch.no_grad()
-def _judge(model: Any, inputs: Tensor, labels: Tensor, classes: int) -> metrics.Judged | None:
-    """What the scores need of the test set, or none where the head says something that is no number."""
+def _judge(model: Any, inputs: Tensor, labels: Tensor, rows: Tensor, classes: int) -> metrics.Judged | None:
+    """What the scores need of some examples, or none where the head says something that is no number."""
     model.eval()
     parts = []
-    for input, label in _batches(inputs, labels, max(1, min(TEST_BATCH, TEST_NUMBERS // classes))):
+    for input, label in _batches(inputs, labels, rows, max(1, min(TEST_BATCH, TEST_NUMBERS // classes))):
         log_prob = model.log_prob(input)
         if bool(log_prob.isnan().any()):
             return None
@@ -425,26 +449,28 @@ def _judge(model: Any, inputs: Tensor, labels: Tensor, classes: int) -> metrics.
 
 
 @torch.no_grad()
-def _class_means(fabric: Fabric, classifier: Classifier, inputs: Tensor, labels: Tensor) -> Tensor:
+def _class_means(fabric: Fabric, classifier: Classifier, inputs: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
     """The mean features of each class, (C, D); of a class without examples the mean of all."""
     classifier.eval()
     classes = classifier.head.num_classes
     total = torch.zeros(classes, classifier.head.in_features, device=labels.device)
     with fabric.autocast():
-        for input, label in _batches(inputs, labels):
+        for input, label in _batches(inputs, labels, rows):
             total.index_add_(0, label, classifier.features(input).float())
-    counts = labels.bincount(minlength=classes).unsqueeze(1)
-    return torch.where(counts > 0, total / counts.clamp(min=1), total.sum(0) / len(labels))
+    counts = labels[rows].bincount(minlength=classes).unsqueeze(1)
+    return torch.where(counts > 0, total / counts.clamp(min=1), total.sum(0) / len(rows))
 
 
 @torch.no_grad()
-def _search(fabric: Fabric, classifier: Classifier, inputs: Tensor, judged: metrics.Judged) -> Searched:
+def _search(
+    fabric: Fabric, classifier: Classifier, inputs: Tensor, labels: Tensor, rows: Tensor, judged: metrics.Judged
+) -> Searched:
     """How often going down the tree without looking at all classes ends elsewhere."""
     classifier.eval()
     head = cast(HierarchicalSoftmax, classifier.head)
     found: list[tuple[Tensor, Tensor]] = []
     with fabric.autocast():
-        for input, _ in _batches(inputs, judged.target):
+        for input, _ in _batches(inputs, labels, rows):
             features = classifier.features(input)
             found.append((search.beam(head, features, 1, BEAM)[1].squeeze(1), search.greedy(head, features)[1]))
     beam, greedy = (torch.cat(classes) for classes in zip(*found, strict=True))
