@@ -250,6 +250,7 @@ def check() -> list[str]:
     for step in tree_steps(head).values():
         with torch.no_grad():
             head.weight.copy_(before)
+        step.prepare(input, target)  # type: ignore[attr-defined]
         step(input, target)
         changed.append(head.weight.detach().clone())
     assert not torch.equal(changed[0], before)

@@ -7,10 +7,9 @@ import torch
 from rich.console import Console
 
 from softmaxes.lab.data import Data
-from softmaxes.lab.heads import HEADS
 from softmaxes.lab.run import DataCard, Run, Study
 from softmaxes.lab.study import check
-from softmaxes.lab.train import Classifier, build, take_over, tree_epochs
+from softmaxes.lab.train import Classifier, build, least_epochs, take_over, tree_epochs
 
 WARM_UP = 3  # steps
 LEAST_STEPS = 10  # that are measured
@@ -39,7 +38,7 @@ def fit(study: Study, data: Data, device: str, before: Study | None, console: Co
     for run in study.runs:
         if _setting(run) in known:
             continue
-        least = 1 if HEADS[run.head].learned is None else 4 if HEADS[run.head].again else 2  # to learn a tree from
+        least = least_epochs([run.head])
         shortest = run.model_copy(update={"epochs": least})
         check(shortest, data, card)
         seconds = _epoch_seconds(shortest, data, card, device)
@@ -55,8 +54,8 @@ def fit(study: Study, data: Data, device: str, before: Study | None, console: Co
 
 
 def _setting(run: Run) -> Run:
-    """A run but for its seed and epochs."""
-    return run.model_copy(update={"seed": 0, "epochs": 1})
+    """A run but for its seed and epochs, and for what is tuned."""
+    return run.model_copy(update={"seed": 0, "epochs": 1, "lr": 0.1, "knob": None})
 
 
 def _epoch_seconds(run: Run, data: Data, card: DataCard, device: str) -> float:

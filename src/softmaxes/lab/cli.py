@@ -13,7 +13,7 @@ from rich.text import Text
 
 from softmaxes import __version__
 from softmaxes.lab import InputError
-from softmaxes.lab.run import Drawing, LeftOut, Result, Run, Study, Training
+from softmaxes.lab.run import Drawing, LeftOut, Result, Run, Study, Training, Tuning
 from softmaxes.lab.scale_cli import advise, scale
 from softmaxes.lab.tree_cli import app as tree_app
 
@@ -25,6 +25,7 @@ Named = TypeVar("Named")
 GLYPHS = Group("Glyphs", sort_key=1)
 TRAINING = Group("Training", sort_key=2)
 EVERY_HEAD = "all"
+HELD_OUT = 0.1  # of the training examples, to tune on
 NAMED_IN_TITLE = 5  # more heads than this are counted
 
 app = App(
@@ -90,6 +91,13 @@ def compare(
         str | None,
         Parameter(help="A study with heads of its own: **seed**, the original one; **trees**, what a tree is worth."),
     ] = None,
+    tune: Annotated[
+        int | None,
+        Parameter(
+            help="Settings to try of each head: the learning rate, and one setting more that a head may declare. The "
+            "best on training examples that are held out (--validation, a tenth if not given) is compared."
+        ),
+    ] = None,
     seconds: Annotated[
         float | None,
         Parameter(
@@ -119,6 +127,8 @@ def compare(
     # every character of your own fonts
     softmaxes compare --data glyphs:all --fonts /usr/share/fonts --train-per-class 20 --test-per-class 5
     softmaxes compare --heads softmax hierarchical-groups --seeds 5
+    # each head at a learning rate of its own, chosen with equal effort
+    softmaxes compare --tune 6
     # as many epochs of each head as ten minutes hold
     softmaxes compare --data glyphs:1000 --heads softmax sampled hierarchical --seconds 600
     # every head that the data can serve
@@ -132,6 +142,8 @@ def compare(
     from softmaxes.lab.studies import STUDIES
 
     _at_least("--seeds", seeds, 1)
+    if tune is not None:
+        _at_least("--tune", tune, 2)
     changes = {} if training is None else training.model_dump(include=training.model_fields_set)
     if seconds is not None and not 0 < seconds <= 10**9:
         raise InputError(f"--seconds: expected more than 0, got {seconds:g}.")
@@ -148,6 +160,9 @@ def compare(
         loaded = _load(data or "glyphs", data_dir, image_size, drawing)
         chosen = _comparison(loaded, names, range(seeds), changes)
     name = loaded.name if study is None else f"{study}-{loaded.name}"
+    trials = tune if tune is not None or chosen.tuning is None else chosen.tuning.trials
+    if trials is not None:
+        chosen = _tuned(chosen, trials, changes)
     if seconds is not None:
         said = f"{chosen.description} Each head has as many epochs as {seconds:g} seconds of training hold."
         chosen = chosen.model_copy(update={"budget": seconds, "description": said})
@@ -362,6 +377,21 @@ def _comparison(data: "Data", heads: Sequence[str], seeds: Sequence[int], change
     )
 
 
+def _tuned(study: Study, trials: int, changes: dict[str, Any]) -> Study:
+    """The study, to be tuned."""
+    if "lr" in changes:
+        raise InputError(f"--lr: expected none with --tune, which decides on it, got {changes['lr']:g}.")
+    if changes.get("validation") == 0:
+        raise InputError("--validation: expected more than 0 with --tune, which chooses on what is held out, got 0.")
+    said = (
+        f"{study.description} The learning rate of each head, and one setting more of some, is the best of {trials} on "
+        "training examples that are held out."
+    )
+    held_out = study.runs[0].validation or HELD_OUT
+    runs = tuple(run.model_copy(update={"validation": held_out}) for run in study.runs)
+    return study.model_copy(update={"runs": runs, "tuning": Tuning(trials=trials), "description": said})
+
+
 def _that_fit(data: "Data", settings: dict[str, Any]) -> tuple[list[str], tuple[LeftOut, ...]]:
     """Every head that the data can serve, and every other one with the reason."""
     from softmaxes.lab.heads import HEADS
@@ -389,6 +419,7 @@ def _execute(study: Study, data: "Data", out: Path, jobs: int | None, device: st
     from softmaxes.lab.data import usable_cores
     from softmaxes.lab.store import Store
     from softmaxes.lab.study import execute
+    from softmaxes.lab.tune import tune
 
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device: expected a GPU that torch can use for cuda, got none.")
@@ -402,6 +433,8 @@ def _execute(study: Study, data: "Data", out: Path, jobs: int | None, device: st
         if study.budget is not None:
             before = store.study() if store.has_study() else None
             study = fit(study, data, device, before, Console(stderr=True))
+        if study.tuning is not None:
+            study = tune(study, data, store, jobs, device, Console(stderr=True))
         try:
             execute(study, data, store, jobs, device, Console(stderr=True))
         finally:

@@ -54,6 +54,15 @@ class Classes(Protocol):
 AGGLOMERATED = 20_000  # classes at most of Ward's clustering: more distances than these take over 3 GB
 
 
+class Knob(NamedTuple):
+    """A setting of a head that is tuned beside the learning rate."""
+
+    name: str  # the argument of the head
+    low: float
+    high: float
+    build: Callable[[int, Classes, float], Head]
+
+
 class Entry(NamedTuple):
     """How the lab makes a head, and what `softmaxes heads` says of it."""
 
@@ -63,8 +72,10 @@ class Entry(NamedTuple):
     tree: Callable[[Classes], Tree] | None = None  # of a head over one tree
     learned: Callable[[Tensor], Tree] | None = None  # from class vectors, (C, D), that `build`'s softmax has learned
     again: bool = False  # whether it is learned once more half way, then from the classes' mean features
+    from_means: bool = False  # whether it is learned from them the first time too: `build`'s head is over another tree
     sparse: Callable[[int, Classes], Head] | None = None  # `build` with sparse gradients, of a head that can have them
     most_classes: int | None = None
+    knob: Knob | None = None  # tried on a logarithmic scale from low to high
 
 
 def _few_rows(
@@ -104,6 +115,14 @@ def _learned(
     )
 
 
+def _grown(arity: int, summary: str) -> Entry:
+    """A head over a random tree, and then over trees of the classes' mean features."""
+    start = _over(lambda card: Tree.random(_classes(card), arity=arity), summary)
+    return start._replace(
+        tree=None, learned=lambda vectors: Tree.clustered(vectors, arity=arity), again=True, from_means=True
+    )
+
+
 def _tree_of_groups(card: Classes) -> Tree:
     if card.group_of_class is None:
         raise InputError(f"hierarchical-groups: expected data with groups of classes, got {card.name}, which has none.")
@@ -138,6 +157,7 @@ HEADS: dict[str, Entry] = {
         "Softmax of logits with Gumbel noise while training, temperature 1.",
         "O(D C)",
         lambda features, card: GumbelSoftmax(features, _classes(card)),
+        knob=Knob("scale", 0.1, 2, lambda features, card, value: GumbelSoftmax(features, _classes(card), scale=value)),
     ),
     "gumbel-normal": Entry(
         "The same with normal noise, as the original study had it.",
@@ -212,6 +232,8 @@ HEADS: dict[str, Entry] = {
     "hierarchical-relearned-10": _learned(
         lambda vectors: Tree.clustered(vectors, arity=10), "The same with ten children a node.", again=True
     ),
+    "hierarchical-grown": _grown(2, "As hierarchical-relearned without a flat start: at first over a random tree."),
+    "hierarchical-grown-10": _grown(10, "The same with ten children a node."),
     "forest": _few_rows(
         "The mean probability of four trees, each binary with the classes in an order of its own.",
         "O(D log C)",
@@ -250,6 +272,12 @@ HEADS: dict[str, Entry] = {
         "Softmax of cosines times a scale that is learned, from 16.",
         "O(D C)",
         lambda features, card: CosineSoftmax(features, _classes(card), scale=16.0, learn_scale=True),
+        knob=Knob(
+            "scale",
+            4,
+            64,
+            lambda features, card, value: CosineSoftmax(features, _classes(card), scale=value, learn_scale=True),
+        ),
     ),
     "cosface": Entry(
         "Softmax of cosines times 30, the target's less a margin of 0.35 while training.",
@@ -270,6 +298,7 @@ HEADS: dict[str, Entry] = {
         "Between softmax and sparsemax, alpha 1.5.",
         "O(D C)",
         lambda features, card: Entmax(features, _classes(card)),
+        knob=Knob("alpha", 1.05, 2, lambda features, card, value: Entmax(features, _classes(card), alpha=value)),
     ),
     "entmax-learned": Entry(
         "The same with alpha learned between 1.01 and 2, from 1.5.",

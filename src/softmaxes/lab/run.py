@@ -105,6 +105,9 @@ class Run(Training):
     seed: NonNegativeInt = 0
     data: str
     fingerprint: str  # of every input and label: the same name with other images is another run
+    knob: Annotated[float, Field(allow_inf_nan=False)] | None = (
+        None  # the head's own setting that is tuned, if it has one
+    )
     scored_on: Literal["test", "validation"] = "test"  # on the held-out part nothing is read of the test set
 
     @property
@@ -202,7 +205,8 @@ class TrainedTree(Record):
     """The tree of a head that was trained over one."""
 
     parent: Annotated[tuple[int, ...], Field(min_length=3)]  # as `softmaxes.Tree` takes it
-    learned_after: tuple[PositiveInt, ...] = ()  # epochs: the first time from a flat softmax, then from mean features
+    learned_after: tuple[PositiveInt, ...] = ()  # epochs; the first time from a flat softmax, then from mean features
+    from_means: bool = False  # whether the first time from mean features too
     seconds: Seconds = 0.0  # to make it; part of the epochs after
     searched: Searched | None = None  # none where training diverged
 
@@ -310,6 +314,25 @@ class LeftOut(Record):
     reason: str  # what it expected, and what came
 
 
+class Tried(Record):
+    """What one setting of a head came to on the held-out examples."""
+
+    head: str
+    lr: float
+    knob: float | None = None
+    epochs: PositiveInt
+    accuracy: Share | None  # none where training diverged
+
+
+class Tuning(Record):
+    """How the learning rate, and the one setting more that a head may declare, are chosen: alike for every head."""
+
+    trials: Annotated[PositiveInt, Field(le=1000)]  # settings of each head
+    finalists: PositiveInt = 2  # of them, that are trained for all epochs
+    seed: NonNegativeInt = 1000  # none of those that are compared
+    tried: tuple[Tried, ...] = ()  # none before it was done
+
+
 class Study(Record):
     """A list of runs under a title: what `compare` executes and `report` shows. Stored as ``study.json``."""
 
@@ -317,6 +340,7 @@ class Study(Record):
     title: str
     description: str  # a paragraph
     runs: tuple[Run, ...]
+    tuning: Tuning | None = None
     budget: Annotated[float, Field(gt=0, le=10**9)] | None = None  # seconds of training that decided on the epochs
     published: tuple[Published, ...] = ()
     published_source: str = ""

@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -117,7 +117,12 @@ def build(run: Run, card: DataCard, train_inputs: Tensor, device: str = "cpu") -
         if entry.most_classes is not None and classes > entry.most_classes:
             raise ValueError(f"{run.head}: expected at most {entry.most_classes:,} classes, got {classes:,}.")
         sparse = entry.sparse is not None and sparse_is_better(run, classes * trunk.out_features, device)
-        head = (entry.sparse if entry.sparse is not None and sparse else entry.build)(trunk.out_features, card)
+        if run.knob is None:
+            head = (entry.sparse if entry.sparse is not None and sparse else entry.build)(trunk.out_features, card)
+        elif entry.knob is not None:
+            head = entry.knob.build(trunk.out_features, card, run.knob)
+        else:
+            raise ValueError(f"{run.head}: expected no knob, for it has none, got {run.knob:g}.")
     except ValueError as error:
         raise UnfitError(" ".join(str(error).split())) from error
     classifier = Classifier(trunk, head, mean.float(), std.float())
@@ -142,22 +147,27 @@ def sparse_is_better(run: Run, numbers: int, device: str) -> bool:
 
 
 def tree_epochs(run: Run) -> tuple[int, ...]:
-    """The epochs after which a learned tree takes over, the first time from a flat softmax; none of most heads.
+    """The epochs after which a learned tree takes over; none of most heads.
 
     A fifth of all epochs, at least one; and half of them, if the head learns its tree again.
 
     Raises:
         ValueError: there are too few epochs.
     """
-    entry = HEADS[run.head]
+    entry, least = HEADS[run.head], least_epochs([run.head])
     if entry.learned is None:
         return ()
-    least = 4 if entry.again else 2
     if run.epochs < least:
         raise ValueError(
             f"{run.head}: expected at least {least} epochs, the first to learn a tree from, got {run.epochs}."
         )
     return (max(1, run.epochs // 5), *([run.epochs // 2] if entry.again else []))
+
+
+def least_epochs(heads: Iterable[str]) -> int:
+    """The epochs that each of some heads can do with: those that learn a tree need some to learn it from."""
+    needed = (1 if HEADS[head].learned is None else 4 if HEADS[head].again else 2 for head in heads)
+    return max(needed, default=1)
 
 
 def take_over(run: Run, classifier: Classifier, vectors: Tensor) -> Tree:
@@ -288,7 +298,7 @@ def train(
     for number in range(len(epochs) + 1, run.epochs + 1):
         started = _now(fabric)
         if number - 1 in learning:
-            if number - 1 == learning[0]:
+            if number - 1 == learning[0] and not entry.from_means:
                 vectors = classifier.head.get_parameter("weight").detach().clone()
             else:
                 vectors = _class_means(fabric, classifier, inputs, labels, rows)
@@ -364,7 +374,11 @@ def train(
         tree=None
         if tree is None
         else TrainedTree(
-            parent=tuple(tree.parent.tolist()), learned_after=learning, seconds=tree_seconds, searched=searched
+            parent=tuple(tree.parent.tolist()),
+            learned_after=learning,
+            from_means=entry.from_means,
+            seconds=tree_seconds,
+            searched=searched,
         ),
         parameters=sum(parameter.numel() for parameter in classifier.parameters()),
         head_parameters=sum(parameter.numel() for parameter in classifier.head.parameters()),

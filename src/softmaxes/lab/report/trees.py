@@ -119,8 +119,8 @@ def _facts(result: Result, tree: "Tree", card: DataCard) -> str:
     text += f"{decisions:.1f} nodes on the way to a training {card.example}'s class."
     if trained.learned_after:
         flat, *later = trained.learned_after
-        text += f" Made in {seconds(trained.seconds)} s from the weights of a flat softmax after "
-        text += f"{plural(flat, 'epoch')}"
+        source = "the classes' mean features" if trained.from_means else "the weights of a flat softmax"
+        text += f" Made in {seconds(trained.seconds)} s from {source} after {plural(flat, 'epoch')}"
         text += f", and again after {later[0]} from the classes' mean features." if later else "."
     if trained.searched is not None:
         found = trained.searched

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from softmaxes.lab.run import DataCard, Study
-from softmaxes.lab.studies import seed, trees
+from softmaxes.lab.studies import fair, seed, trees
 
 
 class Entry(NamedTuple):
@@ -17,5 +17,8 @@ class Entry(NamedTuple):
 
 STUDIES: dict[str, Entry] = {
     "seed": Entry("The original study: three heads on CIFAR-100, SGD, batch 32, 10 epochs.", "cifar100", seed.study),
+    "fair": Entry(
+        "Heads that differ in kind, each at a setting of its own, tuned with equal effort.", "glyphs", fair.study
+    ),
     "trees": Entry("What a tree is worth: one head over many trees, a flat softmax beside it.", "glyphs", trees.study),
 }

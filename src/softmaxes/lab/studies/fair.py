@@ -1,0 +1,49 @@
+"""The comparison that holds: each head at its own best setting, paired seeds, a control for the tree."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from softmaxes.lab.run import DataCard, Run, Study, Tuning
+
+HEADS = (
+    "softmax",
+    "gumbel",
+    "hierarchical",
+    "hierarchical-grown-10",
+    "hierarchical-late-10",
+    "adaptive",
+    "sampled",
+    "entmax",
+    "cosine",
+)
+TRIALS = 6
+HELD_OUT = 0.1
+
+
+def study(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:
+    """Heads that differ in kind, each tuned with the same effort.
+
+    Args:
+        card: the data.
+        seeds: how many seeds a head.
+        changes: settings that the user wants otherwise; no learning rate.
+
+    Returns:
+        The study, yet to be tuned.
+    """
+    setting = {"validation": HELD_OUT} | dict(changes)
+    return Study(
+        name="fair",
+        title=f"A comparison that holds, on {card.name}",
+        description=(
+            "One trunk, heads that differ in kind: softmax; with Gumbel noise; hierarchical over the classes in their "
+            "order, over a tree that it grows in training, and over random trees of that arity, the control; adaptive; "
+            "sampled; entmax; cosine. All are decoded exactly, by the most probable class."
+        ),
+        runs=tuple(
+            Run(head=head, seed=seed, data=card.name, fingerprint=card.fingerprint, **setting)
+            for seed in range(seeds)
+            for head in HEADS
+        ),
+        tuning=Tuning(trials=TRIALS),
+    )

@@ -1,0 +1,139 @@
+"""Settings chosen with the same effort for every head, and nothing of the test set read for it."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from softmaxes import Entmax, GumbelSoftmax
+from softmaxes.lab import tune as tuning
+from softmaxes.lab.cli import main
+from softmaxes.lab.heads import HEADS
+from softmaxes.lab.run import Study, Tuning
+from softmaxes.lab.store import Store
+from softmaxes.lab.train import UnfitError, build
+from toy import toy_data, toy_run
+
+DATA = toy_data()
+QUIET = Console(quiet=True)
+
+
+def study(*heads: str, trials: int = 3, **fields: object) -> Study:
+    runs = tuple(toy_run(DATA, head, seed=seed, validation=0.25, **fields) for seed in range(2) for head in heads)
+    return Study(name="toy", title="Toy", description="Toys.", runs=runs, tuning=Tuning(trials=trials))
+
+
+def tuned(folder: Path, given: Study, **changes: Any) -> Study:
+    return tuning.tune(given, dataclasses.replace(DATA, **changes), Store(folder), 1, "cpu", QUIET)
+
+
+@pytest.mark.parametrize("trials", [2, 6, 13])
+@pytest.mark.parametrize("head", HEADS)
+def test_as_many_settings_of_every_head_and_each_another(head: str, trials: int) -> None:
+    tried = tuning.settings(head, trials)
+    assert len(set(tried)) == trials
+    low, high = tuning.RATES
+    assert all(low < one.lr < high for one in tried)
+    rates = sorted(math.log(one.lr) for one in tried)
+    widest = math.log(high / low) / trials
+    assert all(b - a < 2.1 * widest for a, b in zip([math.log(low), *rates], [*rates, math.log(high)], strict=True))
+    knob = HEADS[head].knob
+    for one in tried:
+        assert (one.knob is None) == (knob is None)
+        assert knob is None or one.knob is None or knob.low <= one.knob <= knob.high
+
+
+def test_a_knob_is_an_argument_of_its_head() -> None:
+    for entry in HEADS.values():
+        if entry.knob is not None:
+            head = entry.knob.build(8, DATA.card(), entry.knob.low)
+            assert type(head) is type(entry.build(8, DATA.card()))
+            assert f"{entry.knob.name}={entry.knob.low}" in repr(head)
+    gumbel = build(toy_run(DATA, "gumbel", knob=0.3), DATA.card(), DATA.train_inputs).head
+    assert isinstance(gumbel, GumbelSoftmax)
+    assert gumbel.scale == 0.3
+    entmax = build(toy_run(DATA, "entmax", knob=1.2), DATA.card(), DATA.train_inputs).head
+    assert isinstance(entmax, Entmax)
+    assert entmax.alpha == 1.2
+    with pytest.raises(UnfitError, match=r"softmax: expected no knob, for it has none, got 0\.3\."):
+        build(toy_run(DATA, knob=0.3), DATA.card(), DATA.train_inputs)
+
+
+def test_every_head_is_tried_as_often_and_the_best_is_taken(tmp_path: Path) -> None:
+    chosen = tuned(tmp_path, study("softmax", "gumbel"))
+    assert chosen.tuning is not None
+    for head in ("softmax", "gumbel"):
+        tried = [one for one in chosen.tuning.tried if one.head == head]
+        assert [one.epochs for one in tried] == [2, 2, 2, 3, 3]  # two fifths of three epochs, and all of them
+        last = [one for one in tried if one.epochs == 3]
+        first = {(one.lr, one.knob): one.accuracy for one in tried if one.epochs == 2}
+        lowest = min(first[one.lr, one.knob] or 0 for one in last)
+        assert sum((accuracy or 0) > lowest for accuracy in first.values()) <= 1
+        best = max(last, key=lambda one: one.accuracy or 0)
+        own = [run for run in chosen.runs if run.head == head]
+        assert {(run.lr, run.knob) for run in own} <= {(one.lr, one.knob) for one in last}
+        assert next(one.accuracy for one in last if one.lr == own[0].lr) == best.accuracy
+        assert [(run.seed, run.scored_on, run.validation) for run in own] == [(0, "test", 0.25), (1, "test", 0.25)]
+
+
+def test_nothing_of_the_test_set_is_read(tmp_path: Path) -> None:
+    found = [
+        tuned(
+            tmp_path / str(turned),
+            study("softmax"),
+            test_inputs=DATA.test_inputs.flip(0) if turned else DATA.test_inputs,
+        )
+        for turned in (False, True)
+    ]
+    assert found[0] == found[1]
+
+
+def test_what_was_tried_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = tuned(tmp_path, study("softmax"))
+    trained = sorted((tmp_path / "tuning" / "runs").glob("*.json"))
+    written = [path.stat().st_mtime_ns for path in trained]
+    assert len(trained) == 5
+    assert tuned(tmp_path, study("softmax")) == chosen
+    assert [path.stat().st_mtime_ns for path in trained] == written
+
+
+def test_a_setting_that_diverges_is_the_last_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = [tuning.Setting(1e30, None), tuning.Setting(1e20, None), tuning.Setting(0.05, None)]
+    monkeypatch.setattr(tuning, "settings", lambda head, trials: rates)
+    chosen = tuned(tmp_path, study("softmax"))
+    assert {run.lr for run in chosen.runs} == {0.05}
+    assert chosen.tuning is not None
+    assert any(one.accuracy is None for one in chosen.tuning.tried)
+
+
+def test_heads_that_learn_their_tree_have_epochs_to_do_so(tmp_path: Path) -> None:
+    chosen = tuned(tmp_path, study("softmax", "hierarchical-grown", trials=2, epochs=5))
+    assert chosen.tuning is not None
+    assert {one.epochs for one in chosen.tuning.tried} == {4, 5}
+
+
+def test_the_command_line_tunes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["compare", "--data", "glyphs:3", "--train-per-class", "10", "--test-per-class", "2", "--epochs", "2"]
+    given += ["--channels", "2", "--heads", "softmax", "--seeds", "1", "--out", "out"]
+    for options, said in (
+        (["--tune", "1"], "--tune: expected 2 or more, got 1."),
+        (["--tune", "2", "--lr", "0.1"], "--lr: expected none with --tune, which decides on it, got 0.1."),
+        (["--tune", "2", "--validation", "0"], "--validation: expected more than 0 with --tune"),
+        (["--study", "fair", "--lr", "0.1"], "--lr: expected none with --tune, which decides on it, got 0.1."),
+    ):
+        words = [word for word in given if word not in ("--heads", "softmax")] if "--study" in options else given
+        assert main([*words, *options]) == 2
+        assert said in capsys.readouterr().err
+    assert not Path("out").exists()
+    assert main([*given, "--tune", "2"]) == 0
+    kept = Store(Path("out")).study()
+    assert kept.tuning is not None
+    assert len(kept.tuning.tried) == 4
+    assert kept.runs[0].validation == 0.1
+    assert Store(Path("out")).result(kept.runs[0]) is not None
