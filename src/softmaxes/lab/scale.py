@@ -227,7 +227,7 @@ def execute(table: Table, store: Store, limits: Limits, console: Console) -> lis
         if HEADS[cell.head].learned is not None:
             raise InputError(
                 f"--heads: expected heads that are there from the first step on, got {cell.head}, whose tree is "
-                "learned in training; its steps cost what those of hierarchical do, a flat softmax's before if it has one."
+                "learned in training; its steps cost what those of hierarchical do, and first perhaps of softmax."
             )
     write_record(store.directory / "scale.json", table)
     costs: list[Cost] = []
