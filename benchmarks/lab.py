@@ -38,7 +38,7 @@ class Images(Dataset[tuple[Tensor, int]]):
     def __init__(self, data: Data, classifier: Classifier) -> None:
         self.pixels = data.train_inputs.permute(0, 2, 3, 1).contiguous().numpy()
         self.labels = data.train_labels.tolist()
-        self.mean, self.std = classifier.mean[0] / 255, classifier.std[0] / 255
+        self.mean, self.std = (one[0, :, :1, :1] / 255 for one in (classifier.mean, classifier.std))
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -287,7 +287,7 @@ BAD: list[tuple[list[str], str]] = [
     (["compare", "--heads", "all", "softmax"], "--heads: expected all alone, or names of heads, got all softmax."),
     (["compare", "--heads", "al"], "--heads: expected one of all, softmax, "),
     (["compare", "--study", "seed", "--heads", "all"], "--heads: expected none with --study seed"),
-    (["compare", "--study", "sed"], "--study: expected one of seed, trees, got sed; did you mean seed?"),
+    (["compare", "--study", "sed"], "--study: expected one of seed, fair, trees, got sed; did you mean seed?"),
     (["compare", "--study", "seed", "--heads", "softmax"], "--heads: expected none with --study seed"),
     (["compare", "--seeds", "0"], "--seeds: expected 1 or more, got 0."),
     (

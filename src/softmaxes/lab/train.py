@@ -77,6 +77,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.head = head
+        # As large as an input, for the arithmetic on images with their channels last is slow where shapes differ.
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
 
@@ -91,7 +92,7 @@ class Classifier(nn.Module):
 
     def features(self, input: Tensor) -> Tensor:
         """What the trunk makes of images or vectors."""
-        features: Tensor = self.trunk((input.float() - self.mean) / self.std)
+        features: Tensor = self.trunk((input.float() - self.mean).div_(self.std))
         return features
 
 
@@ -125,7 +126,8 @@ def build(run: Run, card: DataCard, train_inputs: Tensor, device: str = "cpu") -
             raise ValueError(f"{run.head}: expected no knob, for it has none, got {run.knob:g}.")
     except ValueError as error:
         raise UnfitError(" ".join(str(error).split())) from error
-    classifier = Classifier(trunk, head, mean.float(), std.float())
+    mean, std = (one.float().expand(1, *train_inputs.shape[1:]) for one in (mean, std))
+    classifier = Classifier(trunk, head, mean.contiguous(), std.contiguous())
     return classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -439,8 +441,12 @@ def machine(device: torch.device, jobs: int) -> Machine:
 
 
 def _chosen(inputs: Tensor, rows: Tensor) -> Tensor:
-    """Some of the inputs, brought to where their numbers are if they are elsewhere."""
-    return inputs[rows.to(inputs.device)].to(rows.device)
+    """Some of the inputs, brought to where their numbers are if they are elsewhere; images as they lie in memory."""
+    some = rows.to(inputs.device)
+    if inputs.dim() == 2:
+        return inputs.index_select(0, some).to(rows.device)
+    whole = inputs.permute(0, 2, 3, 1)  # channels last: an image is a row of memory, which is quicker to copy
+    return whole.flatten(1).index_select(0, some).view(-1, *whole.shape[1:]).permute(0, 3, 1, 2).to(rows.device)
 
 
 def _batches(inputs: Tensor, labels: Tensor, rows: Tensor, size: int = TEST_BATCH) -> Iterator[tuple[Tensor, Tensor]]:
