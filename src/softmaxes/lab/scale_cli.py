@@ -141,9 +141,9 @@ def advise(
     grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     grid.add_column("head", no_wrap=True, style="bold")
     for title in ("step", "memory", "parameters"):
-        grid.add_column(title, justify="right")
+        grid.add_column(title, justify="right", no_wrap=True)
     grid.add_column("fits")
-    grid.add_column("this size is", no_wrap=True)
+    grid.add_column("this size is")
     for one in forecast(rows, classes, features):
         own = 4 * one.parameters / 2**20
         total = own + one.memory
