@@ -1,10 +1,10 @@
-"""The network follows from the data: TinyVGG for images, a hidden layer or nothing for vectors."""
+"""The network follows from the data: TinyVGG or ResNet for images, a hidden layer or nothing for vectors."""
 
 import pytest
 import torch
 from torch import nn
 
-from softmaxes.lab.backbones import MLP, TinyVGG, trunk_for
+from softmaxes.lab.backbones import MLP, ResNet, TinyVGG, trunk_for
 from softmaxes.lab.run import Training
 from toy import toy_data
 
@@ -33,7 +33,96 @@ def test_images_have_tinyvgg() -> None:
     assert isinstance(trunk_for(Training(), IMAGES), TinyVGG)
 
 
-@pytest.mark.parametrize("name", ["channels", "padding"])
-def test_what_is_of_images_alone_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"toy: expected images for {name} 3, got vectors, which have none"):
-        trunk_for(Training.model_validate({name: 3}), VECTORS)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("channels", 3),
+        ("padding", 3),
+        ("width", 3),
+        ("blocks", 3),
+        ("flips", True),
+        ("crops", 3),
+        ("backbone", "resnet"),
+    ],
+)
+def test_what_is_of_images_alone_is_refused(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"toy: expected images for {name} {value}, got vectors, which have none"):
+        trunk_for(Training.model_validate({name: value}), VECTORS)
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "backbone"),
+    [
+        ("channels", "tinyvgg", "resnet"),
+        ("padding", "tinyvgg", "resnet"),
+        ("width", "resnet", "tinyvgg"),
+        ("blocks", "resnet", "tinyvgg"),
+    ],
+)
+def test_an_option_of_the_other_network_is_refused(name: str, other: str, backbone: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} 3: expected backbone {other}, got {backbone}, whose options are "):
+        trunk_for(Training.model_validate({"backbone": backbone, name: 3}), IMAGES)
+    trunk_for(Training.model_validate({"backbone": other, name: 3}), IMAGES)
+
+
+def test_crops_keep_something_of_the_image() -> None:
+    trunk_for(Training(crops=15), IMAGES)
+    with pytest.raises(ValueError, match="toy: expected crops of less than the 16 pixels of an image's side, got 16"):
+        trunk_for(Training(crops=16), IMAGES)
+
+
+@pytest.mark.parametrize(("blocks", "parameters"), [(3, 269_722), (5, 464_154), (9, 853_018)])
+def test_a_resnet_has_the_parameters_that_others_count(blocks: int, parameters: int) -> None:
+    """Of ResNet-20, -32 and -56 for CIFAR-10, in the paper 0.27, 0.46 and 0.85 million."""
+    network = nn.Sequential(ResNet((3, 32, 32), blocks=blocks), nn.Linear(64, 10))
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    layers = sum(isinstance(module, nn.Conv2d | nn.Linear) for module in network.modules())
+    assert Training(backbone="resnet", blocks=blocks).network == f"ResNet-{layers}"
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (3, 16, 16), (3, 5, 5), (3, 17, 23)], ids=str)
+def test_a_resnet_takes_images_of_any_size_and_one_alone(shape: tuple[int, int, int]) -> None:
+    trunk = trunk_for(Training(backbone="resnet", width=4), IMAGES.model_copy(update={"image_shape": shape}))
+    assert isinstance(trunk, ResNet)
+    trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for mode in (True, False):
+        features = trunk.train(mode)(torch.rand(1, *shape))
+        assert features.shape == (1, trunk.out_features) == (1, 16)
+        assert features.isfinite().all()
+        features.sum().backward()
+    assert all(parameter.grad is not None for parameter in trunk.parameters())
+
+
+def test_of_which_nothing_could_be_normalised_is_refused() -> None:
+    with pytest.raises(ValueError, match="ResNet: expected images of at least 5x5, got 4x32"):
+        ResNet((3, 4, 32))
+
+
+def test_a_resnet_s_stages_double_the_channels_and_halve_the_image_with_channels_last() -> None:
+    trunk = ResNet((3, 32, 32), width=8, blocks=2).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    image = torch.rand(2, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    shapes = []
+    for module in trunk.blocks:
+        image = module(image)
+        assert image.is_contiguous(memory_format=torch.channels_last)
+        shapes.append(tuple(image.shape[1:]))
+    assert shapes[2:] == [*[(8, 32, 32)] * 3, *[(16, 16, 16)] * 2, *[(32, 8, 8)] * 2]
+
+
+def test_around_a_block_goes_its_input() -> None:
+    """Where the block itself says nothing: the same, or every other pixel and zero in the new channels."""
+    trunk = ResNet((3, 32, 32), width=8, blocks=2)
+    same, halved = trunk.blocks[3], trunk.blocks[5]
+    for block in (same, halved):
+        nn.init.zeros_(next(reversed(list(block.modules()))).weight)  # type: ignore[arg-type]
+    image = torch.rand(2, 8, 32, 32)
+    assert same(image).equal(image)
+    found = halved(image)
+    assert found[:, :8].equal(image[:, :, ::2, ::2])
+    assert found[:, 8:].count_nonzero() == 0
+
+
+def test_a_resnet_may_have_a_hidden_layer() -> None:
+    trunk = trunk_for(Training(backbone="resnet", hidden_units=7), IMAGES)
+    assert trunk.out_features == 7
+    assert trunk(torch.rand(2, 3, 16, 16)).shape == (2, 7)

@@ -67,12 +67,18 @@ def test_a_head_that_does_not_fit_the_data_is_an_error_before_it_is_measured(mea
     assert measured == []
 
 
+RECIPE = {"backbone": "resnet", "channels": 10, "width": 4, "flips": True, "crops": 2, "label_smoothing": 0.1}
+
+
+@pytest.mark.parametrize("fields", [{}, RECIPE], ids=["plain", "recipe"])
 @pytest.mark.parametrize("head", ["softmax", "hierarchical-relearned"])
-def test_the_time_of_an_epoch_is_that_of_its_steps(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_of_an_epoch_is_that_of_its_steps(
+    head: str, fields: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(budget, "MEASURED_SECONDS", 0.01)
     ticks = iter(range(10**6))
     monkeypatch.setattr(budget, "_now", lambda device: float(next(ticks)))  # a second a step
-    run = toy_run(DATA, head, batch_size=50, epochs=4)
+    run = toy_run(DATA, head, batch_size=50, epochs=4, **fields)
     assert budget._epoch_seconds(run, DATA, DATA.card(), "cpu") == pytest.approx(3)  # 120 images
 
 

@@ -387,6 +387,26 @@ def test_vectors_have_no_pictures_and_are_called_examples(tmp_path: Path) -> Non
         assert {plot.name: plot.y_title for plot in summary.curve_plots}["nll_per_epoch"] == "nats an example"
 
 
+def test_the_recipe_is_told() -> None:
+    card = make_card(num_classes=10, samples=0)
+    plain = wording.training_in_words([make_run()], card)
+    assert plain.startswith(
+        "TinyVGG (10 channels, padding 0); SGD at learning rate 0.1, falling linearly to 0, batches"
+    )
+    recipe = {"backbone": "resnet", "lr_schedule": "one-cycle", "label_smoothing": 0.1, "flips": True, "crops": 4}
+    assert wording.training_in_words([make_run(**recipe)], card).startswith(
+        "ResNet-8 (width 16); SGD at learning rate 0.1, in one cycle, label smoothing 0.1, training images mirrored "
+        "and cropped after padding by 4 pixels at random, batches of"
+    )
+    both = [make_run(), make_run(backbone="resnet", blocks=3, hidden_units=7)]
+    assert wording.training_in_words(both, card).startswith(
+        "TinyVGG (10 channels, padding 0) or ResNet-20 (width 16, a layer of 7 units before softmax); SGD"
+    )
+    assert "; SGD at learning rate 0.1, falling to 0 in half a cosine, training images mirrored at random, batches" in (
+        wording.training_in_words([make_run(lr_schedule="cosine", flips=True)], card)
+    )
+
+
 def test_a_card_is_of_images_or_of_vectors() -> None:
     for fields in ({"image_shape": None}, {"vector_size": 64}):
         with pytest.raises(ValidationError, match="expected either image_shape or vector_size"):

@@ -42,9 +42,11 @@ def test_a_run_is_named_by_all_of_its_fields() -> None:
         toy_run(DATA, lr=0.06),
         toy_run(DATA, lr_schedule="constant"),
         toy_run(DATA, hidden_units=7),
+        toy_run(DATA, backbone="resnet"),
+        toy_run(DATA, flips=True),
         toy_run(toy_data(seed=1)),
     ]
-    assert len({run.key, *(other.key for other in changed)}) == 7
+    assert len({run.key, *(other.key for other in changed)}) == 9
     assert run.key == toy_run(DATA).key
     assert Run(head="softmax", data="toy", fingerprint="f").key == "e2ef6a95b5ca67f2"
     assert toy_run(DATA, seed=1).setting == run.setting

@@ -18,6 +18,7 @@ from softmaxes.lab import train as training
 from softmaxes.lab.backbones import TinyVGG
 from softmaxes.lab.data import Data
 from softmaxes.lab.heads import HEADS
+from softmaxes.lab.recipe import draw, learning_rate
 from softmaxes.lab.run import Result, Run, Scores, TrainedTree
 from softmaxes.lab.store import Store
 from softmaxes.lab.study import check
@@ -25,6 +26,15 @@ from softmaxes.lab.train import Classifier, Progress, UnfitError, build, lay_out
 from toy import toy_data, toy_run
 
 DATA = toy_data()
+RECIPE: dict[str, Any] = {
+    "lr_schedule": "one-cycle",
+    "label_smoothing": 0.2,
+    "flips": True,
+    "crops": 2,
+    "backbone": "resnet",
+    "width": 4,
+    "channels": 10,
+}
 
 
 @pytest.fixture
@@ -62,7 +72,10 @@ def test_a_head_that_needs_groups_says_so() -> None:
         HEADS["hierarchical-groups"].build(8, card)
 
 
-def test_at_one_seed_heads_share_trunk_and_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fields", [{}, RECIPE], ids=["plain", "recipe"])
+def test_at_one_seed_heads_share_trunk_and_batches(
+    fields: dict[str, Any], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The initial weights of the trunk and every batch are bit-identical, and differ at another seed."""
     forward = Classifier.forward
     seen: list[str] = []
@@ -79,13 +92,36 @@ def test_at_one_seed_heads_share_trunk_and_batches(store: Store, monkeypatch: py
         train(run, DATA.card(), store)
         return weights, list(seen)
 
-    first = watched(toy_run(DATA, "softmax", epochs=4))
+    first = watched(toy_run(DATA, "softmax", epochs=4, **fields))
     assert len(first[1]) == 3 + 4 * 4  # three to warm up; 120 images in batches of 32
+    assert len(set(first[1])) == 1 + 4 * 4
     for head in HEADS:
-        assert watched(toy_run(DATA, head, epochs=4)) == first
-    other = watched(toy_run(DATA, "softmax", epochs=4, seed=1))
+        assert watched(toy_run(DATA, head, epochs=4, **fields)) == first
+    other = watched(toy_run(DATA, "softmax", epochs=4, seed=1, **fields))
     assert other[0] != first[0]
     assert other[1] != first[1]
+
+
+def test_batches_are_what_was_drawn_for_their_epoch(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = Classifier.forward
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def spy(self: Classifier, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        seen.append((image, target))
+        return forward(self, image, target)
+
+    monkeypatch.setattr(Classifier, "forward", spy)
+    run = toy_run(DATA, **RECIPE)
+    train(run, DATA.card(), store)
+    seen = seen[3:]  # three to warm up
+    for epoch in range(1, run.epochs + 1):
+        draws = draw(run, epoch, DATA.train_labels, 6)
+        for rows in training.order(run, epoch, 120).split(run.batch_size):  # type: ignore[no-untyped-call]
+            image, target = seen.pop(0)
+            assert image.equal(draws.images(DATA.train_inputs[rows], rows))
+            assert not image.equal(DATA.train_inputs[rows])
+            assert target.equal(draws.targets[rows])
+    assert seen == []
 
 
 def test_epochs_see_every_example_once_in_another_order() -> None:
@@ -97,14 +133,16 @@ def test_epochs_see_every_example_once_in_another_order() -> None:
 
 
 @pytest.mark.parametrize(
-    "head", ["softmax", "gumbel-annealed", "hierarchical", "hierarchical-clustered", "hierarchical-relearned"]
+    ("head", "fields"),
+    [(head, {}) for head in ("softmax", "gumbel-annealed", "hierarchical", "hierarchical-clustered")]
+    + [("hierarchical-relearned", {}), ("softmax", RECIPE), ("hierarchical-relearned", RECIPE)],
 )
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
-    head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    head: str, fields: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut off in the middle of the second, third and fourth epoch: final numbers and weights are equal, bit for bit."""
     monkeypatch.setattr(training, "LOSS_EVERY", 3)  # windows of losses that reach over the end of an epoch
-    run = toy_run(DATA, head, momentum=0.9, epochs=4)
+    run = toy_run(DATA, head, momentum=0.9, epochs=4, **fields)
     whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
     for store in (whole, cut):
         lay_out(DATA, store)
@@ -156,6 +194,38 @@ def test_the_result_is_what_the_stored_weights_give(store: Store) -> None:
     assert len(result.epochs) == 25
     assert all(epoch.train_seconds > 0 for epoch in result.epochs)
     assert result.peak_memory_mib > 50
+
+
+@pytest.mark.parametrize("head", ["softmax", "hierarchical-relearned"])
+def test_statistics_of_a_normalising_trunk_are_of_training_steps_alone(head: str, store: Store) -> None:
+    """Not of the warm-up, the tests or the mean features; and the stored ones give the scores."""
+    run = toy_run(DATA, head, **(RECIPE | {"epochs": 15, "momentum": 0.9}))
+    result = train(run, DATA.card(), store)
+    weights = load_file(store.weights(run))
+    counted = [steps for name, steps in weights.items() if name.endswith("num_batches_tracked")]
+    assert [steps.item() for steps in counted] == [15 * 4] * 7
+    if head == "softmax":
+        classifier = build(run, DATA.card(), DATA.train_inputs)
+        classifier.load_state_dict(weights)
+        judged = metrics.judge(classifier.eval().log_prob(DATA.test_inputs).detach(), DATA.test_labels)
+        assert metrics.accuracy(judged) == final(result).accuracy > 0.5
+        assert metrics.nll(judged) == pytest.approx(final(result).nll, rel=1e-5)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "constant", "cosine", "one-cycle"])
+def test_each_step_has_its_learning_rate(schedule: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those after a learned tree has brought another optimiser."""
+    rates: list[float] = []
+    step = torch.optim.SGD.step
+
+    def watched(self: torch.optim.SGD, *rest: Any) -> Any:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *rest)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", watched)
+    run = toy_run(DATA, "hierarchical-clustered", epochs=3, lr_schedule=schedule)
+    train(run, DATA.card(), store)
+    assert rates == [learning_rate(run, step, 12) for step in range(12)]
 
 
 def test_a_tree_is_learned_from_the_first_epochs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -477,16 +547,19 @@ def test_large_heads_have_sparse_gradients_where_that_is_the_same_step(
 
     monkeypatch.setattr(training, "SPARSE", 6 * 4)
     assert sparse()
+    assert sparse(**RECIPE)
     assert not sparse(momentum=0.9)
     assert not sparse(weight_decay=0.1)
     assert not sparse(device="cuda")
-    run = toy_run(DATA, head, epochs=4)
-    large = train(run, DATA.card(), store)
-    monkeypatch.setattr(training, "SPARSE", 6 * 4 + 1)
-    assert not sparse()
-    store.weights(run).unlink()
-    small = train(run, DATA.card(), store)
-    assert [epoch.train_loss for epoch in large.epochs] == pytest.approx([epoch.train_loss for epoch in small.epochs])
+    for fields in ({}, RECIPE):
+        monkeypatch.setattr(training, "SPARSE", 6 * 4)
+        run = toy_run(DATA, head, epochs=4, **fields)
+        large = train(run, DATA.card(), store)
+        monkeypatch.setattr(training, "SPARSE", 6 * 16 + 1)
+        assert not sparse(**fields)
+        small = train(run, DATA.card(), store)
+        losses = [[epoch.train_loss for epoch in result.epochs] for result in (large, small)]
+        assert losses[0] == pytest.approx(losses[1])
 
 
 def test_ward_s_clustering_of_very_many_classes_is_refused_before_training() -> None:

@@ -1,7 +1,10 @@
 """Networks that turn images or vectors into features, for a head to classify."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from softmaxes.lab.run import DataCard, Training
 
@@ -69,6 +72,84 @@ class TinyVGG(nn.Module):
         return torch.as_tensor(self.hidden(self.blocks(image).flatten(1)))
 
 
+class ResNet(nn.Module):
+    r"""The residual network for CIFAR: a 3x3 convolution, three stages of blocks, and the mean over all pixels.
+
+    A block is two 3x3 convolutions with batch normalisation around which its input is added. The second and third
+    stage halve height and width and double the channels; there the input is every other pixel, and zero in the new
+    channels, so that the way around has no parameters.
+
+    Args:
+        image_shape: channels, height and width of an image.
+        width: channels of the first stage.
+        blocks: how many each stage has; there are 6 blocks + 2 layers with those before and after.
+        hidden_units: width of a linear layer after the mean; none by default.
+
+    Shape:
+        - image: (N, channels, height, width), floating point
+        - features: (N, out_features)
+
+    Attributes:
+        out_features: size of a feature vector: 4 width, or `hidden_units`.
+
+    Raises:
+        ValueError: the image is so small that one pixel is left of it, of which there is nothing to normalise.
+
+    Example:
+        >>> import torch
+        >>> from softmaxes.lab.backbones import ResNet
+        >>> ResNet((3, 32, 32))(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 64])
+
+    Reference:
+        K. He, X. Zhang, S. Ren, J. Sun. Deep residual learning for image recognition. 2015. Section 4.2.
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, int, int], width: int = 16, blocks: int = 1, hidden_units: int | None = None
+    ) -> None:
+        super().__init__()
+        colours, *size = image_shape
+        if min(size) < 5:
+            raise ValueError(f"ResNet: expected images of at least 5x5, got {size[0]}x{size[1]}.")
+        channels = [width] * (1 + blocks) + [2 * width] * blocks + [4 * width] * blocks
+        self.blocks = nn.Sequential(
+            nn.Conv2d(colours, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            *(_Block(*pair) for pair in pairwise(channels)),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.hidden = nn.Identity() if hidden_units is None else nn.Linear(4 * width, hidden_units)
+        self.out_features = 4 * width if hidden_units is None else hidden_units
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Features of a batch of images."""
+        return torch.as_tensor(self.hidden(self.blocks(image).mean((2, 3))))
+
+
+class _Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.stride = 1 if inputs == outputs else 2
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride=self.stride, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+        self.new_channels = outputs - inputs
+
+    def forward(self, image: Tensor) -> Tensor:
+        around = image
+        if self.new_channels:
+            around = functional.pad(image[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.new_channels))
+        return functional.relu_(self.convolutions(image).add_(around))
+
+
 class MLP(nn.Module):
     """For vectors: a hidden layer with ReLU, or none, and the vectors are the features.
 
@@ -102,17 +183,35 @@ class MLP(nn.Module):
         return torch.as_tensor(self.hidden(vector))
 
 
-def trunk_for(training: Training, card: DataCard) -> TinyVGG | MLP:
-    """The network for the data: TinyVGG for images, `MLP` for vectors.
+OWN = {"tinyvgg": ("channels", "padding"), "resnet": ("width", "blocks")}  # options of one network alone
+
+
+def trunk_for(training: Training, card: DataCard) -> TinyVGG | ResNet | MLP:
+    """The network for the data: TinyVGG or ResNet for images, `MLP` for vectors.
 
     Raises:
-        ValueError: it does not fit the data.
+        ValueError: it does not fit the data, or an option does not fit it.
     """
-    if card.image_shape is not None:
-        return TinyVGG(card.image_shape, training.channels, training.padding, training.hidden_units)
-    for name in ("channels", "padding"):
-        if getattr(training, name) != Training.model_fields[name].default:
-            raise ValueError(
-                f"{card.name}: expected images for {name} {getattr(training, name)}, got vectors, which have none."
-            )
-    return MLP(card.vector_size or 0, training.hidden_units)
+    changed = [name for name, field in Training.model_fields.items() if getattr(training, name) != field.default]
+    if card.image_shape is None:
+        for name in changed:
+            if name in ("flips", "crops", "backbone", *OWN["tinyvgg"], *OWN["resnet"]):
+                raise ValueError(
+                    f"{card.name}: expected images for {name} {getattr(training, name)}, got vectors, which have none."
+                )
+        return MLP(card.vector_size or 0, training.hidden_units)
+    for backbone, own in OWN.items():
+        for name in changed:
+            if name in own and backbone != training.backbone:
+                raise ValueError(
+                    f"{name} {getattr(training, name)}: expected backbone {backbone}, got {training.backbone}, "
+                    f"whose options are {' and '.join(OWN[training.backbone])}."
+                )
+    if training.crops >= min(card.image_shape[1:]):
+        raise ValueError(
+            f"{card.name}: expected crops of less than the {min(card.image_shape[1:])} pixels of an image's side, "
+            f"got {training.crops}."
+        )
+    if training.backbone == "resnet":
+        return ResNet(card.image_shape, training.width, training.blocks, training.hidden_units)
+    return TinyVGG(card.image_shape, training.channels, training.padding, training.hidden_units)

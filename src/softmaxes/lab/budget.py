@@ -7,6 +7,7 @@ import torch
 from rich.console import Console
 
 from softmaxes.lab.data import Data
+from softmaxes.lab.recipe import draw
 from softmaxes.lab.run import DataCard, Run, Study
 from softmaxes.lab.study import check
 from softmaxes.lab.train import Classifier, build, least_epochs, take_over, tree_epochs
@@ -83,12 +84,13 @@ def _step_seconds(run: Run, classifier: Classifier, data: Data, device: str) -> 
     )
     classifier.train()
     generator = torch.Generator().manual_seed(0)
+    draws = draw(run, 1, data.train_labels.to(device), classifier.head.num_classes)
     took: list[float] = []
     while len(took) < WARM_UP + LEAST_STEPS or sum(took[WARM_UP:]) < MEASURED_SECONDS:
         batch = torch.randint(len(data.train_labels), (run.batch_size,), generator=generator)
-        input, target = data.train_inputs[batch].to(device), data.train_labels[batch].to(device)
+        input, batch = data.train_inputs[batch].to(device), batch.to(device)
         begin = _now(device)
-        classifier(input, target).mean().backward()
+        classifier(draws.images(input, batch), draws.targets[batch]).mean().backward()
         optimiser.step()
         optimiser.zero_grad()
         took.append(_now(device) - begin)

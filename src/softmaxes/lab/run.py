@@ -44,19 +44,51 @@ class Training(Record):
     batch_size: Annotated[PositiveInt, Field(description="Training examples a step.")] = 32
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="Learning rate of SGD.")] = 0.1
     lr_schedule: Annotated[
-        Literal["linear", "constant"], Field(description="*linear* lets the learning rate fall to 0 over all steps.")
+        Literal["linear", "constant", "cosine", "one-cycle"],
+        Field(
+            description="*linear* and *cosine* let the learning rate fall to 0 over all steps; *one-cycle* lets it "
+            "rise from a 25th over the first 30 % of them, then fall to almost 0."
+        ),
     ] = "linear"
     momentum: Annotated[float, Field(ge=0, lt=1, description="Momentum of SGD.")] = 0.0
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False, description="Weight decay (L2) of SGD.")] = 0.0
+    label_smoothing: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="Probability with which the target of a training step is replaced by a class drawn uniformly: "
+            "in the mean the loss with smoothed labels, of any head and at no cost.",
+        ),
+    ] = 0.0
+    flips: Annotated[
+        bool, Field(description="Mirror each training image, left to right, with probability one half.")
+    ] = False
+    crops: Annotated[
+        NonNegativeInt,
+        Field(
+            le=1000, description="Pad training images by so many black pixels and crop them to their size at random."
+        ),
+    ] = 0
+    backbone: Annotated[
+        Literal["tinyvgg", "resnet"],
+        Field(description="Network between images and head: *resnet* is that of He et al. for CIFAR, and stronger."),
+    ] = "tinyvgg"
     channels: Annotated[PositiveInt, Field(le=10**5, description="Channels of TinyVGG's convolutions.")] = 10
     padding: Annotated[NonNegativeInt, Field(le=1000, description="Zero padding of TinyVGG's 3x3 convolutions.")] = 0
+    width: Annotated[
+        PositiveInt, Field(le=10**4, description="Channels of ResNet's first stage; the second has twice as many.")
+    ] = 16
+    blocks: Annotated[
+        PositiveInt, Field(le=1000, description="Blocks in each of ResNet's 3 stages: 1 is ResNet-8, 3 ResNet-20.")
+    ] = 1
     hidden_units: Annotated[
         int | None,
         Field(
             gt=0,
             le=10**7,
-            description="Width of a linear layer between TinyVGG and the head, or, where the data are vectors, of a "
-            "hidden layer with ReLU before it; none by default: the head takes the vectors themselves.",
+            description="Width of a linear layer between the network and the head, or, where the data are vectors, of "
+            "a hidden layer with ReLU before it; none by default: the head takes the vectors themselves.",
         ),
     ] = None
     precision: Annotated[
@@ -78,6 +110,11 @@ class Training(Record):
         """Batches of an epoch, the last of them perhaps smaller, by the training examples of each class."""
         examples = sum(count - self.held_out(count) for count in train_counts)
         return -(-examples // self.batch_size)
+
+    @property
+    def network(self) -> str:
+        """What the network of images is called."""
+        return "TinyVGG" if self.backbone == "tinyvgg" else f"ResNet-{6 * self.blocks + 2}"
 
     def held_out(self, examples: int) -> int:
         """How many of so many training examples of a class are held out."""

@@ -1,7 +1,6 @@
 """One training, from a run to its result: a function to read from top to bottom."""
 
 import copy
-import hashlib
 import math
 import os
 import platform
@@ -26,6 +25,7 @@ from softmaxes.lab.backbones import trunk_for
 from softmaxes.lab.data import Data
 from softmaxes.lab.data.features import mapped
 from softmaxes.lab.heads import HEADS
+from softmaxes.lab.recipe import draw, learning_rate, stream
 from softmaxes.lab.run import (
     Branch,
     DataCard,
@@ -94,11 +94,6 @@ class Classifier(nn.Module):
         """What the trunk makes of images or vectors."""
         features: Tensor = self.trunk((input.float() - self.mean).div_(self.std))
         return features
-
-
-def stream(*words: object) -> int:
-    """A seed for each purpose: the same words give the same one, on any machine."""
-    return int.from_bytes(hashlib.sha256("/".join(map(str, words)).encode()).digest()[:8], "big") >> 1
 
 
 def build(run: Run, card: DataCard, train_inputs: Tensor, device: str = "cpu") -> Classifier:
@@ -242,7 +237,7 @@ def train(
     """Train a head on a data set, test it after every epoch, and store what came of it.
 
     A run that was cut off goes on after its last whole epoch, with the same numbers as one that was not: the order of
-    examples and the noise are functions of seed and epoch, all else is in the checkpoint.
+    examples, the noise and all other draws are functions of seed and epoch, all else is in the checkpoint.
 
     Args:
         run: what to train.
@@ -309,12 +304,12 @@ def train(
             tree_seconds += _now(fabric) - started
         torch.manual_seed(stream(run.seed, "noise", number))
         model.train()
+        draws = draw(run, number, labels, len(card.class_names))
         total = torch.zeros_like(window)
         for batch in rows[order(run, number, len(rows)).to(fabric.device)].split(run.batch_size):  # type: ignore[no-untyped-call]
-            loss = model(_chosen(inputs, batch), labels[batch])
+            loss = model(draws.images(_chosen(inputs, batch), batch), draws.targets[batch])
             fabric.backward(loss.mean())
-            if run.lr_schedule == "linear":
-                optimiser.param_groups[0]["lr"] = run.lr * (1 - step / (run.epochs * steps_per_epoch))
+            optimiser.param_groups[0]["lr"] = learning_rate(run, step, run.epochs * steps_per_epoch)
             optimiser.step()
             optimiser.zero_grad()
             summed = loss.detach().double().sum()

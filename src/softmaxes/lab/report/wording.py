@@ -19,6 +19,12 @@ from softmaxes.lab.report.summary import (
 from softmaxes.lab.run import DataCard, Guess, Machine, Published, Run
 
 NBSP = "\N{NO-BREAK SPACE}"
+SCHEDULES = {
+    "linear": "falling linearly to 0",
+    "constant": "constant",
+    "cosine": "falling to 0 in half a cosine",
+    "one-cycle": "in one cycle",
+}
 LOSS_CAUTION = "Training losses of different heads are not comparable: each head trains on a loss of its own."
 
 
@@ -191,12 +197,18 @@ def choices(runs: Sequence[Run], name: str) -> list[object]:
 def training_in_words(runs: Sequence[Run], card: DataCard) -> str:
     """Network, optimiser, batch, epochs and seeds."""
 
-    def chosen(name: str) -> str:
+    def chosen(name: str, runs: Sequence[Run] = runs) -> str:
         return listed((f"{value:,}" if isinstance(value, int) else f"{value}" for value in choices(runs, name)), "or")
 
     network = "the vectors themselves"
     if card.image_shape is not None:
-        network = f"TinyVGG ({chosen('channels')} channels, padding {chosen('padding')}"
+        networks = []
+        for backbone in choices(runs, "backbone"):
+            having = [run for run in runs if run.backbone == backbone]
+            own = f"{chosen('channels', having)} channels, padding {chosen('padding', having)}"
+            own = own if backbone == "tinyvgg" else f"width {chosen('width', having)}"
+            networks.append(f"{chosen('network', having)} ({own}")
+        network = ") or ".join(networks)
     for width in choices(runs, "hidden_units"):
         if width is not None:
             having = [run for run in runs if run.hidden_units == width]
@@ -204,11 +216,13 @@ def training_in_words(runs: Sequence[Run], card: DataCard) -> str:
             layer = "layer" if card.image_shape is not None else "hidden layer with ReLU"
             network += f", a {layer} of {width} units before {heads}"
     network += ")" if card.image_shape is not None else ", standardised"
-    falling = {"linear": "falling linearly to 0", "constant": "constant"}
-    schedule = listed((falling[str(name)] for name in choices(runs, "lr_schedule")), "or")
+    schedule = listed((SCHEDULES[str(name)] for name in choices(runs, "lr_schedule")), "or")
     optimiser = f"SGD at learning rate {chosen('lr')}, {schedule}"
-    for name in ("momentum", "weight_decay"):
+    for name in ("momentum", "weight_decay", "label_smoothing"):
         optimiser += f", {name.replace('_', ' ')} {chosen(name)}" if choices(runs, name) != [0.0] else ""
+    moved = ["mirrored"] if any(choices(runs, "flips")) else []
+    moved += [f"cropped after padding by {chosen('crops')} pixels"] if any(choices(runs, "crops")) else []
+    optimiser += f", training images {listed(moved)} at random" if moved else ""
     seeds = sorted({run.seed for run in runs})
     return (
         f"{network}; {optimiser}, batches of {chosen('batch_size')}, {chosen('epochs')} epochs, "

@@ -45,9 +45,9 @@ def study(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:
         name="seed",
         title="The original study, repeated",
         description=(
-            "Three output layers on one TinyVGG: softmax with cross-entropy; the softmax of logits with normal noise, "
-            "which the study called Gumbel-softmax; and hierarchical softmax over a binary tree of 128 leaves behind "
-            "a layer of 100 units. "
+            f"Three output layers on one {runs[0].network}: softmax with cross-entropy; the softmax of logits with "
+            "normal noise, which the study called Gumbel-softmax; and hierarchical softmax over a binary tree of 128 "
+            "leaves behind a layer of 100 units. "
             + (
                 "The data are the study's own, CIFAR-100."
                 if same_data
