@@ -211,7 +211,7 @@ class TrainedTree(Record):
 class Reliability(Record):
     """How confidence and accuracy go together, over 15 bins of confidence of equal width: those of the ECE."""
 
-    examples: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]  # how many of the scored ones are in each bin
+    examples: Annotated[tuple[NonNegativeInt, ...], Field(min_length=15, max_length=15)]  # in each bin
     confidence: tuple[Share, ...]  # their mean; 0 in an empty bin
     accuracy: tuple[Share, ...]
 
