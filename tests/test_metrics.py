@@ -6,6 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
@@ -58,6 +60,106 @@ def test_calibration_error_by_hand() -> None:
 def test_a_calibrated_head_has_no_calibration_error() -> None:
     log_prob = torch.tensor([[0.75, 0.25]]).log().expand(4, 2)
     assert metrics.calibration_error(metrics.judge(log_prob, torch.tensor([0, 0, 1, 0]))) == pytest.approx(0, abs=1e-7)
+
+
+def test_the_reliability_curve_is_scikit_learns(example: tuple[torch.Tensor, torch.Tensor]) -> None:
+    judged = metrics.judge(*example)
+    for bins in (15, 4):
+        curve = metrics.reliability(judged, bins)
+        accuracy, confidence = calibration_curve(judged.rank == 0, judged.confidence, n_bins=bins)
+        filled = curve.examples > 0
+        assert filled.sum() < 15
+        assert curve.accuracy[filled].tolist() == pytest.approx(accuracy.tolist())
+        assert curve.confidence[filled].tolist() == pytest.approx(confidence.tolist())
+        assert curve.examples.sum() == 300
+        assert (curve.accuracy[~filled] == 0).all()
+        gap = (curve.examples * (curve.accuracy - curve.confidence).abs()).sum() / 300
+        assert gap.item() == pytest.approx(metrics.calibration_error(judged, bins))
+
+
+def test_bins_are_open_below_and_closed_above() -> None:
+    log_prob = torch.tensor([[0.5, 0.5], [0.75, 0.25], [1.0, 0.0]], dtype=torch.float64).log()
+    judged = metrics.judge(log_prob, torch.tensor([0, 1, 0]))
+    curve = metrics.reliability(judged, bins=4)
+    assert curve.examples.tolist() == [0, 1, 1, 1]
+    assert curve.accuracy.tolist() == [0, 1, 0, 1]
+    assert curve.confidence.tolist() == pytest.approx([0, 0.5, 0.75, 1])
+
+
+def overconfident(temperature: float, examples: int = 100_000) -> tuple[torch.Tensor, torch.Tensor]:
+    """Targets drawn from a softmax, and the log-probabilities of one whose logits are so many times as large."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(examples, CLASSES, generator=generator, dtype=torch.float64)
+    target = logits.softmax(1).multinomial(1, generator=generator).squeeze(1)
+    return (temperature * logits).log_softmax(1), target
+
+
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 3.0])
+def test_a_known_temperature_is_found(temperature: float) -> None:
+    """Within what 100,000 examples can tell; there the NLL is smallest and the confidence right."""
+    log_prob, target = overconfident(temperature)
+    found = metrics.fit_temperature(log_prob, target)
+    assert found == pytest.approx(temperature, rel=0.02)
+    scaled = metrics.judge(metrics.at_temperature(log_prob, found), target)
+    for other in (0.99 * found, 1.01 * found):
+        assert metrics.nll(scaled) < metrics.nll(metrics.judge(metrics.at_temperature(log_prob, other), target))
+    assert metrics.calibration_error(scaled) < 0.01
+    if temperature != 1:
+        assert metrics.calibration_error(metrics.judge(log_prob, target)) > 0.05
+
+
+def test_the_temperature_is_scipys(example: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in float32, and a few rows at a time."""
+    log_prob, target = example
+
+    def loss(log_temperature: float) -> float:
+        return metrics.nll(metrics.judge(metrics.at_temperature(log_prob, math.exp(log_temperature)), target))
+
+    expected = math.exp(minimize_scalar(loss, bounds=(-4.6, 4.6), method="bounded", options={"xatol": 1e-9}).x)
+    assert metrics.fit_temperature(log_prob, target) == pytest.approx(expected, rel=1e-5)
+    monkeypatch.setattr(metrics, "NUMBERS", 100)
+    assert metrics.fit_temperature(log_prob.float(), target) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_temperature_is_that_of_the_logits_and_keeps_zeros() -> None:
+    logits = torch.randn(20, CLASSES, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for temperature in (0.3, 1.0, 7.0):
+        scaled = metrics.at_temperature(logits.log_softmax(1), temperature)
+        torch.testing.assert_close(scaled, (logits / temperature).log_softmax(1))
+    sparse = logits.where(logits > 0, -math.inf).log_softmax(1)
+    scaled = metrics.at_temperature(sparse, 2.0)
+    assert (scaled == -math.inf).equal(sparse == -math.inf)
+    torch.testing.assert_close(scaled.exp().sum(1), torch.ones(20, dtype=torch.float64))
+    for wrong in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=r"^at_temperature: expected a finite temperature above 0, got"):
+            metrics.at_temperature(logits, wrong)
+
+
+def test_the_temperature_of_a_sparse_distribution_is_that_of_the_targets_in_its_support() -> None:
+    log_prob, target = overconfident(3.0, examples=2000)
+    sparse = log_prob.where(log_prob > math.log(0.05), -math.inf).log_softmax(1)
+    inside = sparse.gather(1, target[:, None]).squeeze(1) > -math.inf
+    assert 0.1 < inside.double().mean() < 0.9
+    found = metrics.fit_temperature(sparse, target)
+    assert found == metrics.fit_temperature(sparse[inside], target[inside])
+    assert found is not None
+    nll = [
+        metrics.nll(metrics.judge(metrics.at_temperature(sparse[inside], factor * found), target[inside]))
+        for factor in (0.99, 1, 1.01)
+    ]
+    assert nll[1] == min(nll)
+    assert metrics.fit_temperature(sparse[~inside], target[~inside]) is None
+    assert metrics.fit_temperature(sparse[:0], target[:0]) is None
+
+
+def test_where_no_temperature_is_best() -> None:
+    """Every prediction right, or every one wrong: an end. One class possible, or all alike: no difference."""
+    log_prob = torch.tensor([[0.6, 0.4]]).log().expand(5, 2)
+    right, wrong = torch.zeros(5, dtype=torch.int64), torch.ones(5, dtype=torch.int64)
+    assert metrics.fit_temperature(log_prob, right) == pytest.approx(0.01)
+    assert metrics.fit_temperature(log_prob, wrong) == pytest.approx(100)
+    for same in (torch.tensor([[0.0, -math.inf]]), torch.full((1, 2), -math.log(2))):
+        assert metrics.fit_temperature(same.expand(5, 2), right) == 1
 
 
 def test_a_head_that_says_nothing_gets_no_credit() -> None:
@@ -136,6 +238,8 @@ def test_numbers_out_of_range_are_refused_and_none_is_no_error() -> None:
         metrics.topk_accuracy(judged, 0)
     with pytest.raises(ValueError, match=r"calibration_error: expected bins to be at least 1, got 0\."):
         metrics.calibration_error(judged, bins=0)
+    with pytest.raises(ValueError, match=r"reliability: expected bins to be at least 1, got 0\."):
+        metrics.reliability(judged, bins=0)
     nothing = metrics.judge(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))
     assert math.isnan(metrics.accuracy(nothing))
     assert math.isnan(metrics.calibration_error(nothing))

@@ -17,6 +17,11 @@ from softmaxes.on_cpu import on_cpu
 from softmaxes.trees.tree import Tree
 
 ROUNDING = 0.01  # a log-probability may be as much above zero, in bfloat16
+TEMPERATURES = 100.0  # temperatures are looked for between one over this and this
+PRECISION = 1e-6  # of a temperature, relative
+ROUNDING_OF_NLL = 1e-9  # nats an example: a temperature that gains no more makes no difference
+NUMBERS = 2**20  # of log-probabilities at a time, while a temperature is fitted
+LEAST = -1e30  # stands for -inf where it is multiplied by a probability of zero
 
 
 class Judged(NamedTuple):
@@ -120,13 +125,155 @@ def calibration_error(judged: Judged, bins: int = 15) -> float:
     Reference:
         C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger. On calibration of modern neural networks. 2017.
     """
-    if bins < 1:
-        raise ValueError(f"calibration_error: expected bins to be at least 1, got {bins}.")
-    confidence = judged.confidence.double()
-    index = (confidence * bins).ceil().long().clamp(1, bins) - 1  # bins are open below and closed above
-    gap = (judged.rank == 0).double() - confidence
+    index = _bins("calibration_error", judged, bins)
+    gap = (judged.rank == 0).double() - judged.confidence.double()
     in_bin = torch.zeros(bins, dtype=gap.dtype, device=gap.device).index_add(0, index, gap)
     return (in_bin.abs().sum() / len(gap)).item()
+
+
+class Reliability(NamedTuple):
+    """How confidence and accuracy go together, over bins of confidence of equal width.
+
+    Attributes:
+        examples: how many are in each bin, (B,) int64.
+        confidence: their mean confidence, (B,) float64; 0 in an empty bin.
+        accuracy: the share of them whose prediction is right, (B,) float64; 0 in an empty bin.
+    """
+
+    examples: Tensor
+    confidence: Tensor
+    accuracy: Tensor
+
+
+def reliability(judged: Judged, bins: int = 15) -> Reliability:
+    """The reliability curve, over the bins of `calibration_error`, which is the mean gap between its two sides.
+
+    Args:
+        judged: the test set.
+        bins: B; each is open below and closed above, and the first holds a confidence of 0, too.
+
+    Returns:
+        Three tensors, (B,).
+
+    Raises:
+        ValueError: no bins.
+
+    Example:
+        >>> import torch
+        >>> from softmaxes import metrics
+        >>> log_prob = torch.tensor([[0.75, 0.25]]).log().expand(4, 2)
+        >>> judged = metrics.judge(log_prob, torch.tensor([0, 0, 0, 1]))
+        >>> metrics.reliability(judged, bins=2)
+        Reliability(examples=tensor([0, 4]), confidence=tensor([0.0000, 0.7500], dtype=torch.float64), \
+accuracy=tensor([0.0000, 0.7500], dtype=torch.float64))
+
+    Reference:
+        A. Niculescu-Mizil, R. Caruana. Predicting good probabilities with supervised learning. 2005.
+    """
+    index = _bins("reliability", judged, bins)
+    examples = torch.bincount(index, minlength=bins)
+    confidence, right = (
+        torch.zeros(bins, dtype=torch.float64, device=index.device).index_add(0, index, values.double())
+        for values in (judged.confidence, judged.rank == 0)
+    )
+    return Reliability(examples, confidence / examples.clamp(min=1), right / examples.clamp(min=1))
+
+
+def _bins(score: str, judged: Judged, bins: int) -> Tensor:
+    """The bin of each example, (N,): bins are open below and closed above."""
+    if bins < 1:
+        raise ValueError(f"{score}: expected bins to be at least 1, got {bins}.")
+    return (judged.confidence.double() * bins).ceil().long().clamp(1, bins) - 1
+
+
+def at_temperature(log_prob: Tensor, temperature: float) -> Tensor:
+    """Log-probabilities at a temperature T: log_softmax(log p / T).
+
+    For a softmax this is the softmax of its logits over T, whatever constant they differ by; for any other head it is
+    what its own log-probabilities give. T above 1 takes confidence away, T below 1 adds some; which class is the most
+    probable stays, and so does a probability of zero.
+
+    Args:
+        log_prob: (N, C), normalised, in nats.
+        temperature: T, above 0.
+
+    Returns:
+        (N, C), normalised.
+
+    Raises:
+        ValueError: T is not above 0.
+
+    Example:
+        >>> import torch
+        >>> from softmaxes import metrics
+        >>> metrics.at_temperature(torch.tensor([[0.9, 0.1, 0.0]]).log(), 2.0).exp()
+        tensor([[0.7500, 0.2500, 0.0000]])
+
+    Reference:
+        C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger. On calibration of modern neural networks. 2017.
+    """
+    if not temperature > 0 or math.isinf(temperature):
+        raise ValueError(f"at_temperature: expected a finite temperature above 0, got {temperature}.")
+    return (log_prob / temperature).log_softmax(1)
+
+
+def fit_temperature(log_prob: Tensor, target: Tensor) -> float | None:
+    """The temperature at which the NLL of some targets is smallest.
+
+    In b = 1 / T the NLL is convex, and its slope is the mean of E[log p] - log p(target), the expectation taken at that
+    temperature. The slope's zero is found by bisection in log b. Examples that the head was not trained on must be
+    given: on its training examples most heads are rightly confident.
+
+    A target of probability zero has it at every T, so that it cannot tell one from another: the fit is to the others.
+
+    Args:
+        log_prob: (N, C), normalised, in nats.
+        target: (N,), int64.
+
+    Returns:
+        T, between 1/100 and 100: the end where the NLL still falls there, as where every prediction is right; 1
+        where T makes no difference, as where all possible classes are equally probable; none where no target has a
+        probability.
+
+    Example:
+        >>> import torch
+        >>> from softmaxes import metrics
+        >>> log_prob = torch.tensor([[0.9, 0.1]]).log().expand(4, 2)  # right three times in four
+        >>> round(metrics.fit_temperature(log_prob, torch.tensor([0, 0, 0, 1])), 3)
+        2.0
+
+    Reference:
+        C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger. On calibration of modern neural networks. 2017.
+    """
+    own = log_prob.gather(1, target.unsqueeze(1)).squeeze(1)
+    inside = own > -math.inf
+    log_prob, own = log_prob[inside], own[inside].double()
+    if len(own) == 0:
+        return None
+
+    def at(inverse: float) -> tuple[float, float]:
+        """Slope and value of the NLL, summed; without an array of N x C float64."""
+        slope, value = 0.0, 0.0
+        for some, targets in zip(torch.split(log_prob, rows), torch.split(own, rows), strict=True):
+            scaled = some.double() * inverse
+            normaliser = scaled.logsumexp(1)
+            share = (scaled - normaliser.unsqueeze(1)).exp()
+            slope += ((share * some.double().clamp(min=LEAST)).sum(1) - targets).sum().item()
+            value += (normaliser - inverse * targets).sum().item()
+        return slope, value
+
+    rows = max(1, NUMBERS // log_prob.shape[1])
+    low, high = -math.log(TEMPERATURES), math.log(TEMPERATURES)
+    if at(math.exp(low))[0] >= 0:
+        high = low
+    elif at(math.exp(high))[0] <= 0:
+        low = high
+    while high - low > PRECISION:
+        middle = (low + high) / 2
+        low, high = (middle, high) if at(math.exp(middle))[0] < 0 else (low, middle)
+    inverse = math.exp((low + high) / 2)
+    gain = at(1.0)[1] - at(inverse)[1]
+    return 1 / inverse if gain > len(own) * ROUNDING_OF_NLL else 1.0
 
 
 def confusion(judged: Judged, num_classes: int) -> Tensor:

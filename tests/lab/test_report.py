@@ -18,12 +18,15 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from softmaxes.lab import InputError
-from softmaxes.lab.report import charts, figures, print_table, table, wording, write_report
+from softmaxes.lab.bits import packed, unpacked
+from softmaxes.lab.report import charts, differences, figures, print_table, table, wording, write_report
 from softmaxes.lab.report import page as html_page
+from softmaxes.lab.report.calibration import calibrated, pooled
 from softmaxes.lab.report.palette import style
 from softmaxes.lab.report.summary import MEASURES, estimate, final_scores, student_t_975, summarise
 from softmaxes.lab.run import (
     Branch,
+    Calibration,
     DataCard,
     Epoch,
     Guess,
@@ -31,15 +34,18 @@ from softmaxes.lab.run import (
     LossPoint,
     Machine,
     Published,
+    Reliability,
     Result,
     Run,
     Sample,
     Scores,
     Searched,
     Study,
+    Temperature,
     TrainedTree,
     TreeScores,
 )
+from softmaxes.lab.statistics import holm, mcnemar_over_seeds, paired
 from softmaxes.lab.store import Store
 
 GROUPS = (
@@ -178,6 +184,37 @@ def make_result(
     )
 
 
+def make_reliability(accuracy: float, examples: int, gap: float) -> Reliability:
+    """Confidences spread over the bins about the accuracy, which is below them by the gap."""
+    centres = (np.arange(15) + 0.5) / 15
+    weights = np.exp(-8 * (centres - accuracy) ** 2) * (centres > 0.2)
+    return Reliability(
+        examples=tuple(int(count) for count in np.round(examples * weights / weights.sum())),
+        confidence=tuple(np.where(centres > 0.2, centres, 0).tolist()),
+        accuracy=tuple(np.where(centres > 0.2, np.clip(centres - gap, 0, 1), 0).tolist()),
+    )
+
+
+def with_statistics(result: Result, scaled: bool = True) -> Result:
+    """As training leaves it since results keep which examples were right, and how confidence did."""
+    accuracy, examples = final_scores(result).accuracy, result.examples
+    random = np.random.default_rng([result.run.seed, len(result.run.head)])
+    right = np.arange(examples) < round(accuracy * examples)
+    right ^= random.random(examples) < 0.02
+    temperature = Temperature(
+        temperature=1.4 + result.run.seed / 10,
+        fitted_on=100,
+        nll=0.9 * final_scores(result).nll if math.isfinite(final_scores(result).nll) else math.inf,
+        calibration_error=0.01,
+        reliability=make_reliability(accuracy, examples, 0.01),
+    )
+    calibration = Calibration(
+        reliability=make_reliability(accuracy, examples, 0.12), scaled=temperature if scaled else None
+    )
+    fields = {"correct": packed(right), "calibration": calibration}
+    return Result.model_validate(dict(result) | fields)
+
+
 def make_study(runs: list[Run], **fields: object) -> Study:
     values: dict[str, object] = {
         "name": "toy",
@@ -200,7 +237,7 @@ def make_study(runs: list[Run], **fields: object) -> Study:
 def whole_study() -> tuple[Study, DataCard, list[Result]]:
     card = make_card()
     runs = [make_run(head, seed) for seed in range(3) for head in ACCURACY]
-    return make_study(runs), card, [make_result(run, card) for run in runs]
+    return make_study(runs), card, [with_statistics(make_result(run, card)) for run in runs]
 
 
 def scored(
@@ -602,7 +639,7 @@ def many_study(
                 epochs = (epoch.model_dump(mode="json") for epoch in result.epochs)
                 spoilt = [e | {"scores": e["scores"] | {"nll": math.inf, "outside_support": 0.03}} for e in epochs]
                 result = result.model_copy(update={"epochs": tuple(map(Epoch.model_validate, spoilt))})
-            results.append(result)
+            results.append(with_statistics(result, scaled=number != 1))
     study = make_study([result.run for result in results], published=(), title=f"{heads} heads on glyphs")
     return study, card, results
 
@@ -688,7 +725,7 @@ def test_the_terminal_table_fits_80_columns() -> None:
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 80
     shown = [line for line in lines if line.startswith(tuple(ACCURACY))]
-    assert len(shown) == 3
+    assert len(shown) == 3 + 2  # and the differences to the first
     row = summarise(study, card, results).rows[0]
     accuracy = row.scores["accuracy"]
     assert accuracy.half_width is not None
@@ -785,6 +822,7 @@ def test_the_figures_are_pictures(report: Path) -> None:
         "train_loss_per_epoch.png",
         "train_loss_per_500_batches.png",
         "time_against_accuracy.png",
+        "reliability.png",
         "confusion_softmax.png",
         "confusion_gumbel.png",
         "confusion_hierarchical.png",
@@ -815,7 +853,7 @@ def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_report_imports_no_torch() -> None:
-    code = "import sys; sys.modules['torch'] = sys.modules['scipy'] = None; import softmaxes.lab.report"
+    code = "import sys, softmaxes.lab.report; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -935,12 +973,14 @@ def test_the_page_draws_every_figure(report: Path, open_page) -> None:
     curves = ("accuracy_per_epoch", "accuracy_against_seconds", "nll_per_epoch", "train_loss_per_epoch")
     lines = dict.fromkeys((*curves, "accuracy"), 6)
     matrices = {f"confusion-{position}": 1 for position in range(3)}
-    assert drawn == lines | {"train_loss_per_500_batches": 6, "time": 3} | matrices
+    curves_of_confidence = dict.fromkeys(("reliability", "reliability_scaled"), 4)  # and the diagonal
+    assert drawn == lines | {"train_loss_per_500_batches": 6, "time": 3} | matrices | curves_of_confidence
     for plot in page.locator(".plot").all():
         assert len(plot.get_attribute("aria-label") or "") > 40
     page.locator('button[data-head="head-1"]').click()
     shown = "document.querySelectorAll('#accuracy_per_epoch .scatterlayer .trace').length"
     assert page.evaluate(shown) == 4
+    assert page.evaluate(shown.replace("accuracy_per_epoch", "reliability")) == 3
     page.locator('button[data-head="head-1"]').click()
     assert page.evaluate(shown) == 6
 
@@ -1100,7 +1140,7 @@ def test_the_page_of_many_heads_is_whole_without_scripts(many_report: Path, brow
 def test_the_page_of_many_heads_on_a_phone(many_report: Path, open_page, scheme: str) -> None:
     page = open_page(many_report, width=390, scheme=scheme, is_mobile=True, has_touch=True)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    assert page.evaluate("document.documentElement.scrollHeight") < 20_000
+    assert page.evaluate("document.documentElement.scrollHeight") < 24_000
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -1228,3 +1268,235 @@ def test_what_a_result_says_of_its_tree_is_checked(change: dict[str, object], me
     summary = summarise(make_study([result.run for result in results]), card, results)
     with pytest.raises(InputError, match=message):
         html_page.render(summary)
+
+
+def test_differences_are_paired_tested_and_corrected() -> None:
+    """The numbers are those of the tests themselves, of the seeds that both heads have; the marks follow from them."""
+    study, card, results = whole_study()
+    results = [result for result in results if (result.run.head, result.run.seed) != ("gumbel", 1)]
+    found = differences.differences(summarise(study, card, results[::-1]))
+    assert found is not None
+    assert found.reference.label == "softmax"
+    assert [one.row.label for one in found.heads] == ["gumbel", "hierarchical"]
+    by_run = {(result.run.head, result.run.seed): result for result in results}
+    expected = []
+    for one, seeds in zip(found.heads, ((0, 2), (0, 1, 2)), strict=True):
+        pairs = [(by_run[one.row.label, seed], by_run["softmax", seed]) for seed in seeds]
+        values = [final_scores(mine).accuracy - final_scores(its).accuracy for mine, its in pairs]
+        assert one.accuracy == paired(values)
+        flags = [[unpacked(result.correct or "", 2000) for result in pair] for pair in pairs]
+        assert one.p_examples == mcnemar_over_seeds(*zip(*flags, strict=True))
+        expected.append(max(one.accuracy.p, one.p_examples))
+    assert [one.p_adjusted for one in found.heads] == holm(expected)
+    assert [one.mark for one in found.heads] == ["", "lower"]
+
+
+def constant(heads: Mapping[str, Sequence[float]], right: Mapping[str, int]) -> tuple[Study, DataCard, list[Result]]:
+    """A study of heads with these accuracies, and so many of 200 examples right at every seed."""
+    study, card, results = scored(heads)
+    flags = {head: packed(np.arange(200) < count) for head, count in right.items()}
+    return study, card, [result.model_copy(update={"correct": flags[result.run.head]}) for result in results]
+
+
+@pytest.mark.parametrize(
+    ("other", "right", "mark"),
+    [
+        pytest.param([0.60, 0.61, 0.62], 120, "higher", id="both hold"),
+        pytest.param([0.40, 0.41, 0.42], 80, "lower", id="both hold, the other way"),
+        pytest.param([0.60, 0.61, 0.62], 105, "", id="five examples of 200 say nothing of others"),
+        pytest.param([0.60, 0.40, 0.72], 120, "", id="the seeds disagree"),
+    ],
+)
+def test_a_difference_holds_for_other_seeds_and_other_examples(other: list[float], right: int, mark: str) -> None:
+    study, card, results = constant({"softmax": [0.50, 0.512, 0.521], "a": other}, {"softmax": 100, "a": right})
+    found = differences.differences(summarise(study, card, results))
+    assert found is not None
+    assert [one.mark for one in found.heads] == [mark]
+
+
+def test_many_comparisons_take_marks_away() -> None:
+    """Three seeds whose paired t gives p = 0.02: a mark alone, none among five heads."""
+    heads = {"softmax": [0.5, 0.5, 0.5], "a": [0.55, 0.56, 0.58]} | {
+        f"b{place}": [0.5, 0.52, 0.49] for place in range(4)
+    }
+    marks = []
+    for kept in (2, 6):
+        some = {head: heads[head] for head in list(heads)[:kept]}
+        study, card, results = constant(some, {head: 150 if head == "a" else 100 for head in some})
+        found = differences.differences(summarise(study, card, results))
+        assert found is not None
+        marks.append([one.mark for one in found.heads])
+    assert marks == [["higher"], [""] * 5]
+
+
+def test_which_heads_have_differences() -> None:
+    """Those with two seeds to pair, of the same examples, that diverged at none.
+
+    Where there is no softmax, or it diverged, the first head is the reference.
+    """
+    heads = {"a": [0.5, 0.6, 0.7], "softmax": [0.5, 0.61, 0.7], "b": [0.6, 0.7, 0.8]}
+    study, card, results = constant(heads, dict.fromkeys(heads, 100))
+
+    def compared(results: list[Result]) -> tuple[str, list[str]] | None:
+        found = differences.differences(summarise(study, card, results))
+        return found and (found.reference.label, [one.row.label for one in found.heads])
+
+    assert compared(results) == ("softmax", ["a", "b"])
+    assert compared([result for result in results if result.run.head != "softmax"]) == ("a", ["b"])
+    assert compared([result for result in results if result.run.head == "b"]) is None
+    assert compared([result for result in results if result.run.head != "b" or result.run.seed == 1]) == (
+        "softmax",
+        ["a"],
+    )
+    assert compared([result for result in results if result.run.seed == 1]) is None
+    diverged = make_result(make_run("softmax", 2), card, diverged=3)
+    assert compared([diverged if result.run == diverged.run else result for result in results]) == ("a", ["b"])
+    diverged = make_result(make_run("b", 2), card, diverged=3)
+    assert compared([diverged if result.run == diverged.run else result for result in results]) == ("softmax", ["a"])
+    old = [result.model_copy(update={"correct": None}) if result.run.head == "a" else result for result in results]
+    assert compared(old) == ("softmax", ["b"])
+
+    held_out = {"a": 0.2, "softmax": 0.2, "b": 0.1}
+    results = [
+        result.model_copy(
+            update={
+                "run": result.run.model_copy(
+                    update={"scored_on": "validation", "validation": held_out[result.run.head]}
+                )
+            }
+        )
+        for result in results
+    ]
+    study = study.model_copy(update={"runs": tuple(result.run for result in results)})
+    found = differences.differences(summarise(study, card, results))
+    assert found is not None
+    assert [one.row.setting.head for one in found.heads] == ["a"]  # of 0.1 others are held out
+
+
+def test_the_differences_as_files_say_what_the_terminal_says(report: Path) -> None:
+    study, card, results = whole_study()
+    found = differences.differences(summarise(study, card, results))
+    assert found is not None
+    with (report.parent / "differences.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    for line, one in zip(lines, found.heads, strict=True):
+        assert (line["label"], line["reference"], line["seeds"]) == (one.row.label, "softmax", "3")
+        numbers = [float(line[name]) for name in ("difference", "low", "high", "p_seeds")]
+        assert numbers == list(one.accuracy[:4])
+        assert [float(line[f"bootstrap_{end}"]) for end in ("low", "high")] == list(one.accuracy[4:6])
+        assert [float(line["p_examples"]), float(line["p_adjusted"])] == [one.p_examples, one.p_adjusted]
+        assert line["mark"] == one.mark
+    console = Console(width=80, file=io.StringIO(), record=True, color_system=None)
+    print_table(study, card, results, console)
+    printed = console.export_text()
+    assert max(map(len, printed.splitlines())) <= 80
+    below = printed.partition("Differences to softmax")[2]
+    assert "corrected for 2 comparisons (Holm)" in re.sub(r"\s+", " ", below)
+    rows = (report.parent / "differences.md").read_text(encoding="utf-8").splitlines()[2:]
+    for row, one in zip(rows, found.heads, strict=True):
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        shown = f"{100 * one.accuracy.mean:+.2f}".replace("-", "−")
+        assert cells[0] == f"`{one.row.label}`"
+        assert f"{shown} ± " in cells[1].replace("\xa0", " ")
+        assert cells[1].startswith("**▼") == (one.mark == "lower")
+        (line,) = (line for line in below.splitlines() if line.startswith(one.row.label))
+        assert re.sub(r"\s+", " ", line).split()[-4:] == cells[3:]
+    assert below.count("▼ −") == sum(one.mark == "lower" for one in found.heads) > 0
+
+
+def test_results_from_before_statistics_have_no_such_sections(tmp_path: Path) -> None:
+    """And what an earlier report left of them is taken away."""
+    study, card, results = whole_study()
+    (tmp_path / "differences.csv").write_text("old")
+    old = [result.model_copy(update={"correct": None, "calibration": None}) for result in results]
+    page = write_report(study, card, old, tmp_path).read_text(encoding="utf-8")
+    for name in ("differences", "calibration", "reliability"):
+        assert f'id="{name}' not in page
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "table.csv", "table.md", "figures"}
+    assert not (tmp_path / "figures" / "reliability.png").exists()
+    console = Console(file=io.StringIO(), record=True)
+    print_table(study, card, old, console)
+    assert "Differences" not in console.export_text()
+
+
+def test_reliability_is_pooled_over_seeds() -> None:
+    nothing = [0.0] * 12
+    curves = [
+        Reliability(examples=[*[0] * 12, 0, 1, 3], confidence=[*nothing, 0, 0.9, 0.98], accuracy=[*nothing, 0, 0, 1]),
+        Reliability(examples=[*[0] * 12, 0, 3, 1], confidence=[*nothing, 0, 0.92, 0.94], accuracy=[*nothing, 0, 1, 0]),
+    ]
+    low, high = pooled(curves)
+    assert (low.confidence, low.accuracy, low.examples, low.share) == pytest.approx((0.915, 0.75, 4, 0.5))
+    assert (high.confidence, high.accuracy, high.examples, high.share) == pytest.approx((0.97, 0.75, 4, 0.5))
+
+
+def test_confidence_is_told_before_and_after_scaling() -> None:
+    study, card, results = whole_study()
+    results[1] = with_statistics(make_result(results[1].run, card), scaled=False)  # gumbel, seed 0
+    heads = calibrated(summarise(study, card, results))
+    assert [one.scaled is not None for one in heads] == [True, False, True]
+    scaled = heads[2].scaled
+    assert scaled is not None
+    assert (scaled.temperature.mean, scaled.fitted_on) == (pytest.approx(1.5), 100)
+    assert scaled.nll.mean == pytest.approx(0.9 * heads[2].nll.mean)
+    drawn = charts.reliability_charts(heads)
+    assert [len(chart.figure["data"]) for chart in drawn] == [4, 3]
+    assert [trace["y"] for trace in drawn[0].figure["data"][1:]] == [
+        [bin.accuracy for bin in one.bins] for one in heads
+    ]
+    assert "softmax 12.0\xa0% overconfident on average" in drawn[0].alternative
+    assert drawn[1].figure["data"][2]["x"] == [bin.confidence for bin in scaled.bins]
+    page = html_page.render(summarise(study, card, results))
+    table = page[page.index('id="calibration-table"') :].partition("</table>")[0]
+    rows = [
+        html.unescape(re.sub(r"<[^>]*>", " ", row)).split() for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    ]
+    assert (rows[3].count("–"), rows[2].count("–"), rows[4].count("–")) == (4, 0, 0)
+    assert rows[4][-5:] == ["1.500", "±", "0.248", "100", "images"]
+    none = [with_statistics(make_result(result.run, card), scaled=False) for result in results]
+    (chart,) = charts.reliability_charts(calibrated(summarise(study, card, none)))
+    assert chart.title == "Reliability"
+    assert "calibration-table" not in html_page.render(summarise(study, card, none))
+
+
+def test_reliability_is_drawn_for_few_heads_and_for_many() -> None:
+    for study, panels in ((whole_study(), 2), (many_study(samples=0), 24)):
+        summary = summarise(*study)
+        heads = calibrated(summary)
+        figure = figures.reliability_panels(heads, summary) if summary.many else figures.reliability_figure(heads)
+        figure.draw_without_rendering()
+        shown = [axes for axes in figure.axes if axes.get_visible()]
+        assert len(shown) == panels
+        assert {axes.get_xlim() for axes in shown} == {(-0.03, 1.03)}
+        sizes = shown[0].collections[-1].get_sizes()  # type: ignore[attr-defined]
+        assert max(sizes) > 1.5 * min(sizes)  # by how many examples a mark stands for
+        if panels == 24:
+            assert [len(axes.collections) for axes in shown[:3]] == [2, 1, 2]  # the second was not scaled
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"correct": packed(np.ones(8, dtype=bool))}, "expected a bit for each of 2000 examples in correct"),
+        ({"correct": "no base64!"}, "Only base64 data is allowed"),
+        ({"calibration": {"reliability": {"examples": [1], "confidence": [1], "accuracy": [1]}}}, "at least 15 items"),
+        (
+            {"calibration": {"reliability": {"examples": [1] * 15, "confidence": [1], "accuracy": [1]}}},
+            "expected a confidence and an accuracy for each of 15 bins",
+        ),
+    ],
+)
+def test_what_is_no_statistic_is_refused(fields: dict[str, object], message: str) -> None:
+    _, _, results = whole_study()
+    with pytest.raises(ValidationError, match=message):
+        Result.model_validate(dict(results[0]) | fields)
+
+
+def test_the_page_shows_the_differences(report: Path, open_page) -> None:
+    found = differences.differences(summarise(*whole_study()))
+    assert found is not None
+    lines = cells(open_page(report), "#differences-table")
+    for line, one in zip(lines, found.heads, strict=True):
+        mark = f"{differences.SIGNS[one.mark]} {one.mark}: " if one.mark else ""
+        assert line[:2] == [one.row.label, mark + wording.points_interval(one.accuracy).replace("\xa0", " ")]
+        assert line[3:] == ["3", *map(wording.p_value, (one.accuracy.p, one.p_examples, one.p_adjusted))]

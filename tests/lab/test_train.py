@@ -16,6 +16,7 @@ from softmaxes import Tree, metrics
 from softmaxes.lab import InputError
 from softmaxes.lab import train as training
 from softmaxes.lab.backbones import TinyVGG
+from softmaxes.lab.bits import unpacked
 from softmaxes.lab.data import Data
 from softmaxes.lab.heads import HEADS
 from softmaxes.lab.recipe import draw, learning_rate
@@ -321,6 +322,68 @@ def test_what_is_held_out_is_scored_and_nothing_of_the_test_set_is_read(head: st
     assert found[0]["guesses"] == []
 
 
+@pytest.mark.parametrize("head", ["softmax", "sparsemax"])
+def test_confidence_is_kept_before_and_after_the_temperature_of_the_held_out_part(
+    head: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it asked again, from the stored weights; and of very many classes a part is held, the same each time."""
+    run = toy_run(DATA, head, validation=0.25, epochs=10)
+    result = train(run, DATA.card(), store)
+    classifier = build(run, DATA.card(), DATA.train_inputs)
+    classifier.load_state_dict(load_file(store.weights(run)))
+    _, held_out = training.parts(run, DATA.train_labels)
+    with torch.no_grad():
+        log_prob = classifier.log_prob(DATA.test_inputs)
+        held = classifier.log_prob(DATA.train_inputs[held_out])
+    judged = metrics.judge(log_prob, DATA.test_labels)
+    temperature = metrics.fit_temperature(held, DATA.train_labels[held_out])
+    assert temperature is not None
+    after = metrics.judge(metrics.at_temperature(log_prob, temperature), DATA.test_labels)
+
+    assert result.examples == 30
+    assert result.correct is not None
+    assert unpacked(result.correct, 30).tolist() == (judged.rank == 0).tolist()
+    assert result.calibration is not None
+    scaled = result.calibration.scaled
+    assert scaled is not None
+    for curve, expected in ((result.calibration.reliability, judged), (scaled.reliability, after)):
+        for found, column in zip(dict(curve).values(), metrics.reliability(expected), strict=True):
+            assert found == pytest.approx(column.tolist(), rel=1e-4)
+    assert (scaled.temperature, scaled.fitted_on) == (pytest.approx(temperature, rel=1e-3), len(held_out))
+    assert scaled.nll == pytest.approx(metrics.nll(after), rel=1e-4)
+    assert scaled.calibration_error == pytest.approx(metrics.calibration_error(after), rel=1e-3)
+    if head == "softmax":
+        assert final(result).nll > scaled.nll
+        assert final(result).calibration_error != scaled.calibration_error
+
+    monkeypatch.setattr(training, "FIT_NUMBERS", 6 * 7 + 1)
+    fewer = [train(run, DATA.card(), store).calibration for _ in range(2)]
+    assert fewer[0] == fewer[1]
+    assert fewer[0] is not None
+    if fewer[0].scaled is not None:
+        assert fewer[0].scaled.fitted_on == 7
+        assert fewer[0].scaled.temperature != scaled.temperature
+
+
+def test_without_a_held_out_part_there_is_no_temperature(store: Store) -> None:
+    for fields in ({}, {"validation": 0.25, "scored_on": "validation"}, {"validation": 0.01}):  # the last: of 20, none
+        result = train(toy_run(DATA, epochs=1, **fields), DATA.card(), store)
+        assert result.calibration is not None
+        assert result.calibration.scaled is None
+        assert sum(result.calibration.reliability.examples) == result.examples
+        assert result.correct is not None
+
+
+def test_where_no_held_out_target_is_in_the_support_there_is_no_temperature() -> None:
+    part, test = ((DATA.test_inputs, DATA.test_labels, torch.tensor(rows)) for rows in ([0, 1, 3], [2, 4]))
+    assert DATA.test_labels[:5].tolist() == [0, 1, 2, 3, 4]  # of which Sparse knows 2 and 4
+    assert training._scaled(Sparse(), part, test, 6) is None
+    scaled = training._scaled(Sparse(), test, part, 6)
+    assert scaled is not None
+    assert (scaled.fitted_on, scaled.nll) == (2, torch.inf)
+    assert type(scaled).model_validate_json(scaled.model_dump_json()) == scaled
+
+
 def test_what_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
     run = toy_run(DATA, validation=0.25, epochs=2)
     _, held_out = training.parts(run, DATA.train_labels)
@@ -332,6 +395,8 @@ def test_what_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
         store = Store(tmp_path / str(poison))
         lay_out(dataclasses.replace(DATA, train_inputs=inputs), store)
         found.append(numbers(train(run, DATA.card(), store)))
+    fitted = [result["calibration"].pop("scaled") for result in found]
+    assert fitted[0] != fitted[1]  # of all that is kept the temperature alone has seen them
     assert found[0] == found[1]
 
 
@@ -366,6 +431,7 @@ def test_a_run_that_diverges_is_recorded_as_such(store: Store) -> None:
     assert result.epochs[-1].scores is None
     again = store.result(result.run)
     assert again is not None
+    assert result.correct is result.calibration is None
     assert repr(again) == repr(result)  # also where a loss is NaN, which equals nothing
 
 

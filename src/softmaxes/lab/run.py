@@ -3,6 +3,7 @@
 This module imports no torch, so that ``softmaxes --help`` answers at once.
 """
 
+import base64
 import hashlib
 import json
 import math
@@ -248,6 +249,37 @@ class TrainedTree(Record):
     searched: Searched | None = None  # none where training diverged
 
 
+class Reliability(Record):
+    """How confidence and accuracy go together, over 15 bins of confidence of equal width: those of the ECE."""
+
+    examples: Annotated[tuple[NonNegativeInt, ...], Field(min_length=15, max_length=15)]  # in each bin
+    confidence: tuple[Share, ...]  # their mean; 0 in an empty bin
+    accuracy: tuple[Share, ...]
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if not len(self.examples) == len(self.confidence) == len(self.accuracy):
+            raise ValueError(f"expected a confidence and an accuracy for each of {len(self.examples)} bins")
+        return self
+
+
+class Temperature(Record):
+    """Temperature scaling: what was fitted on held-out training examples, and the scores on the test set after it."""
+
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    fitted_on: PositiveInt  # examples: all that are held out, or fewer of very many classes
+    nll: Annotated[float, Field(ge=0)]
+    calibration_error: Share
+    reliability: Reliability
+
+
+class Calibration(Record):
+    """What the confidences of the last epoch are worth. NLL and ECE before scaling are in the epoch's scores."""
+
+    reliability: Reliability
+    scaled: Temperature | None = None  # none where nothing is held out, and where no held-out target is in the support
+
+
 class Machine(Record):
     """Where a run was timed."""
 
@@ -271,10 +303,23 @@ class Result(Record):
     ]  # (target, predicted, count) of the last epoch's test, counts above zero
     guesses: tuple[Guess, ...]  # one for each sample of the data card, in its order
     tree: TrainedTree | None = None  # none where the head has no tree, or several
+    correct: str | None = None  # base64: a bit for each scored example, first is highest; none where training diverged
+    calibration: Calibration | None = None  # as above
     parameters: int
     head_parameters: int
     peak_memory_mib: float  # of the process on a CPU, of the allocator on a GPU
     machine: Machine
+
+    @property
+    def examples(self) -> int:
+        """How many examples the last epoch's test had."""
+        return sum(count for _, _, count in self.confusion)
+
+    @model_validator(mode="after")
+    def _a_bit_each(self) -> Self:
+        if self.correct is not None and len(base64.b64decode(self.correct, validate=True)) != -(-self.examples // 8):
+            raise ValueError(f"expected a bit for each of {self.examples} examples in correct")
+        return self
 
     @property
     def diverged(self) -> int | None:

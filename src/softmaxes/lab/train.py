@@ -22,21 +22,25 @@ from torch import Tensor, nn
 from softmaxes import Head, HierarchicalSoftmax, Tree, metrics
 from softmaxes.lab import InputError
 from softmaxes.lab.backbones import trunk_for
+from softmaxes.lab.bits import packed
 from softmaxes.lab.data import Data
 from softmaxes.lab.data.features import mapped
 from softmaxes.lab.heads import HEADS
 from softmaxes.lab.recipe import draw, learning_rate, stream
 from softmaxes.lab.run import (
     Branch,
+    Calibration,
     DataCard,
     Epoch,
     Guess,
     LossPoint,
     Machine,
+    Reliability,
     Result,
     Run,
     Scores,
     Searched,
+    Temperature,
     TrainedTree,
     TreeScores,
 )
@@ -53,6 +57,8 @@ TEST_NUMBERS = 2**23
 # million classes, 64 and 256 features, batches of 32: hardly a gain at a fifth of it, steps 2 to 8 times as fast at
 # twice as many.
 SPARSE = 2**20
+# Log-probabilities that a temperature is fitted to at most, 64 MiB of them: of 10,000 classes 1,677 examples.
+FIT_NUMBERS = 2**24
 BEAM = 4  # nodes that go on, of the search that is set beside the exact one
 
 
@@ -362,6 +368,12 @@ def train(
         guesses = _guess(model, samples)
     if tree is not None and guesses:
         guesses = _ways(fabric, classifier, samples, guesses)
+    peak = _peak_memory(fabric)  # before what is no part of training and testing
+    calibration = None
+    if judged is not None:
+        test, classes = (test_inputs, test_labels, judged_rows), len(card.class_names)
+        part = (inputs, labels, held_out) if run.scored_on == "test" else None
+        calibration = Calibration(reliability=_reliability(judged), scaled=part and _scaled(model, part, test, classes))
     result = Result(
         run=run,
         epochs=tuple(epochs),
@@ -379,7 +391,9 @@ def train(
         ),
         parameters=sum(parameter.numel() for parameter in classifier.parameters()),
         head_parameters=sum(parameter.numel() for parameter in classifier.head.parameters()),
-        peak_memory_mib=_peak_memory(fabric),
+        correct=None if judged is None else packed((judged.rank == 0).cpu().numpy()),
+        calibration=calibration,
+        peak_memory_mib=peak,
         machine=machine(fabric.device, jobs),
     )
     weights = {name: tensor.contiguous().cpu() for name, tensor in classifier.state_dict().items()}
@@ -451,7 +465,9 @@ def _batches(inputs: Tensor, labels: Tensor, rows: Tensor, size: int = TEST_BATC
 
 
 @torch.no_grad()
-def _judge(model: Any, inputs: Tensor, labels: Tensor, rows: Tensor, classes: int) -> metrics.Judged | None:
+def _judge(
+    model: Any, inputs: Tensor, labels: Tensor, rows: Tensor, classes: int, temperature: float | None = None
+) -> metrics.Judged | None:
     """What the scores need of some examples, or none where the head says something that is no number."""
     model.eval()
     parts = []
@@ -459,8 +475,46 @@ def _judge(model: Any, inputs: Tensor, labels: Tensor, rows: Tensor, classes: in
         log_prob = model.log_prob(input)
         if bool(log_prob.isnan().any()):
             return None
+        if temperature is not None:
+            log_prob = metrics.at_temperature(log_prob, temperature)
         parts.append(metrics.judge(log_prob, label))
     return metrics.join(parts)
+
+
+@torch.no_grad()
+def _scaled(
+    model: Any, held_out: tuple[Tensor, Tensor, Tensor], test: tuple[Tensor, Tensor, Tensor], classes: int
+) -> Temperature | None:
+    """The temperature that suits the held-out examples, of very many classes some of them, and the scores after it.
+
+    Each part is inputs, labels and rows. None where nothing is held out, where no held-out target has a probability,
+    and where the head says something that is no number.
+    """
+    model.eval()
+    inputs, labels, rows = held_out
+    if len(rows) * classes > FIT_NUMBERS:
+        mixed = torch.randperm(len(rows), generator=torch.Generator().manual_seed(stream("temperature")))
+        rows = rows[mixed[: max(1, FIT_NUMBERS // classes)].to(rows.device)]
+    size = max(1, min(TEST_BATCH, TEST_NUMBERS // classes))
+    found = [model.log_prob(input) for input, _ in _batches(inputs, labels, rows, size)]
+    if len(rows) == 0 or any(bool(log_prob.isnan().any()) for log_prob in found):
+        return None
+    temperature = metrics.fit_temperature(torch.cat(found), labels[rows])
+    if temperature is None or (judged := _judge(model, *test, classes, temperature)) is None:
+        return None
+    return Temperature(
+        temperature=temperature,
+        fitted_on=len(rows),
+        nll=metrics.nll(judged),
+        calibration_error=metrics.calibration_error(judged),
+        reliability=_reliability(judged),
+    )
+
+
+def _reliability(judged: metrics.Judged) -> Reliability:
+    return Reliability(
+        **{name: tuple(column.tolist()) for name, column in metrics.reliability(judged)._asdict().items()}
+    )
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The report: stored results as a table in the terminal, an HTML page, a CSV table and PNG figures.
+"""The report: stored results as tables in the terminal, an HTML page, CSV tables and PNG figures.
 
 It reads records alone: it trains nothing, opens no images and imports no torch.
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from softmaxes.lab.report import figures, page, table
+from softmaxes.lab.report import differences, figures, page, table
 from softmaxes.lab.report.summary import summarise
 from softmaxes.lab.report.terminal import print_summary
 from softmaxes.lab.run import DataCard, Result, Study
@@ -27,6 +27,8 @@ def print_table(study: Study, card: DataCard, results: Sequence[Result], console
 def write_report(study: Study, card: DataCard, results: Sequence[Result], directory: Path) -> Path:
     """Write ``report.html``, ``table.csv``, ``table.md`` and ``figures/*.png``, each whole or not at all.
 
+    Where seeds can be paired with those of a reference, ``differences.csv`` and ``differences.md``, too.
+
     Returns:
         The path of ``report.html``.
 
@@ -38,6 +40,12 @@ def write_report(study: Study, card: DataCard, results: Sequence[Result], direct
         put(directory / "figures" / name, content)
     put(directory / "table.csv", table.render(summary).encode())
     put(directory / "table.md", table.markdown(summary).encode())
+    found = differences.differences(summary)
+    for name, render in (("differences.csv", differences.render), ("differences.md", differences.markdown)):
+        if found is None:
+            (directory / name).unlink(missing_ok=True)  # of what was here before
+        else:
+            put(directory / name, render(found).encode())
     html = directory / "report.html"
     put(html, page.render(summary).encode())
     return html

@@ -1,9 +1,11 @@
 """The page's figures as plain plotly.js dictionaries. Colours are names that the page's script looks up by scheme."""
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from softmaxes.lab.report.calibration import Bin, Calibrated
 from softmaxes.lab.report.palette import style
 from softmaxes.lab.report.summary import ACCURACY, FEW, CurvePlot, Matrix, Row, Summary
 from softmaxes.lab.report.wording import number, percent, seconds, undrawn, with_interval
@@ -265,6 +267,66 @@ def time_chart(summary: Summary) -> Chart:
                 hovermode="closest",
             ),
         },
+    )
+
+
+def reliability_charts(heads: Sequence[Calibrated]) -> list[Chart]:
+    """Accuracy against confidence, before temperature scaling and, of the heads that were scaled, after it."""
+    before = [(one.row, one.bins) for one in heads]
+    after = [(one.row, one.scaled.bins) for one in heads if one.scaled is not None]
+    if not after:
+        return [_reliability_chart("reliability", "Reliability", before)]
+    return [
+        _reliability_chart("reliability", "Reliability, before scaling", before),
+        _reliability_chart("reliability_scaled", "Reliability, after scaling", after),
+    ]
+
+
+def _reliability_chart(name: str, title: str, curves: Sequence[tuple[Row, Sequence[Bin]]]) -> Chart:
+    traces: list[Figure] = [
+        {
+            "type": "scatter",
+            "x": [0, 1],
+            "y": [0, 1],
+            "mode": "lines",
+            "line": {"color": "--axis", "dash": "dot", "width": 1.5},
+            "hoverinfo": "skip",
+        }
+    ]
+    said = []
+    for row, bins in curves:
+        drawn = style(row.position)
+        traces.append(
+            {
+                "type": "scatter",
+                "name": text(row.label),
+                "x": [one.confidence for one in bins],
+                "y": [one.accuracy for one in bins],
+                "customdata": [[one.examples, one.share] for one in bins],
+                "mode": "lines+markers",
+                "line": {"color": drawn.token, "dash": drawn.dash, "width": 2},
+                "marker": {
+                    "color": drawn.token,
+                    "symbol": drawn.symbol,
+                    "size": [4 + 14 * one.share**0.5 for one in bins],
+                },
+                "hovertemplate": f"<b>{text(row.label)}</b><br>%{{y:.1%}} right at a confidence of %{{x:.1%}}<br>"
+                "%{customdata[0]:,} predictions, %{customdata[1]:.1%}<extra></extra>",
+                "legendgroup": f"head-{row.position}",
+            }
+        )
+        gap = sum(one.share * (one.confidence - one.accuracy) for one in bins)
+        said.append(f"{row.label} {percent(abs(gap))} {'over' if gap > 0 else 'under'}confident on average")
+    share: Figure = {"tickformat": ".0%", "range": [-0.03, 1.03], "dtick": 0.2}
+    return Chart(
+        name,
+        title,
+        f"Line chart of accuracy against confidence in 15 bins. {'; '.join(said)}.",
+        {
+            "data": traces,
+            "layout": layout(axis("confidence", **share), axis("accuracy", **share), hovermode="closest"),
+        },
+        shape="wide tall",
     )
 
 

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
+from softmaxes.lab.report.calibration import Bin, Calibrated, calibrated
 from softmaxes.lab.report.charts import LABEL_LIMIT, NAME_LIMIT, short
 from softmaxes.lab.report.palette import style
 from softmaxes.lab.report.summary import ACCURACY, OUTSIDE, CurvePlot, Matrix, Point, Row, Summary
@@ -187,6 +188,71 @@ def time_figure(summary: Summary) -> Figure:
     return figure
 
 
+def draw_reliability(
+    axes: Axes, row: Row, bins: Sequence[Bin], size: float, label: str = "", color: str | None = None
+) -> None:
+    """A line whose marks are the larger the more examples they stand for, over the diagonal of the calibrated."""
+    drawn = style(row.position)
+    xs, ys = [one.confidence for one in bins], [one.accuracy for one in bins]
+    color = color or drawn.light
+    axes.plot(xs, ys, color=color, linestyle=drawn.line_style if label else "-", linewidth=1.5)
+    axes.plot([], [], color=color, linestyle=drawn.line_style, marker=drawn.marker, markersize=size, label=label)
+    areas = [(size * (0.4 + 1.4 * one.share**0.5)) ** 2 for one in bins]
+    axes.scatter(xs, ys, areas, color=color, marker=drawn.marker, linewidths=0, zorder=2.5)
+
+
+def reliability_axes(axes: Axes) -> None:
+    """Both shares from 0 to 1, and the line on which they are equal."""
+    axes.plot([0, 1], [0, 1], color=SOFT, linestyle=":", linewidth=1, zorder=1)
+    axes.grid(True)
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+    for side in (axes.xaxis, axes.yaxis):
+        side.set_major_locator(MaxNLocator(5))
+        side.set_major_formatter(PercentFormatter(1.0))
+
+
+def reliability_figure(heads: Sequence[Calibrated]) -> Figure:
+    """Accuracy against confidence, before temperature scaling and, of the heads that were scaled, after it."""
+    scaled = [(one.row, one.scaled.bins) for one in heads if one.scaled is not None]
+    parts = [("before temperature scaling" if scaled else "", [(one.row, one.bins) for one in heads])]
+    parts += [("after temperature scaling", scaled)] if scaled else []
+    figure = Figure(figsize=(4.6 * len(parts), 4.7), layout="constrained")
+    for axes, (said, curves) in zip(figure.subplots(1, len(parts), squeeze=False).flat, parts, strict=True):
+        reliability_axes(axes)
+        axes.set_title("Reliability" + (f", {said}" if said else ""))
+        for row, bins in curves:
+            draw_reliability(axes, row, bins, 6, row.label)
+        axes.set_xlabel("confidence, 15 bins; a larger mark is more examples")
+        axes.set_ylabel("accuracy")
+        axes.legend(markerscale=1, loc="upper left", fontsize=8)
+    return figure
+
+
+def reliability_panels(heads: Sequence[Calibrated], summary: Summary) -> Figure:
+    """A panel a head, for more than can be drawn in one: those of highest accuracy if they are very many."""
+    kept = summary.ranked[:PANELS]
+    shown = [one for one in heads if one.row in kept]
+    lines = math.ceil(len(shown) / PANELS_ABREAST)
+    figure = Figure(figsize=(2.2 * PANELS_ABREAST, 0.9 + 2.1 * lines), layout="constrained")
+    grid = figure.subplots(lines, PANELS_ABREAST, sharex=True, sharey=True, squeeze=False)
+    for place, axes in enumerate(grid.flat):
+        if place >= len(shown):
+            axes.set_visible(False)
+            continue
+        one = shown[place]
+        reliability_axes(axes)
+        if one.scaled is not None:
+            draw_reliability(axes, one.row, one.scaled.bins, 3.5, color="#8a929c")
+        draw_reliability(axes, one.row, one.bins, 4)
+        axes.set_title(short(one.row.label, LABEL_LIMIT), fontsize=8.5, pad=4)
+        axes.tick_params(labelsize=7.5, labelbottom=place + PANELS_ABREAST >= len(shown))
+    said = " (grey: after temperature scaling)" if any(one.scaled for one in shown) else ""
+    figure.suptitle(f"Reliability{said}", x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
+    figure.supxlabel("confidence", fontsize=9.5, color=SOFT)
+    figure.supylabel("accuracy", fontsize=9.5, color=SOFT)
+    return figure
+
+
 def matrix_figure(row: Row, matrix: Matrix) -> Figure:
     """A confusion matrix, the root of the share as its shade so that rare confusions show."""
     figure, axes = axes_of(f"Confusion matrix: {row.label}", width=7.2, height=6.6)
@@ -246,6 +312,9 @@ def draw(summary: Summary) -> dict[str, bytes]:
         if summary.finished:
             drawn["accuracy.png"] = png(accuracy_figure(summary))
             drawn["time_against_accuracy.png"] = png(time_figure(summary))
+        if heads := calibrated(summary):
+            drawing = reliability_panels(heads, summary) if summary.many else reliability_figure(heads)
+            drawn["reliability.png"] = png(drawing)
         for row in summary.finished:
             matrix = summary.matrix(row)
             if matrix is not None:

@@ -11,9 +11,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from softmaxes.lab.report import wording
-from softmaxes.lab.report.charts import Chart, accuracy_chart, curve_chart, matrix_chart, time_chart
+from softmaxes.lab.report.calibration import calibrated
+from softmaxes.lab.report.charts import (
+    Chart,
+    accuracy_chart,
+    curve_chart,
+    matrix_chart,
+    reliability_charts,
+    time_chart,
+)
+from softmaxes.lab.report.differences import SIGNS, differences
 from softmaxes.lab.report.palette import DARK, DARK_PAGE, LIGHT, LIGHT_PAGE, style, variables
-from softmaxes.lab.report.summary import ACCURACY, TREE_MEASURES, Summary
+from softmaxes.lab.report.summary import ACCURACY, MEASURES, NLL, TREE_MEASURES, Summary
 from softmaxes.lab.report.trees import views
 
 HERE = Path(__file__).parent
@@ -88,7 +97,9 @@ def render(summary: Summary) -> str:
     }
     trees = views(summary)
     strip, time = (accuracy_chart(summary), time_chart(summary)) if summary.finished else (None, None)
-    charts = [*curves, *matrices.values(), *filter(None, (strip, time))]
+    confident = calibrated(summary)
+    reliability = reliability_charts(confident) if confident else []
+    charts = [*curves, *matrices.values(), *filter(None, (strip, time)), *reliability]
     return render_with_figures(
         "page.html.jinja",
         charts,
@@ -100,6 +111,12 @@ def render(summary: Summary) -> str:
         measures=summary.measures,
         tree_measures=TREE_MEASURES,
         accuracy=ACCURACY,
+        calibration_error=MEASURES[-1],
+        nll=NLL,
+        differences=differences(summary),
+        signs=SIGNS,
+        confident=confident,
+        reliability=reliability,
         trees=trees,
         paths={view.row.label: view.paths for view in trees if any(view.paths)},
         words=wording,

@@ -8,14 +8,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from softmaxes.lab.report.differences import SIGNS as DIRECTIONS
+from softmaxes.lab.report.differences import Differences, differences
 from softmaxes.lab.report.summary import ACCURACY, MEASURES, NLL, OUTSIDE, Mark, Measure, Row, Summary
 from softmaxes.lab.report.wording import (
     LOSS_CAUTION,
     cautions,
     compact,
+    differences_explained,
     finding,
     marks_explained,
     number,
+    p_value,
+    points_interval,
     seconds,
     with_interval,
 )
@@ -55,6 +60,24 @@ def table_of(summary: Summary, names: Sequence[str], cost: Sequence[str]) -> Tab
     return table
 
 
+def table_of_differences(found: Differences) -> Table:
+    """How far each head's accuracy lies from the reference's."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.title = Text(f"Differences to {found.reference.label}", style="bold")
+    table.add_column("Head", overflow="fold")
+    for header in ("Acc., points", "n", "p seeds", "p McNemar", "p Holm"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for one in found.heads:
+        shown = f"{DIRECTIONS[one.mark]} {points_interval(one.accuracy)}".strip()
+        table.add_row(
+            Text(one.row.label),
+            Text(shown, style="bold" if one.mark else ""),
+            str(one.accuracy.seeds),
+            *map(p_value, (one.accuracy.p, one.p_examples, one.p_adjusted)),
+        )
+    return table
+
+
 def print_summary(summary: Summary, console: Console) -> None:
     """Print the table and the notes a reader needs with it, in about 80 columns; long names are broken at hyphens."""
 
@@ -73,3 +96,8 @@ def print_summary(summary: Summary, console: Console) -> None:
     notes = [finding(summary), marks_explained(summary, "*", "~"), *cautions(summary), LOSS_CAUTION]
     for note in filter(None, notes):
         console.print(Text(note))
+    if (found := differences(summary)) is not None:
+        console.print()
+        console.print(table_of_differences(found))
+        console.print()
+        console.print(Text(differences_explained(len(found.heads), summary.card.example)))

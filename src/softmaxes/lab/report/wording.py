@@ -17,6 +17,7 @@ from softmaxes.lab.report.summary import (
     final_scores,
 )
 from softmaxes.lab.run import DataCard, Guess, Machine, Published, Run
+from softmaxes.lab.statistics import Paired
 
 NBSP = "\N{NO-BREAK SPACE}"
 SCHEDULES = {
@@ -25,6 +26,7 @@ SCHEDULES = {
     "cosine": "falling to 0 in half a cosine",
     "one-cycle": "in one cycle",
 }
+MINUS = "\N{MINUS SIGN}"
 LOSS_CAUTION = "Training losses of different heads are not comparable: each head trains on a loss of its own."
 
 
@@ -50,6 +52,21 @@ def with_interval(estimate: Estimate, measure: Measure) -> str:
 def known(estimate: Estimate | None, measure: Measure) -> str:
     """A score and its interval, or a dash where there is none."""
     return "–" if estimate is None or isnan(estimate.mean) else with_interval(estimate, measure)
+
+
+def points(difference: float) -> str:
+    """A difference of shares in points of a percent, with its sign."""
+    return f"{100 * difference:+.2f}".replace("-", MINUS)
+
+
+def points_interval(difference: Paired) -> str:
+    """A mean difference and half of its interval by Student's t."""
+    return f"{points(difference.mean)}{NBSP}±{NBSP}{100 * (difference.high - difference.mean):.2f}"
+
+
+def p_value(p: float) -> str:
+    """A p-value with three decimals."""
+    return "<0.001" if p < 0.0005 else f"{p:.3f}"
 
 
 def percent(share: float) -> str:
@@ -160,6 +177,17 @@ def marks_explained(summary: Summary, best: str, level: str) -> str:
         f"± is half of a 95{NBSP}% interval of the mean over seeds (Student's t). {best} is the best mean of its "
         f"column; {level} is not distinguishable from it: the 95{NBSP}% interval of their difference, paired over the "
         "seeds both have, holds zero. No correction is made for the number of comparisons."
+    )
+
+
+def differences_explained(heads: int, example: str) -> str:
+    """What stands in the table of differences, and what a mark there means."""
+    comparisons = "" if heads == 1 else f", corrected for {heads} comparisons (Holm)"
+    return (
+        f"± is half of a 95{NBSP}% interval of the mean difference, paired over n seeds (Student's t). ▲ and ▼ mark "
+        f"differences that hold at 5{NBSP}% both for other seeds (paired t-test) and for other test {example}s "
+        f"(McNemar's exact test, seed by seed, by a majority of the seeds): the larger of the two p{comparisons}. What "
+        "is not marked was not shown to differ, which is not to be equal."
     )
 
 
