@@ -62,6 +62,13 @@ DataDir = Annotated[
     ),
 ]
 ImageSize = Annotated[int, Parameter(help="Side in pixels to which the images of a folder are brought, 16 to 1024.")]
+LongTail = Annotated[
+    float | None,
+    Parameter(
+        help="Train on a part in which classes become rarer exponentially (Cui et al. 2019): the first keeps all its "
+        "training examples, the last one in so many. The test set stays as it is."
+    ),
+]
 HowDrawn = Annotated[Drawing | None, Parameter(name="*", group=GLYPHS)]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
@@ -77,6 +84,7 @@ def compare(
     data_dir: DataDir = None,
     image_size: ImageSize = 32,
     drawing: HowDrawn = None,
+    long_tail: LongTail = None,
     heads: Annotated[
         tuple[str, ...] | None,
         Parameter(
@@ -123,6 +131,8 @@ def compare(
     softmaxes compare --data glyphs:1000 --heads softmax sampled hierarchical --seconds 600
     # every head that the data can serve
     softmaxes compare --heads all
+    # a training set in which the rarest class has a hundredth of the most frequent one's examples
+    softmaxes compare --long-tail 100 --heads softmax adaptive sampled
     # the study that this grew from, on CIFAR-100 from an archive
     softmaxes compare --study seed --data-dir cifar-100-python.tar.gz
     # one head over many trees
@@ -141,11 +151,11 @@ def compare(
         entry = _named("--study", study, STUDIES)
         if heads is not None:
             raise InputError(f"--heads: expected none with --study {study}, which has its own, got {' '.join(heads)}.")
-        loaded = _load(data or entry.data, data_dir, image_size, drawing)
+        loaded = _load(data or entry.data, data_dir, image_size, drawing, long_tail)
         chosen = entry.make(loaded.card(), seeds, changes)
     else:
         names = _heads("--heads", heads or ("softmax", "gumbel", "hierarchical"), all_too=True)
-        loaded = _load(data or "glyphs", data_dir, image_size, drawing)
+        loaded = _load(data or "glyphs", data_dir, image_size, drawing, long_tail)
         chosen = _comparison(loaded, names, range(seeds), changes)
     name = loaded.name if study is None else f"{study}-{loaded.name}"
     if seconds is not None:
@@ -163,6 +173,7 @@ def train(
     data_dir: DataDir = None,
     image_size: ImageSize = 32,
     drawing: HowDrawn = None,
+    long_tail: LongTail = None,
     out: Annotated[Path | None, Parameter(help="Folder for the result; *runs/DATA-HEAD* if not given.")] = None,
     training: Setting = None,
     device: Device = "auto",
@@ -177,7 +188,7 @@ def train(
     _at_least("--seed", seed, 0)
     names = _heads("--head", (head,))
     changes = {} if training is None else training.model_dump(include=training.model_fields_set)
-    loaded = _load(data, data_dir, image_size, drawing)
+    loaded = _load(data, data_dir, image_size, drawing, long_tail)
     chosen = _comparison(loaded, names, [seed], changes)
     return _execute(chosen, loaded, out or Path("runs") / f"{_folder(loaded.name)}-{head}", 1, device)
 
@@ -221,6 +232,7 @@ def show_data(
     data_dir: DataDir = None,
     image_size: ImageSize = 32,
     drawing: HowDrawn = None,
+    long_tail: LongTail = None,
     out: Annotated[
         Path | None, Parameter(help="File for the sheet of images; *DATA.png* if not given. None of vectors.")
     ] = None,
@@ -237,7 +249,7 @@ def show_data(
     from softmaxes.lab.data.sheet import write_sheet
     from softmaxes.lab.report.wording import shape_in_words
 
-    loaded = _load(data, data_dir, image_size, drawing)
+    loaded = _load(data, data_dir, image_size, drawing, long_tail)
     if loaded.of_vectors and out is not None:
         raise InputError(f"--out: expected none with --data {data}, for vectors have no picture, got {out}.")
     card = loaded.card()
@@ -335,12 +347,18 @@ def _folder(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
 
 
-def _load(name: str, data_dir: Path | None, image_size: int, drawing: Drawing | None) -> "Data":
+def _load(
+    name: str, data_dir: Path | None, image_size: int, drawing: Drawing | None, ratio: float | None = None
+) -> "Data":
     from softmaxes.lab.data import load
+    from softmaxes.lab.data.long_tail import check_ratio, long_tail
 
+    if ratio is not None:
+        check_ratio(ratio)
     if not 16 <= image_size <= 1024:
         raise InputError(f"--image-size: expected 16 to 1024 pixels, got {image_size}.")
-    return load(name, data_dir, image_size, drawing)
+    data = load(name, data_dir, image_size, drawing)
+    return data if ratio is None else long_tail(data, ratio)
 
 
 def _comparison(data: "Data", heads: Sequence[str], seeds: Sequence[int], changes: dict[str, Any]) -> Study:
