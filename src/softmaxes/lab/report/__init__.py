@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from softmaxes.lab.report import figures, page, table
+from softmaxes.lab.report import figures, frequency, page, table
 from softmaxes.lab.report.summary import summarise
 from softmaxes.lab.report.terminal import print_summary
 from softmaxes.lab.run import DataCard, Result, Study
@@ -27,6 +27,8 @@ def print_table(study: Study, card: DataCard, results: Sequence[Result], console
 def write_report(study: Study, card: DataCard, results: Sequence[Result], directory: Path) -> Path:
     """Write ``report.html``, ``table.csv``, ``table.md`` and ``figures/*.png``, each whole or not at all.
 
+    And ``frequency.csv`` and ``frequency.md`` where some classes have many more training examples than others.
+
     Returns:
         The path of ``report.html``.
 
@@ -38,6 +40,12 @@ def write_report(study: Study, card: DataCard, results: Sequence[Result], direct
         put(directory / "figures" / name, content)
     put(directory / "table.csv", table.render(summary).encode())
     put(directory / "table.md", table.markdown(summary).encode())
+    parts = frequency.parts(card.train_counts)
+    for name, render in {"frequency.csv": frequency.render, "frequency.md": frequency.markdown}.items():
+        if parts is None:
+            (directory / name).unlink(missing_ok=True)  # of other data that were here before
+        else:
+            put(directory / name, render(summary, parts).encode())
     html = directory / "report.html"
     put(html, page.render(summary).encode())
     return html

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from softmaxes.lab.report import wording
+from softmaxes.lab.report import frequency, wording
 from softmaxes.lab.report.charts import Chart, accuracy_chart, curve_chart, matrix_chart, time_chart
 from softmaxes.lab.report.palette import DARK, DARK_PAGE, LIGHT, LIGHT_PAGE, style, variables
 from softmaxes.lab.report.summary import ACCURACY, TREE_MEASURES, Summary
@@ -100,6 +100,8 @@ def render(summary: Summary) -> str:
         measures=summary.measures,
         tree_measures=TREE_MEASURES,
         accuracy=ACCURACY,
+        frequency=frequency,
+        parts=frequency.parts(summary.card.train_counts) if summary.finished else None,
         trees=trees,
         paths={view.row.label: view.paths for view in trees if any(view.paths)},
         words=wording,

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from softmaxes.lab.report import frequency
 from softmaxes.lab.report.summary import ACCURACY, MEASURES, NLL, OUTSIDE, Mark, Measure, Row, Summary
 from softmaxes.lab.report.wording import (
     LOSS_CAUTION,
@@ -73,3 +74,8 @@ def print_summary(summary: Summary, console: Console) -> None:
     notes = [finding(summary), marks_explained(summary, "*", "~"), *cautions(summary), LOSS_CAUTION]
     for note in filter(None, notes):
         console.print(Text(note))
+    if (parts := frequency.parts(summary.card.train_counts)) is not None and summary.finished:
+        console.print()
+        console.print(frequency.table(summary, parts))
+        console.print()
+        console.print(Text(frequency.explained(parts, summary.card)))
