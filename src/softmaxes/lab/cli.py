@@ -106,6 +106,13 @@ def compare(
         ),
     ] = None,
     jobs: Annotated[int | None, Parameter(help="Runs at a time, one thread each; all cores if not given.")] = None,
+    cluster: Annotated[
+        str | None,
+        Parameter(
+            help="Train on a Ray cluster, a core or with --device cuda a GPU for each run: **local** starts one here, "
+            "HOST:PORT or **auto** joins one. Needs `pip install 'softmaxes[cluster]'`."
+        ),
+    ] = None,
     out: Annotated[Path | None, Parameter(help="Folder for the results; *runs/DATA* if not given.")] = None,
     training: Setting = None,
     device: Device = "auto",
@@ -135,6 +142,8 @@ def compare(
     softmaxes compare --long-tail 100 --heads softmax adaptive sampled
     # the study that this grew from, on CIFAR-100 from an archive
     softmaxes compare --study seed --data-dir cifar-100-python.tar.gz
+    # on a cluster, from one of its machines
+    softmaxes compare --data cifar100 --cluster auto --heads all --seeds 5
     # one head over many trees
     softmaxes compare --study trees
     ```
@@ -143,6 +152,12 @@ def compare(
 
     _at_least("--seeds", seeds, 1)
     changes = {} if training is None else training.model_dump(include=training.model_fields_set)
+    if seconds is not None and cluster is not None:
+        raise InputError(f"--seconds: expected none with --cluster, whose machines may differ, got {seconds:g}.")
+    if cluster is not None:
+        from softmaxes.lab.cluster import require_ray
+
+        require_ray()
     if seconds is not None and not 0 < seconds <= 10**9:
         raise InputError(f"--seconds: expected more than 0, got {seconds:g}.")
     if seconds is not None and "epochs" in changes:
@@ -161,7 +176,7 @@ def compare(
     if seconds is not None:
         said = f"{chosen.description} Each head has as many epochs as {seconds:g} seconds of training hold."
         chosen = chosen.model_copy(update={"budget": seconds, "description": said})
-    return _execute(chosen, loaded, out or Path("runs") / _folder(name), jobs, device)
+    return _execute(chosen, loaded, out or Path("runs") / _folder(name), jobs, device, cluster)
 
 
 @app.command(sort_key=2)
@@ -400,7 +415,7 @@ def _that_fit(data: "Data", settings: dict[str, Any]) -> tuple[list[str], tuple[
     return [head for head in HEADS if head not in reasons], left_out
 
 
-def _execute(study: Study, data: "Data", out: Path, jobs: int | None, device: str) -> int:
+def _execute(study: Study, data: "Data", out: Path, jobs: int | None, device: str, cluster: str | None = None) -> int:
     import torch
 
     from softmaxes.lab.budget import fit
@@ -408,20 +423,21 @@ def _execute(study: Study, data: "Data", out: Path, jobs: int | None, device: st
     from softmaxes.lab.store import Store
     from softmaxes.lab.study import execute
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device: expected a GPU that torch can use for cuda, got none.")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     if jobs is not None:
         _at_least("--jobs", jobs, 1)
-    jobs = jobs or (1 if device == "cuda" else usable_cores())
+    if cluster is None:  # otherwise its machines say what there is
+        if device == "cuda" and not torch.cuda.is_available():
+            raise InputError("--device: expected a GPU that torch can use for cuda, got none.")
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        jobs = jobs or (1 if device == "cuda" else usable_cores())
     store = Store(out)
     with store.lock():
         if study.budget is not None:
             before = store.study() if store.has_study() else None
             study = fit(study, data, device, before, Console(stderr=True))
         try:
-            execute(study, data, store, jobs, device, Console(stderr=True))
+            execute(study, data, store, jobs, device, Console(stderr=True), cluster)
         finally:
             if results := store.results(study):
                 _report(store, study, results)
