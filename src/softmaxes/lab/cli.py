@@ -75,6 +75,16 @@ Device = Annotated[
     Parameter(help="Where to train; *auto* takes a GPU if there is one.", group=TRAINING),
 ]
 Setting = Annotated[Training | None, Parameter(name="*", group=TRAINING)]
+Log = Annotated[
+    tuple[Literal["tensorboard", "mlflow"], ...],
+    Parameter(
+        consume_multiple=True,
+        negative=(),
+        help="Where training losses and the scores of each epoch also go: **tensorboard** (event files in "
+        "*OUT/tensorboard*), **mlflow** (a database, *OUT/mlflow.db*). Needs `pip install 'softmaxes[tensorboard]'`, "
+        "`'softmaxes[mlflow]'`.",
+    ),
+]
 
 
 @app.command(sort_key=1)
@@ -116,6 +126,7 @@ def compare(
     out: Annotated[Path | None, Parameter(help="Folder for the results; *runs/DATA* if not given.")] = None,
     training: Setting = None,
     device: Device = "auto",
+    log: Log = (),
 ) -> int:
     """Train heads side by side on images or vectors, and write a table and a page that compare them.
 
@@ -158,6 +169,7 @@ def compare(
         from softmaxes.lab.cluster import require_ray
 
         require_ray()
+    _check_log(log)
     if seconds is not None and not 0 < seconds <= 10**9:
         raise InputError(f"--seconds: expected more than 0, got {seconds:g}.")
     if seconds is not None and "epochs" in changes:
@@ -176,7 +188,7 @@ def compare(
     if seconds is not None:
         said = f"{chosen.description} Each head has as many epochs as {seconds:g} seconds of training hold."
         chosen = chosen.model_copy(update={"budget": seconds, "description": said})
-    return _execute(chosen, loaded, out or Path("runs") / _folder(name), jobs, device, cluster)
+    return _execute(chosen, loaded, out or Path("runs") / _folder(name), jobs, device, cluster, log)
 
 
 @app.command(sort_key=2)
@@ -192,6 +204,7 @@ def train(
     out: Annotated[Path | None, Parameter(help="Folder for the result; *runs/DATA-HEAD* if not given.")] = None,
     training: Setting = None,
     device: Device = "auto",
+    log: Log = (),
 ) -> int:
     """Train one head, test it after every epoch, and keep its weights and scores.
 
@@ -202,10 +215,11 @@ def train(
     """
     _at_least("--seed", seed, 0)
     names = _heads("--head", (head,))
+    _check_log(log)
     changes = {} if training is None else training.model_dump(include=training.model_fields_set)
     loaded = _load(data, data_dir, image_size, drawing, long_tail)
     chosen = _comparison(loaded, names, [seed], changes)
-    return _execute(chosen, loaded, out or Path("runs") / f"{_folder(loaded.name)}-{head}", 1, device)
+    return _execute(chosen, loaded, out or Path("runs") / f"{_folder(loaded.name)}-{head}", 1, device, log=log)
 
 
 @app.command(sort_key=3)
@@ -333,6 +347,14 @@ def _at_least(option: str, value: int, least: int) -> None:
         raise InputError(f"{option}: expected {least} or more, got {value}.")
 
 
+def _check_log(names: Sequence[str]) -> None:
+    """Refuse trackers that are not installed, before anything is loaded or written."""
+    if names:
+        from softmaxes.lab.trackers import require
+
+        require(names)
+
+
 def _named(option: str, name: str, known: dict[str, Named]) -> Named:
     from difflib import get_close_matches
 
@@ -415,7 +437,15 @@ def _that_fit(data: "Data", settings: dict[str, Any]) -> tuple[list[str], tuple[
     return [head for head in HEADS if head not in reasons], left_out
 
 
-def _execute(study: Study, data: "Data", out: Path, jobs: int | None, device: str, cluster: str | None = None) -> int:
+def _execute(
+    study: Study,
+    data: "Data",
+    out: Path,
+    jobs: int | None,
+    device: str,
+    cluster: str | None = None,
+    log: Sequence[str] = (),
+) -> int:
     import torch
 
     from softmaxes.lab.budget import fit
@@ -437,7 +467,7 @@ def _execute(study: Study, data: "Data", out: Path, jobs: int | None, device: st
             before = store.study() if store.has_study() else None
             study = fit(study, data, device, before, Console(stderr=True))
         try:
-            execute(study, data, store, jobs, device, Console(stderr=True), cluster)
+            execute(study, data, store, jobs, device, Console(stderr=True), cluster, log)
         finally:
             if results := store.results(study):
                 _report(store, study, results)

@@ -23,6 +23,7 @@ from softmaxes.lab.data import Data
 from softmaxes.lab.heads import HEADS
 from softmaxes.lab.run import DataCard, Result, Run, Study
 from softmaxes.lab.store import Store
+from softmaxes.lab.trackers import Logs
 from softmaxes.lab.train import Progress as Step
 from softmaxes.lab.train import UnfitError, build, lay_out, train
 from softmaxes.trees import paths
@@ -66,6 +67,7 @@ def execute(
     device: str,
     console: Console,
     cluster: str | None = None,
+    log: Sequence[str] = (),
 ) -> list[Result]:
     """Train every run of a study that the store does not hold, and go on with those that were cut off.
 
@@ -77,6 +79,7 @@ def execute(
         device: ``cpu`` or ``cuda``; on a cluster ``auto`` too.
         console: shows a bar for each running run and one for all; lines where it is not a terminal.
         cluster: ``local`` or the address of a Ray cluster to train on; processes of this machine if not given.
+        log: the names of trackers that are told of every epoch, of `softmaxes.lab.trackers.TRACKERS`.
 
     Returns:
         The results of all runs, in the study's order.
@@ -102,13 +105,15 @@ def execute(
     here = device == "cpu" and cluster is None
     if paths.MISSING and here and any(HEADS[run.head].tree or HEADS[run.head].learned for run in waiting):
         console.print(paths.MISSING, highlight=False, markup=False, soft_wrap=True)
+    logs = Logs(log, study, store, console)
     try:
         if waiting:
             lay_out(data, store)
             executor = _executor(cluster, card, store, jobs, device, len(waiting))
             with Display(study, waiting, card.train_counts, console) as display:
-                run_all(waiting, executor, display)
+                run_all(waiting, executor, display, logs.hear)
     finally:
+        logs.close()
         store.tensors().unlink(missing_ok=True)
         if store.results(study):  # until then the folder keeps what was there before
             store.save_study(study, card)
@@ -138,8 +143,19 @@ def check(run: Run, data: Data, card: DataCard) -> None:
         raise InputError(str(error)) from None
 
 
-def run_all(waiting: deque[Run], executor: Executor, display: "Display") -> None:
+def run_all(
+    waiting: deque[Run],
+    executor: Executor,
+    display: "Display",
+    hear: Callable[[Run, Step], None] = lambda run, step: None,
+) -> None:
     """Train runs, as many at a time as there is room for. What fails does not take the others along.
+
+    Args:
+        waiting: the runs; none are left of them.
+        executor: where they are trained; it is closed at the end.
+        display: shows them.
+        hear: is told of every run's steps.
 
     Raises:
         InputError: a run failed, or its process was lost as often as the executor attempts it: the message has them.
@@ -156,6 +172,7 @@ def run_all(waiting: deque[Run], executor: Executor, display: "Display") -> None
             for run, news in executor.news():
                 if isinstance(news, Step):
                     display.show(run, news)
+                    hear(run, news)
                     continue
                 display.end(run)
                 said = f"{run.head}, seed {run.seed}: {news.failure}"
@@ -274,7 +291,7 @@ def work(run: Run, card: DataCard, store: Store, device: str, jobs: int, tell: C
     def watch(progress: Step) -> None:
         nonlocal told
         now = time.monotonic()
-        if progress.epoch is not None or now - told > 0.2:
+        if progress.epoch is not None or progress.loss is not None or now - told > 0.2:
             told = now
             tell(progress)
 
