@@ -196,6 +196,29 @@ def test_the_list_of_many_heads_fits_80_columns(
     assert " ".join(" ".join(line[column] for line in lines).split()) == " ".join([summary] * 24)
 
 
+def test_a_long_tail_is_one_for_all_heads(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    command = [*options(folder, out, 1), "--long-tail", "20"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "Accuracy by class frequency" in printed
+    card = Store(out).card()
+    assert (card.name, sorted(card.train_counts), set(card.test_counts)) == (
+        "colours:tail-20",
+        [2, 3, 6, 12, 21, 40],
+        {5},
+    )
+    results = Store(out).results(Store(out).study())
+    assert {(result.run.data, result.run.fingerprint) for result in results} == {(card.name, card.fingerprint)}
+    assert len(results) == 4
+    written = {path: path.stat().st_mtime_ns for path in out.glob("runs/*")}
+    assert main(command) == 0
+    assert capsys.readouterr().out == printed
+    assert {path: path.stat().st_mtime_ns for path in out.glob("runs/*")} == written
+    assert main(["data", str(folder), "--image-size", "16", "--long-tail", "20", "--out", str(tmp_path / "a.png")]) == 0
+    assert "train: 84 images, 2 to 40 a class" in capsys.readouterr().out
+
+
 THREE = ("softmax", "gumbel", "hierarchical-groups")  # the last wants groups, which images in folders do not have
 
 
@@ -314,6 +337,7 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "--head", "x"], "--head: expected one of softmax"),
     (["train", "--head", "all"], "--head: expected one of softmax"),
     (["data", "glyphs", "--image-size", "8"], "--image-size: expected 16 to 1024 pixels, got 8."),
+    (["data", "glyphs", "--long-tail", "1"], "--long-tail: expected a number above 1, got 1."),
     (["report", "/nowhere"], "/nowhere/study.json: expected the folder of a comparison"),
     (["compare", "--epoch", "3"], "Did you mean --epochs?"),
     (["copare"], "compare"),

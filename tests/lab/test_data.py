@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from softmaxes.lab import InputError
-from softmaxes.lab.data import cache_dir
+from softmaxes.lab.data import Data, cache_dir
+from softmaxes.lab.data.long_tail import long_tail
 from softmaxes.lab.data.sheet import write_sheet
 from toy import toy_data
 
@@ -114,3 +115,73 @@ def test_the_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert cache_dir() == tmp_path
     monkeypatch.delenv("SOFTMAXES_CACHE")
     assert cache_dir().name == "softmaxes"
+
+
+def numbered(counts: list[int]) -> Data:
+    """Vectors of one number each, which is their row."""
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))]
+    return dataclasses.replace(
+        DATA,
+        train_inputs=torch.arange(len(labels)).float().unsqueeze(1),
+        train_labels=labels,
+        test_inputs=torch.arange(len(counts)).float().unsqueeze(1),
+        test_labels=torch.arange(len(counts)),
+        class_names=list(map(str, range(len(counts)))),
+        group_names=None,
+        group_of_class=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("classes", "each", "ratio", "examples", "rarest"),
+    [(100, 500, 100, 10_847, 5), (100, 500, 50, 12_608, 10), (10, 5000, 100, 12_406, 50), (10, 50, 1000, 95, 1)],
+)
+def test_a_long_tail_has_the_published_counts(
+    classes: int, each: int, ratio: float, examples: int, rarest: int
+) -> None:
+    """Those of CIFAR-100-LT and CIFAR-10-LT; and where the law leaves less than one example, one."""
+    data = numbered([each] * classes)
+    tail = long_tail(data, ratio)
+    counts = sorted(tail.card().train_counts, reverse=True)
+    assert (len(tail.train_labels), counts[0], counts[-1]) == (examples, each, rarest)
+    assert counts == [max(1, int(each / ratio ** (rank / (classes - 1)))) for rank in range(classes)]
+    assert list(tail.card().train_counts) != counts  # the ranks are drawn
+    assert torch.equal(tail.test_inputs, data.test_inputs)
+    assert torch.equal(tail.test_labels, data.test_labels)
+
+
+def test_a_long_tail_is_the_same_at_every_repetition_and_under_a_name_of_its_own() -> None:
+    data = numbered([50] * 10)
+    tail = long_tail(data, 20)
+    assert (tail.name, tail.card().name) == ("toy:tail-20", "toy:tail-20")
+    again = long_tail(numbered([50] * 10), 20)
+    assert again.fingerprint == tail.fingerprint
+    assert torch.equal(again.train_inputs, tail.train_inputs)
+    others = [data, long_tail(data, 20, seed=1), long_tail(data, 21)]
+    assert len({other.fingerprint for other in (tail, *others)}) == 4
+    rows = tail.train_inputs.squeeze(1).long()
+    assert torch.equal(tail.train_labels, data.train_labels[rows])  # an example keeps its label
+    assert torch.equal(rows, rows.unique())  # none is taken twice, all stay in order
+    assert set(rows.tolist()) < set(long_tail(data, 5).train_inputs.squeeze(1).long().tolist())
+
+
+def test_a_long_tail_of_uneven_classes_is_a_share_of_each() -> None:
+    before = [100, 1, 0, 30, 7, 100, 100, 3]
+    tail = long_tail(numbered(before), 10)
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(0)).tolist()
+    expected = [max(min(count, 1), int(count / 10 ** (rank / 7))) for count, rank in zip(before, order, strict=True)]
+    assert list(tail.card().train_counts) == expected
+    assert expected[order.index(0)] == before[order.index(0)]
+
+
+@pytest.mark.parametrize("ratio", [1, 0.5, -3, torch.nan, torch.inf])
+def test_no_long_tail_without_a_ratio(ratio: float) -> None:
+    with pytest.raises(InputError, match=f"--long-tail: expected a number above 1, got {ratio:g}"):
+        long_tail(DATA, ratio)
+
+
+def test_no_long_tail_of_mapped_files() -> None:
+    data = dataclasses.replace(numbered([5, 5]), files={"train": Path("a.npy"), "test": Path("b.npy")})
+    with pytest.raises(InputError, match=r"--long-tail: expected data that are read into memory, got a\.npy, which"):
+        long_tail(data, 2)

@@ -63,12 +63,29 @@ DataDir = Annotated[
     ),
 ]
 ImageSize = Annotated[int, Parameter(help="Side in pixels to which the images of a folder are brought, 16 to 1024.")]
+LongTail = Annotated[
+    float | None,
+    Parameter(
+        help="Train on a part in which classes become rarer exponentially (Cui et al. 2019): the first keeps all its "
+        "training examples, the last one in so many. The test set stays as it is."
+    ),
+]
 HowDrawn = Annotated[Drawing | None, Parameter(name="*", group=GLYPHS)]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
     Parameter(help="Where to train; *auto* takes a GPU if there is one.", group=TRAINING),
 ]
 Setting = Annotated[Training | None, Parameter(name="*", group=TRAINING)]
+Log = Annotated[
+    tuple[Literal["tensorboard", "mlflow"], ...],
+    Parameter(
+        consume_multiple=True,
+        negative=(),
+        help="Where training losses and the scores of each epoch also go: **tensorboard** (event files in "
+        "*OUT/tensorboard*), **mlflow** (a database, *OUT/mlflow.db*). Needs `pip install 'softmaxes[tensorboard]'`, "
+        "`'softmaxes[mlflow]'`.",
+    ),
+]
 
 
 @app.command(sort_key=1)
@@ -78,6 +95,7 @@ def compare(
     data_dir: DataDir = None,
     image_size: ImageSize = 32,
     drawing: HowDrawn = None,
+    long_tail: LongTail = None,
     heads: Annotated[
         tuple[str, ...] | None,
         Parameter(
@@ -106,9 +124,17 @@ def compare(
         ),
     ] = None,
     jobs: Annotated[int | None, Parameter(help="Runs at a time, one thread each; all cores if not given.")] = None,
+    cluster: Annotated[
+        str | None,
+        Parameter(
+            help="Train on a Ray cluster, a core or with --device cuda a GPU for each run: **local** starts one here, "
+            "HOST:PORT or **auto** joins one. Needs `pip install 'softmaxes[cluster]'`."
+        ),
+    ] = None,
     out: Annotated[Path | None, Parameter(help="Folder for the results; *runs/DATA* if not given.")] = None,
     training: Setting = None,
     device: Device = "auto",
+    log: Log = (),
 ) -> int:
     """Train heads side by side on images or vectors, and write a table and a page that compare them.
 
@@ -133,8 +159,12 @@ def compare(
     softmaxes compare --data glyphs:1000 --heads softmax sampled hierarchical --seconds 600
     # every head that the data can serve
     softmaxes compare --heads all
+    # a training set in which the rarest class has a hundredth of the most frequent one's examples
+    softmaxes compare --long-tail 100 --heads softmax adaptive sampled
     # the study that this grew from, on CIFAR-100 from an archive
     softmaxes compare --study seed --data-dir cifar-100-python.tar.gz
+    # on a cluster, from one of its machines
+    softmaxes compare --data cifar100 --cluster auto --heads all --seeds 5
     # one head over many trees
     softmaxes compare --study trees
     ```
@@ -145,6 +175,13 @@ def compare(
     if tune is not None:
         _at_least("--tune", tune, 2)
     changes = {} if training is None else training.model_dump(include=training.model_fields_set)
+    if seconds is not None and cluster is not None:
+        raise InputError(f"--seconds: expected none with --cluster, whose machines may differ, got {seconds:g}.")
+    if cluster is not None:
+        from softmaxes.lab.cluster import require_ray
+
+        require_ray()
+    _check_log(log)
     if seconds is not None and not 0 < seconds <= 10**9:
         raise InputError(f"--seconds: expected more than 0, got {seconds:g}.")
     if seconds is not None and "epochs" in changes:
@@ -153,11 +190,11 @@ def compare(
         entry = _named("--study", study, STUDIES)
         if heads is not None:
             raise InputError(f"--heads: expected none with --study {study}, which has its own, got {' '.join(heads)}.")
-        loaded = _load(data or entry.data, data_dir, image_size, drawing)
+        loaded = _load(data or entry.data, data_dir, image_size, drawing, long_tail)
         chosen = entry.make(loaded.card(), seeds, changes)
     else:
         names = _heads("--heads", heads or ("softmax", "gumbel", "hierarchical"), all_too=True)
-        loaded = _load(data or "glyphs", data_dir, image_size, drawing)
+        loaded = _load(data or "glyphs", data_dir, image_size, drawing, long_tail)
         chosen = _comparison(loaded, names, range(seeds), changes)
     name = loaded.name if study is None else f"{study}-{loaded.name}"
     trials = tune if tune is not None or chosen.tuning is None else chosen.tuning.trials
@@ -166,7 +203,7 @@ def compare(
     if seconds is not None:
         said = f"{chosen.description} Each head has as many epochs as {seconds:g} seconds of training hold."
         chosen = chosen.model_copy(update={"budget": seconds, "description": said})
-    return _execute(chosen, loaded, out or Path("runs") / _folder(name), jobs, device)
+    return _execute(chosen, loaded, out or Path("runs") / _folder(name), jobs, device, cluster, log)
 
 
 @app.command(sort_key=2)
@@ -178,9 +215,11 @@ def train(
     data_dir: DataDir = None,
     image_size: ImageSize = 32,
     drawing: HowDrawn = None,
+    long_tail: LongTail = None,
     out: Annotated[Path | None, Parameter(help="Folder for the result; *runs/DATA-HEAD* if not given.")] = None,
     training: Setting = None,
     device: Device = "auto",
+    log: Log = (),
 ) -> int:
     """Train one head, test it after every epoch, and keep its weights and scores.
 
@@ -191,10 +230,11 @@ def train(
     """
     _at_least("--seed", seed, 0)
     names = _heads("--head", (head,))
+    _check_log(log)
     changes = {} if training is None else training.model_dump(include=training.model_fields_set)
-    loaded = _load(data, data_dir, image_size, drawing)
+    loaded = _load(data, data_dir, image_size, drawing, long_tail)
     chosen = _comparison(loaded, names, [seed], changes)
-    return _execute(chosen, loaded, out or Path("runs") / f"{_folder(loaded.name)}-{head}", 1, device)
+    return _execute(chosen, loaded, out or Path("runs") / f"{_folder(loaded.name)}-{head}", 1, device, log=log)
 
 
 @app.command(sort_key=3)
@@ -236,6 +276,7 @@ def show_data(
     data_dir: DataDir = None,
     image_size: ImageSize = 32,
     drawing: HowDrawn = None,
+    long_tail: LongTail = None,
     out: Annotated[
         Path | None, Parameter(help="File for the sheet of images; *DATA.png* if not given. None of vectors.")
     ] = None,
@@ -252,7 +293,7 @@ def show_data(
     from softmaxes.lab.data.sheet import write_sheet
     from softmaxes.lab.report.wording import shape_in_words
 
-    loaded = _load(data, data_dir, image_size, drawing)
+    loaded = _load(data, data_dir, image_size, drawing, long_tail)
     if loaded.of_vectors and out is not None:
         raise InputError(f"--out: expected none with --data {data}, for vectors have no picture, got {out}.")
     card = loaded.card()
@@ -321,6 +362,14 @@ def _at_least(option: str, value: int, least: int) -> None:
         raise InputError(f"{option}: expected {least} or more, got {value}.")
 
 
+def _check_log(names: Sequence[str]) -> None:
+    """Refuse trackers that are not installed, before anything is loaded or written."""
+    if names:
+        from softmaxes.lab.trackers import require
+
+        require(names)
+
+
 def _named(option: str, name: str, known: dict[str, Named]) -> Named:
     from difflib import get_close_matches
 
@@ -350,12 +399,18 @@ def _folder(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
 
 
-def _load(name: str, data_dir: Path | None, image_size: int, drawing: Drawing | None) -> "Data":
+def _load(
+    name: str, data_dir: Path | None, image_size: int, drawing: Drawing | None, ratio: float | None = None
+) -> "Data":
     from softmaxes.lab.data import load
+    from softmaxes.lab.data.long_tail import check_ratio, long_tail
 
+    if ratio is not None:
+        check_ratio(ratio)
     if not 16 <= image_size <= 1024:
         raise InputError(f"--image-size: expected 16 to 1024 pixels, got {image_size}.")
-    return load(name, data_dir, image_size, drawing)
+    data = load(name, data_dir, image_size, drawing)
+    return data if ratio is None else long_tail(data, ratio)
 
 
 def _comparison(data: "Data", heads: Sequence[str], seeds: Sequence[int], changes: dict[str, Any]) -> Study:
@@ -412,7 +467,15 @@ def _that_fit(data: "Data", settings: dict[str, Any]) -> tuple[list[str], tuple[
     return [head for head in HEADS if head not in reasons], left_out
 
 
-def _execute(study: Study, data: "Data", out: Path, jobs: int | None, device: str) -> int:
+def _execute(
+    study: Study,
+    data: "Data",
+    out: Path,
+    jobs: int | None,
+    device: str,
+    cluster: str | None = None,
+    log: Sequence[str] = (),
+) -> int:
     import torch
 
     from softmaxes.lab.budget import fit
@@ -421,22 +484,23 @@ def _execute(study: Study, data: "Data", out: Path, jobs: int | None, device: st
     from softmaxes.lab.study import execute
     from softmaxes.lab.tune import tune
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device: expected a GPU that torch can use for cuda, got none.")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     if jobs is not None:
         _at_least("--jobs", jobs, 1)
-    jobs = jobs or (1 if device == "cuda" else usable_cores())
+    if cluster is None:  # otherwise its machines say what there is
+        if device == "cuda" and not torch.cuda.is_available():
+            raise InputError("--device: expected a GPU that torch can use for cuda, got none.")
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        jobs = jobs or (1 if device == "cuda" else usable_cores())
     store = Store(out)
     with store.lock():
         if study.budget is not None:
             before = store.study() if store.has_study() else None
             study = fit(study, data, device, before, Console(stderr=True))
         if study.tuning is not None:
-            study = tune(study, data, store, jobs, device, Console(stderr=True))
+            study = tune(study, data, store, jobs, device, Console(stderr=True), cluster)
         try:
-            execute(study, data, store, jobs, device, Console(stderr=True))
+            execute(study, data, store, jobs, device, Console(stderr=True), cluster, log)
         finally:
             if results := store.results(study):
                 _report(store, study, results)

@@ -6,13 +6,13 @@ import signal
 import sys
 import time
 import traceback
-from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from rich.console import Console
@@ -21,23 +21,65 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from softmaxes.lab import InputError
 from softmaxes.lab.data import Data
 from softmaxes.lab.heads import HEADS
-from softmaxes.lab.run import DataCard, Epoch, Result, Run, Study
+from softmaxes.lab.run import DataCard, Result, Run, Study
 from softmaxes.lab.store import Store
+from softmaxes.lab.trackers import Logs
 from softmaxes.lab.train import Progress as Step
 from softmaxes.lab.train import UnfitError, build, lay_out, train
 from softmaxes.trees import paths
 
 
-def execute(study: Study, data: Data, store: Store, jobs: int, device: str, console: Console) -> list[Result]:
+class End(NamedTuple):
+    """The last that is heard of a running run."""
+
+    failure: str | None = None  # why it has no result
+    lost: bool = False  # whether its process is gone, so that another one may do better
+
+
+class Executor(Protocol):
+    """Where runs are trained: processes of this machine, or a cluster."""
+
+    attempts: int  # how often a run is begun at most, as long as its process is lost
+
+    @property
+    def slots(self) -> int:
+        """How many runs it takes at a time."""
+
+    @property
+    def running(self) -> int:
+        """How many it has."""
+
+    def start(self, run: Run) -> None:
+        """Begin a run."""
+
+    def news(self) -> Iterator[tuple[Run, Step | End]]:
+        """Wait until something is heard of some run; a result has been stored before its end is told."""
+
+    def close(self) -> None:
+        """Stop what still runs."""
+
+
+def execute(
+    study: Study,
+    data: Data,
+    store: Store,
+    jobs: int | None,
+    device: str,
+    console: Console,
+    cluster: str | None = None,
+    log: Sequence[str] = (),
+) -> list[Result]:
     """Train every run of a study that the store does not hold, and go on with those that were cut off.
 
     Args:
         study: the runs.
         data: what they are trained on.
         store: holds and takes the results; the caller has its lock.
-        jobs: how many runs at a time, each with one thread.
-        device: ``cpu`` or ``cuda``.
+        jobs: how many runs at a time, each with one thread; on a cluster as many as it has room for, if not given.
+        device: ``cpu`` or ``cuda``; on a cluster ``auto`` too.
         console: shows a bar for each running run and one for all; lines where it is not a terminal.
+        cluster: ``local`` or the address of a Ray cluster to train on; processes of this machine if not given.
+        log: the names of trackers that are told of every epoch, of `softmaxes.lab.trackers.TRACKERS`.
 
     Returns:
         The results of all runs, in the study's order.
@@ -45,28 +87,45 @@ def execute(study: Study, data: Data, store: Store, jobs: int, device: str, cons
     Raises:
         InputError: a head or the network does not fit the data; or a run failed: the message has the runs and why,
             the others are stored.
-        KeyboardInterrupt: stopped by the user; nothing is lost but the epochs in hand.
+        KeyboardInterrupt: stopped by the user; nothing is lost but the epochs in hand, on a cluster the runs in hand.
     """
     card = data.card()
     for setting in dict.fromkeys(run.setting for run in study.runs):
         check(setting, data, card)
+    if cluster is not None and data.files is not None:
+        raise InputError(
+            f"--cluster: expected data that are read into memory, got {data.files['train']}, which is mapped; "
+            "save the vectors as .npz."
+        )
     for left in study.left_out:
         console.print(f"{left.head} is left out: {left.reason}", highlight=False, markup=False, soft_wrap=True)
     if not store.has_study():
         store.save_study(study, card)
     waiting = deque(run for run in study.runs if store.result(run) is None)
-    if paths.MISSING and device == "cpu" and any(HEADS[run.head].tree or HEADS[run.head].learned for run in waiting):
+    here = device == "cpu" and cluster is None
+    if paths.MISSING and here and any(HEADS[run.head].tree or HEADS[run.head].learned for run in waiting):
         console.print(paths.MISSING, highlight=False, markup=False, soft_wrap=True)
+    logs = Logs(log, study, store, console)
     try:
         if waiting:
             lay_out(data, store)
-            with _Display(study, waiting, card.train_counts, console) as display:
-                _run_all(waiting, card, store, min(jobs, len(waiting)), device, display)
+            executor = _executor(cluster, card, store, jobs, device, len(waiting))
+            with Display(study, waiting, card.train_counts, console) as display:
+                run_all(waiting, executor, display, logs.hear)
     finally:
+        logs.close()
         store.tensors().unlink(missing_ok=True)
         if store.results(study):  # until then the folder keeps what was there before
             store.save_study(study, card)
     return store.results(study)
+
+
+def _executor(cluster: str | None, card: DataCard, store: Store, jobs: int | None, device: str, runs: int) -> Executor:
+    if cluster is None:
+        return Processes(card, store, min(jobs or 1, runs), device)
+    from softmaxes.lab.cluster import Cluster
+
+    return Cluster(cluster, card, store, jobs, device, runs)
 
 
 def check(run: Run, data: Data, card: DataCard) -> None:
@@ -84,42 +143,106 @@ def check(run: Run, data: Data, card: DataCard) -> None:
         raise InputError(str(error)) from None
 
 
-def _run_all(waiting: deque[Run], card: DataCard, store: Store, jobs: int, device: str, display: "_Display") -> None:
-    context = fresh_processes()
-    running: dict[Connection, tuple[BaseProcess, Run]] = {}
+def run_all(
+    waiting: deque[Run],
+    executor: Executor,
+    display: "Display",
+    hear: Callable[[Run, Step], None] = lambda run, step: None,
+) -> None:
+    """Train runs, as many at a time as there is room for. What fails does not take the others along.
+
+    Args:
+        waiting: the runs; none are left of them.
+        executor: where they are trained; it is closed at the end.
+        display: shows them.
+        hear: is told of every run's steps.
+
+    Raises:
+        InputError: a run failed, or its process was lost as often as the executor attempts it: the message has them.
+    """
+    begun: Counter[str] = Counter()
     failures: list[str] = []
     try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
+        while waiting or executor.running:
+            while waiting and executor.running < executor.slots:
                 run = waiting.popleft()
-                receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(run, card, store, device, jobs, sender), daemon=True)
-                with uninterrupted():
-                    process.start()
-                    running[receiver] = process, run
-                sender.close()
+                begun[run.key] += 1
+                executor.start(run)
                 display.start(run)
-            for receiver in cast(list[Connection], wait(list(running))):
-                process, run = running[receiver]
-                try:
-                    message = receiver.recv()
-                except EOFError:
-                    process.join()
-                    del running[receiver]
-                    if process.exitcode != 0:
-                        failures.append(f"{run.head}, seed {run.seed}: its process ended with code {process.exitcode}")
-                    display.end(run)
-                else:
-                    if isinstance(message, str):
-                        failures.append(f"{run.head}, seed {run.seed}: {message}")
-                    else:
-                        display.show(run, *message)
+            for run, news in executor.news():
+                if isinstance(news, Step):
+                    display.show(run, news)
+                    hear(run, news)
+                    continue
+                display.end(run)
+                said = f"{run.head}, seed {run.seed}: {news.failure}"
+                if news.lost and begun[run.key] < executor.attempts:
+                    display.console.print(f"{said}; it is begun again", highlight=False, markup=False, soft_wrap=True)
+                    waiting.appendleft(run)
+                elif news.failure is not None:
+                    failures.append(said)
     finally:
-        for process, _ in running.values():
-            process.kill()
-            process.join()
+        executor.close()
     if failures:
         raise InputError("expected every run to end, got " + "; ".join(failures))
+
+
+class Processes:
+    """Processes of this machine, a new one for each run.
+
+    Args:
+        card: what is known of the data.
+        store: holds the data's tensors, and takes checkpoints and results.
+        jobs: how many at a time.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    attempts = 1  # what kills a process here kills the next one
+
+    def __init__(self, card: DataCard, store: Store, jobs: int, device: str) -> None:
+        self.slots = jobs
+        self._given = card, store, device, jobs
+        self._context = fresh_processes()
+        self._running: dict[Connection, tuple[BaseProcess, Run]] = {}
+        self._failures: dict[Connection, str] = {}
+
+    @property
+    def running(self) -> int:
+        """How many there are."""
+        return len(self._running)
+
+    def start(self, run: Run) -> None:
+        """Begin a run."""
+        receiver, sender = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_work, args=(run, *self._given, sender), daemon=True)
+        with uninterrupted():
+            process.start()
+            self._running[receiver] = process, run
+        sender.close()
+
+    def news(self) -> Iterator[tuple[Run, Step | End]]:
+        """Wait until something is heard of some run."""
+        for receiver in cast(list[Connection], wait(list(self._running))):
+            process, run = self._running[receiver]
+            try:
+                message = receiver.recv()
+            except EOFError:
+                process.join()
+                del self._running[receiver]
+                failure = self._failures.pop(receiver, None)
+                lost = failure is None and process.exitcode != 0
+                yield run, End(f"its process ended with code {process.exitcode}" if lost else failure, lost)
+            else:
+                if isinstance(message, str):
+                    self._failures[receiver] = message
+                else:
+                    yield run, message
+
+    def close(self) -> None:
+        """Stop what still runs."""
+        for process, _ in self._running.values():
+            process.kill()
+            process.join()
 
 
 def fresh_processes() -> Any:
@@ -150,21 +273,27 @@ def uninterrupted() -> Iterator[None]:
 def _work(run: Run, card: DataCard, store: Store, device: str, jobs: int, sender: Connection) -> None:
     """One run, in a process of its own. When nobody listens any more it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    told = 0.0
 
-    def tell(message: str | tuple[int, Epoch | None]) -> None:
+    def tell(message: Step | str) -> None:
         try:
             sender.send(message)
         except BrokenPipeError:
             os._exit(1)
 
+    work(run, card, store, device, jobs, tell)
+
+
+def work(run: Run, card: DataCard, store: Store, device: str, jobs: int, tell: Callable[[Step | str], None]) -> None:
+    """One run in one thread, wherever: it tells of steps some times a second, of epochs, and of what went wrong."""
+    torch.set_num_threads(1)
+    told = 0.0
+
     def watch(progress: Step) -> None:
         nonlocal told
         now = time.monotonic()
-        if progress.epoch is not None or now - told > 0.2:
+        if progress.epoch is not None or progress.loss is not None or now - told > 0.2:
             told = now
-            tell((progress.step, progress.epoch))
+            tell(progress)
 
     try:
         train(run, card, store, device, jobs, watch)
@@ -175,7 +304,7 @@ def _work(run: Run, card: DataCard, store: Store, device: str, jobs: int, sender
         tell(f"{type(error).__name__}: {error}")
 
 
-class _Display:
+class Display:
     """Bars on a terminal: one a running run, one for all with the time left. Elsewhere a line an epoch."""
 
     def __init__(self, study: Study, waiting: Collection[Run], train_counts: Sequence[int], console: Console) -> None:
@@ -197,7 +326,7 @@ class _Display:
         note = f"{len(waiting)} runs" + (f", {held} done before" if held else "")
         self.overall = self.progress.add_task("[bold]all runs", total=sum(self.steps.values()), note=note)
 
-    def __enter__(self) -> "_Display":
+    def __enter__(self) -> "Display":
         if not self.progress.disable:
             self.progress.start()
         return self
@@ -208,13 +337,15 @@ class _Display:
 
     def start(self, run: Run) -> None:
         """A run begins."""
+        self.done[run.key] = 0
         name = f"{run.head}, seed {run.seed}"
         self.bars[run.key] = self.progress.add_task(name, total=self.steps[run.key], note="")
 
-    def show(self, run: Run, step: int, epoch: Epoch | None) -> None:
+    def show(self, run: Run, step: Step) -> None:
         """A run has come to a step, and perhaps through an epoch."""
-        self.done[run.key] = step
-        self.progress.update(self.bars[run.key], completed=step)
+        self.done[run.key] = step.step
+        epoch = step.epoch
+        self.progress.update(self.bars[run.key], completed=step.step)
         self.progress.update(self.overall, completed=sum(self.done.values()))
         if epoch is not None:
             scores = epoch.scores

@@ -71,6 +71,7 @@ class Progress(NamedTuple):
 
     step: int  # batches so far, over all epochs
     epoch: Epoch | None = None  # the epoch that has just been tested, if one has
+    loss: LossPoint | None = None  # the one that has just been noted
 
 
 class Classifier(nn.Module):
@@ -322,10 +323,11 @@ def train(
             total += summed
             window += summed / len(batch)
             step += 1
+            point = None
             if step % LOSS_EVERY == 0:
-                losses.append(LossPoint(step=step, loss=window.item() / LOSS_EVERY))
+                losses.append(point := LossPoint(step=step, loss=window.item() / LOSS_EVERY))
                 window.zero_()
-            watch(Progress(step))
+            watch(Progress(step, loss=point))
         trained = _now(fabric)
         train_loss = total.item() / len(rows)
         scores = None

@@ -43,7 +43,15 @@ def _between(low: float, high: float, share: float) -> float:
     return float(f"{low * (high / low) ** share:.4g}")
 
 
-def tune(study: Study, data: Data, store: Store, jobs: int, device: str, console: Console) -> Study:
+def tune(
+    study: Study,
+    data: Data,
+    store: Store,
+    jobs: int | None,
+    device: str,
+    console: Console,
+    cluster: str | None = None,
+) -> Study:
     """Choose the settings of each head of a study, by runs of their own, and give the study with them.
 
     Every setting is trained for the first part of the epochs, and the best of each head for all of them; each such run
@@ -55,9 +63,10 @@ def tune(study: Study, data: Data, store: Store, jobs: int, device: str, console
         study: what is to be compared; `Study.tuning` says how hard to try.
         data: what it is trained on.
         store: of the study; the caller has its lock.
-        jobs: runs at a time.
-        device: ``cpu`` or ``cuda``.
+        jobs: as `execute` has it, and so `device` and `cluster`.
+        device: see there.
         console: told what is chosen.
+        cluster: see there.
 
     Raises:
         InputError: as `execute`.
@@ -82,11 +91,11 @@ def tune(study: Study, data: Data, store: Store, jobs: int, device: str, console
         runs=tuple(runs),
     )
     with trial_store.lock():
-        results = execute(trials, data, trial_store, jobs, device, console)
+        results = execute(trials, data, trial_store, jobs, device, console, cluster)
         best = _best(results, plan.finalists)
         last = [run.model_copy(update={"epochs": whole[run.head].epochs}) for head in heads for run in best[head]]
         trials = trials.model_copy(update={"runs": tuple(dict.fromkeys([*runs, *last]))})
-        results = execute(trials, data, trial_store, jobs, device, console)
+        results = execute(trials, data, trial_store, jobs, device, console, cluster)
     chosen = {head: runs[0] for head, runs in _best([r for r in results if r.run in last], 1).items()}
     for head, run in chosen.items():
         knob = HEADS[head].knob

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from softmaxes.lab.report import differences, figures, page, table
+from softmaxes.lab.report import differences, figures, frequency, page, table
 from softmaxes.lab.report.summary import summarise
 from softmaxes.lab.report.terminal import print_summary
 from softmaxes.lab.run import DataCard, Result, Study
@@ -27,7 +27,8 @@ def print_table(study: Study, card: DataCard, results: Sequence[Result], console
 def write_report(study: Study, card: DataCard, results: Sequence[Result], directory: Path) -> Path:
     """Write ``report.html``, ``table.csv``, ``table.md`` and ``figures/*.png``, each whole or not at all.
 
-    Where seeds can be paired with those of a reference, ``differences.csv`` and ``differences.md``, too.
+    Where seeds can be paired with those of a reference, ``differences.csv`` and ``differences.md``, too. And
+    ``frequency.csv`` and ``frequency.md`` where some classes have many more training examples than others.
 
     Returns:
         The path of ``report.html``.
@@ -40,12 +41,18 @@ def write_report(study: Study, card: DataCard, results: Sequence[Result], direct
         put(directory / "figures" / name, content)
     put(directory / "table.csv", table.render(summary).encode())
     put(directory / "table.md", table.markdown(summary).encode())
-    found = differences.differences(summary)
-    for name, render in (("differences.csv", differences.render), ("differences.md", differences.markdown)):
-        if found is None:
+    found, parts = differences.differences(summary), frequency.parts(card.train_counts)
+    optional = {
+        "differences.csv": None if found is None else differences.render(found),
+        "differences.md": None if found is None else differences.markdown(found),
+        "frequency.csv": None if parts is None else frequency.render(summary, parts),
+        "frequency.md": None if parts is None else frequency.markdown(summary, parts),
+    }
+    for name, text in optional.items():
+        if text is None:
             (directory / name).unlink(missing_ok=True)  # of what was here before
         else:
-            put(directory / name, render(found).encode())
+            put(directory / name, text.encode())
     html = directory / "report.html"
     put(html, page.render(summary).encode())
     return html

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from softmaxes.lab.report import frequency
 from softmaxes.lab.report.differences import SIGNS as DIRECTIONS
 from softmaxes.lab.report.differences import Differences, differences
 from softmaxes.lab.report.summary import ACCURACY, MEASURES, NLL, OUTSIDE, Mark, Measure, Row, Summary
@@ -101,3 +102,8 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(table_of_differences(found))
         console.print()
         console.print(Text(differences_explained(len(found.heads), summary.card.example)))
+    if (parts := frequency.parts(summary.card.train_counts)) is not None and summary.finished:
+        console.print()
+        console.print(frequency.table(summary, parts))
+        console.print()
+        console.print(Text(frequency.explained(parts, summary.card)))

@@ -1,0 +1,104 @@
+"""What becomes of runs whose process dies, wherever they are trained."""
+
+import io
+from collections import deque
+from collections.abc import Iterator
+
+import pytest
+from rich.console import Console
+
+from softmaxes.lab import InputError
+from softmaxes.lab.run import Run, Study
+from softmaxes.lab.study import Display, End, run_all
+from softmaxes.lab.train import Progress
+from toy import toy_data, toy_run
+
+DATA = toy_data()
+
+
+class Scripted:
+    """Trains nothing: each start of a run ends as it is written."""
+
+    attempts = 3
+    slots = 2
+
+    def __init__(self, script: dict[str, list[End]]) -> None:
+        self.script = script
+        self.begun: list[str] = []
+        self.most = 0
+        self.closed = False
+        self._running: deque[Run] = deque()
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    def start(self, run: Run) -> None:
+        self.begun.append(run.head)
+        self._running.append(run)
+        self.most = max(self.most, self.running)
+
+    def news(self) -> Iterator[tuple[Run, Progress | End]]:
+        run = self._running[0]
+        yield run, Progress(1)
+        self._running.popleft()
+        yield run, self.script[run.head].pop(0)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def played(script: dict[str, list[End]]) -> tuple[Scripted, str, str]:
+    runs = [toy_run(DATA, head) for head in script]
+    study = Study(name="toy", title="toy", description="", runs=tuple(runs))
+    said, failure = io.StringIO(), ""
+    executor = Scripted(script)
+    with Display(study, runs, DATA.card().train_counts, Console(file=said)) as display:
+        try:
+            run_all(deque(runs), executor, display)
+        except InputError as error:
+            failure = str(error)
+    assert executor.closed
+    assert executor.running == 0
+    assert not any(script.values())
+    return executor, said.getvalue(), failure
+
+
+LOST = End("gone", lost=True)
+
+
+def test_a_lost_run_is_begun_again() -> None:
+    executor, said, failure = played({"softmax": [LOST, LOST, End()], "gumbel": [End()], "nce": [End()]})
+    assert failure == ""
+    assert sorted(executor.begun) == ["gumbel", "nce", "softmax", "softmax", "softmax"]
+    assert executor.most == 2
+    assert said == 2 * "softmax, seed 0: gone; it is begun again\n"
+
+
+def test_a_run_that_is_lost_too_often_is_named_and_the_others_end() -> None:
+    executor, _, failure = played({"softmax": [LOST, LOST, LOST], "gumbel": [End()], "nce": [End()]})
+    assert failure == "expected every run to end, got softmax, seed 0: gone"
+    assert len(executor.begun) == 5
+
+
+def test_a_run_that_fails_is_named_and_not_begun_again() -> None:
+    executor, said, failure = played({"softmax": [End("no memory")], "gumbel": [LOST, End()], "nce": [End("no")]})
+    assert failure == "expected every run to end, got softmax, seed 0: no memory; nce, seed 0: no"
+    assert sorted(executor.begun) == ["gumbel", "gumbel", "nce", "softmax"]
+    assert said == "gumbel, seed 0: gone; it is begun again\n"
+
+
+def test_what_breaks_off_closes_the_executor() -> None:
+    class Broken(Scripted):
+        def news(self) -> Iterator[tuple[Run, Progress | End]]:
+            raise KeyboardInterrupt
+
+    run = toy_run(DATA)
+    study = Study(name="toy", title="toy", description="", runs=(run,))
+    executor = Broken({})
+    with (
+        Display(study, [run], DATA.card().train_counts, Console(file=io.StringIO())) as display,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        run_all(deque([run]), executor, display)
+    assert executor.closed
