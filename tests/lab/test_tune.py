@@ -12,7 +12,8 @@ from softmaxes import Entmax, GumbelSoftmax
 from softmaxes.lab import tune as tuning
 from softmaxes.lab.cli import main
 from softmaxes.lab.heads import HEADS
-from softmaxes.lab.run import Study, Tuning
+from softmaxes.lab.report import tuning as report
+from softmaxes.lab.run import Study, Tried, Tuning
 from softmaxes.lab.store import Store
 from softmaxes.lab.train import UnfitError, build
 from toy import toy_data, toy_run
@@ -137,3 +138,35 @@ def test_the_command_line_tunes(
     assert len(kept.tuning.tried) == 4
     assert kept.runs[0].validation == 0.1
     assert Store(Path("out")).result(kept.runs[0]) is not None
+    page = Path("out/report.html").read_text("utf-8")
+    assert 'id="tuning-table"' in page
+    assert "2 settings of each head were trained for 1 of 2 epochs, the best 2 for all" in page
+    lines = Path("out/tuning.csv").read_text("utf-8").splitlines()
+    assert lines[0] == "head,lr,knob,epochs,held_out_accuracy"
+    assert len(lines) == 5
+    assert main(["report", "out"]) == 0
+    assert Path("out/report.html").read_text("utf-8") == page
+
+
+def test_the_report_says_what_was_chosen_from_what() -> None:
+    tried = (
+        Tried(head="softmax", lr=0.1, epochs=2, accuracy=0.5),
+        Tried(head="softmax", lr=1.0, epochs=2, accuracy=None),
+        Tried(head="softmax", lr=0.05, epochs=2, accuracy=0.4),
+        Tried(head="softmax", lr=0.1, epochs=3, accuracy=0.625),
+        Tried(head="gumbel", lr=0.2, knob=0.3, epochs=2, accuracy=0.1),
+        Tried(head="gumbel", lr=0.1, knob=0.7, epochs=2, accuracy=0.3),
+        Tried(head="gumbel", lr=0.1, knob=0.7, epochs=3, accuracy=0.375),
+    )
+    runs = (toy_run(DATA, lr=0.1, validation=0.25), toy_run(DATA, "gumbel", lr=0.1, knob=0.7, validation=0.25))
+    given = study().model_copy(update={"runs": runs, "tuning": Tuning(trials=3, tried=tried)})
+    softmax, gumbel = report.choices(given)
+    assert (softmax.own, softmax.accuracy, softmax.at_edge) == ("–", "62.5", False)
+    assert softmax.first == "0.05: 40.0, 0.1: 50.0, 1: diverged"
+    assert (gumbel.own, gumbel.accuracy, gumbel.at_edge) == ("scale 0.7", "37.5", True)
+    assert gumbel.first == "0.1 and 0.7: 30.0, 0.2 and 0.3: 10.0"
+    said = report.explained(given, [softmax, gumbel])
+    assert "3 settings of each head were trained for 2 of 3 epochs" in said
+    assert said.endswith("The best learning rate of gumbel is the lowest or highest that was tried.")
+    assert report.choices(given.model_copy(update={"tuning": None})) == []
+    assert report.choices(study()) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from softmaxes.lab.report import differences, figures, frequency, page, table
+from softmaxes.lab.report import differences, figures, frequency, page, table, tuning
 from softmaxes.lab.report.summary import summarise
 from softmaxes.lab.report.terminal import print_summary
 from softmaxes.lab.run import DataCard, Result, Study
@@ -28,7 +28,8 @@ def write_report(study: Study, card: DataCard, results: Sequence[Result], direct
     """Write ``report.html``, ``table.csv``, ``table.md`` and ``figures/*.png``, each whole or not at all.
 
     Where seeds can be paired with those of a reference, ``differences.csv`` and ``differences.md``, too. And
-    ``frequency.csv`` and ``frequency.md`` where some classes have many more training examples than others.
+    ``frequency.csv`` and ``frequency.md`` where some classes have many more training examples than others. And
+    ``tuning.csv`` where settings were tried.
 
     Returns:
         The path of ``report.html``.
@@ -45,6 +46,7 @@ def write_report(study: Study, card: DataCard, results: Sequence[Result], direct
     optional = {
         "differences.csv": None if found is None else differences.render(found),
         "differences.md": None if found is None else differences.markdown(found),
+        "tuning.csv": tuning.render(study) if study.tuning else None,
         "frequency.csv": None if parts is None else frequency.render(summary, parts),
         "frequency.md": None if parts is None else frequency.markdown(summary, parts),
     }

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from softmaxes.lab.report import frequency, wording
+from softmaxes.lab.report import frequency, tuning, wording
 from softmaxes.lab.report.calibration import calibrated
 from softmaxes.lab.report.charts import (
     Chart,
@@ -119,6 +119,8 @@ def render(summary: Summary) -> str:
         reliability=reliability,
         frequency=frequency,
         parts=frequency.parts(summary.card.train_counts) if summary.finished else None,
+        tuning=tuning,
+        choices=tuning.choices(summary.study),
         trees=trees,
         paths={view.row.label: view.paths for view in trees if any(view.paths)},
         words=wording,
