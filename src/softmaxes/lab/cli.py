@@ -26,6 +26,7 @@ GLYPHS = Group("Glyphs", sort_key=1)
 TRAINING = Group("Training", sort_key=2)
 EVERY_HEAD = "all"
 HELD_OUT = 0.1  # of the training examples, to tune on
+IMAGE_SIZE = 32
 NAMED_IN_TITLE = 5  # more heads than this are counted
 
 app = App(
@@ -93,7 +94,7 @@ def compare(
     *,
     data: DataName | None = None,
     data_dir: DataDir = None,
-    image_size: ImageSize = 32,
+    image_size: ImageSize = IMAGE_SIZE,
     drawing: HowDrawn = None,
     long_tail: LongTail = None,
     heads: Annotated[
@@ -196,6 +197,8 @@ def compare(
         names = _heads("--heads", heads or ("softmax", "gumbel", "hierarchical"), all_too=True)
         loaded = _load(data or "glyphs", data_dir, image_size, drawing, long_tail)
         chosen = _comparison(loaded, names, range(seeds), changes)
+    named = data or ("glyphs" if study is None else entry.data)
+    chosen = chosen.model_copy(update={"data_options": _data_options(named, data_dir, image_size, drawing, long_tail)})
     name = loaded.name if study is None else f"{study}-{loaded.name}"
     trials = tune if tune is not None or chosen.tuning is None else chosen.tuning.trials
     if trials is not None:
@@ -213,7 +216,7 @@ def train(
     seed: Annotated[int, Parameter(help="Decides initial weights, order of examples, and noise.")] = 0,
     data: DataName = "glyphs",
     data_dir: DataDir = None,
-    image_size: ImageSize = 32,
+    image_size: ImageSize = IMAGE_SIZE,
     drawing: HowDrawn = None,
     long_tail: LongTail = None,
     out: Annotated[Path | None, Parameter(help="Folder for the result; *runs/DATA-HEAD* if not given.")] = None,
@@ -234,7 +237,69 @@ def train(
     changes = {} if training is None else training.model_dump(include=training.model_fields_set)
     loaded = _load(data, data_dir, image_size, drawing, long_tail)
     chosen = _comparison(loaded, names, [seed], changes)
+    words = _data_options(data, data_dir, image_size, drawing, long_tail)
+    chosen = chosen.model_copy(update={"data_options": words})
     return _execute(chosen, loaded, out or Path("runs") / f"{_folder(loaded.name)}-{head}", 1, device, log=log)
+
+
+@app.command(sort_key=3)
+def repeat(
+    result: Annotated[Path, Parameter(help="A file *runs/KEY.json* of what `compare` or `train` wrote.")],
+    /,
+    *,
+    data: DataName | None = None,
+    data_dir: DataDir = None,
+    image_size: ImageSize = IMAGE_SIZE,
+    drawing: HowDrawn = None,
+    long_tail: LongTail = None,
+    out: Annotated[Path | None, Parameter(help="Folder for the result; *runs/repeat-KEY* if not given.")] = None,
+    device: Device = "auto",
+) -> int:
+    """Train a stored run once more, on the same data, and set its accuracy beside what is stored.
+
+    On the machine that it was stored on the two are equal to the last digit. Elsewhere numbers round otherwise: the
+    interval printed is that in which 95 % of further seeds of its setting lie, by those that are stored. The page of a
+    comparison has this command for every run.
+
+    ```
+    softmaxes repeat runs/glyphs/runs/0123456789abcdef.json
+    softmaxes repeat runs/cifar100/runs/0123456789abcdef.json --data-dir cifar-100-python.tar.gz
+    ```
+    """
+    from softmaxes.lab.report.summary import final_scores, next_one
+    from softmaxes.lab.store import Store, read_record
+
+    if not result.is_file():
+        raise InputError(f"{result}: expected a file runs/KEY.json of `softmaxes compare`, got none.")
+    stored = read_record(result, Result)
+    if stored.diverged is not None:
+        raise InputError(f"{result}: expected a run that finished, got one that diverged in epoch {stored.diverged}.")
+    run = stored.run
+    loaded = _load(data or run.data, data_dir, image_size, drawing, long_tail)
+    if loaded.fingerprint != run.fingerprint:
+        raise InputError(
+            f"{loaded.source}: expected the data of {result}, {run.data} with fingerprint {run.fingerprint[:16]}, "
+            f"got {loaded.name} with {loaded.fingerprint[:16]}."
+        )
+    folder = out or Path("runs") / f"repeat-{run.key}"
+    study = Study(name=run.data, title=f"{run.head} on {run.data}, once more", description="A repetition.", runs=(run,))
+    code = _execute(study, loaded, folder, 1, device)
+    again = Store(folder).result(run)
+    others = Store(result.parent.parent)
+    seeds = others.results(others.study()) if others.has_study() else []
+    known = [final_scores(one).accuracy for one in seeds if one.run.setting == run.setting and one.diverged is None]
+    console = Console(highlight=False, soft_wrap=True)
+    if again is None or again.diverged is not None:
+        console.print(f"accuracy: {100 * final_scores(stored).accuracy:.2f} % stored, diverged now")
+        return code
+    now, before = final_scores(again).accuracy, final_scores(stored).accuracy
+    interval = next_one(known) if len(known) > 1 else None
+    said = f"accuracy: {100 * now:.2f} % now, {100 * before:.2f} % stored"
+    if interval is not None:
+        inside = "inside" if interval[0] <= now <= interval[1] else "outside"
+        said += f"; {inside} {100 * interval[0]:.2f} to {100 * interval[1]:.2f} % ({len(known)} seeds)"
+    console.print(said)
+    return code
 
 
 @app.command(sort_key=3)
@@ -274,7 +339,7 @@ def show_data(
     /,
     *,
     data_dir: DataDir = None,
-    image_size: ImageSize = 32,
+    image_size: ImageSize = IMAGE_SIZE,
     drawing: HowDrawn = None,
     long_tail: LongTail = None,
     out: Annotated[
@@ -411,6 +476,22 @@ def _load(
         raise InputError(f"--image-size: expected 16 to 1024 pixels, got {image_size}.")
     data = load(name, data_dir, image_size, drawing)
     return data if ratio is None else long_tail(data, ratio)
+
+
+def _data_options(
+    data: str, data_dir: Path | None, image_size: int, drawing: Drawing | None, ratio: float | None
+) -> tuple[str, ...]:
+    """The words that name the data again; of a path its name alone, for a report is sent to others."""
+    words = ["--data", Path(data).name if "/" in data or "\\" in data else data]
+    if data_dir is not None:
+        words += ["--data-dir", data_dir.name]
+    if image_size != IMAGE_SIZE:
+        words += ["--image-size", str(image_size)]
+    for name, value in {} if drawing is None else drawing.model_dump(exclude_defaults=True).items():
+        words += [f"--{name.replace('_', '-')}", value.name if isinstance(value, Path) else str(value)]
+    if ratio is not None:
+        words += ["--long-tail", f"{ratio:g}"]
+    return tuple(words)
 
 
 def _comparison(data: "Data", heads: Sequence[str], seeds: Sequence[int], changes: dict[str, Any]) -> Study:

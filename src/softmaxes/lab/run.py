@@ -427,3 +427,4 @@ class Study(Record):
     published: tuple[Published, ...] = ()
     published_source: str = ""
     left_out: tuple[LeftOut, ...] = ()
+    data_options: tuple[str, ...] = ()  # the words of the command line that named the data; of a path its name alone

@@ -530,6 +530,15 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, student_t_975(count - 1) * math.sqrt(variance / count), count)
 
 
+def next_one(values: Sequence[float]) -> tuple[float, float] | None:
+    """Where one more value of the same kind lies in 95 % of cases, by Student's t; none of fewer than two values."""
+    found = estimate(values)
+    if found.half_width is None:
+        return None
+    half = found.half_width * math.sqrt(found.count + 1)
+    return found.mean - half, found.mean + half
+
+
 def curve(points: Iterable[tuple[int, float]]) -> tuple[Point, ...]:
     """Mean and range of the values at each position at which all are finite: another has no mean to draw."""
     values: defaultdict[int, list[float]] = defaultdict(list)

@@ -1,5 +1,6 @@
 """Numbers and facts in words, the same in the terminal, in the figures and on the page."""
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -334,22 +335,25 @@ class RunLine:
     accuracy: str
     nll: str
     state: str
+    again: str  # the command that trains it anew
 
 
 def runs(summary: Summary) -> list[RunLine]:
     """Every planned run and what became of it."""
     by_key = {result.run.key: result for result in summary.results}
+    options = shlex.join(summary.study.data_options)
     lines = []
     for row in summary.rows:
         for seed in row.planned:
             run = row.setting.model_copy(update={"seed": seed})
             result = by_key.get(run.key)
+            again = f"softmaxes repeat runs/{run.key}.json {options}".rstrip()
             if result is None:
-                lines.append(RunLine(row, run, "–", "–", "no result yet"))
+                lines.append(RunLine(row, run, "–", "–", "no result yet", again))
             elif result.diverged is not None:
-                lines.append(RunLine(row, run, "–", "–", f"diverged in epoch {result.diverged}"))
+                lines.append(RunLine(row, run, "–", "–", f"diverged in epoch {result.diverged}", again))
             else:
                 scores = final_scores(result)
                 loss = f"{number(scores.nll, NLL)} {outside(scores.outside_support)}".strip()
-                lines.append(RunLine(row, run, number(scores.accuracy, ACCURACY), loss, "finished"))
+                lines.append(RunLine(row, run, number(scores.accuracy, ACCURACY), loss, "finished", again))
     return lines

@@ -1,0 +1,84 @@
+"""A stored run trained once more, by the command that the page prints."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from softmaxes.lab.cli import main
+from softmaxes.lab.report.summary import next_one
+from softmaxes.lab.run import Epoch, Result
+from softmaxes.lab.store import Store, read_record, write_record
+
+DATA = ["--data", "glyphs:3", "--train-per-class", "10", "--test-per-class", "4"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("repeat")
+    training = ["--epochs", "2", "--channels", "2", "--heads", "softmax", "--seeds", "2", "--jobs", "1"]
+    assert main(["compare", *DATA, *training, "--out", str(folder / "kept")]) == 0
+    return folder / "kept"
+
+
+def test_the_command_on_the_page_gives_the_stored_number(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(folder)
+    page = Path("report.html").read_text("utf-8")
+    commands = re.findall(r"<code>(softmaxes repeat [^<]*)</code>", page)
+    assert len(commands) == 2
+    words = shlex.split(commands[0])
+    assert words[3:] == DATA
+    assert main([*words[1:], "--out", str(tmp_path / "again")]) == 0
+    said = capsys.readouterr().out
+    now, stored = re.search(r"accuracy: ([\d.]+) % now, ([\d.]+) % stored; inside .* \(2 seeds\)", said).groups()  # type: ignore[union-attr]
+    assert now == stored
+
+
+def test_other_data_are_refused_before_anything_is_trained(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    (name, *_) = sorted(str(path) for path in Path("runs").glob("*.json"))
+    assert main(["repeat", name, "--train-per-class", "11", "--out", "other"]) == 2
+    assert re.search(
+        r"expected the data of runs/\w+\.json, glyphs:3 with fingerprint \w{16}, got glyphs:3 with",
+        capsys.readouterr().err,
+    )
+    assert not Path("other").exists()
+    assert main(["repeat", "runs/none.json"]) == 2
+    assert "runs/none.json: expected a file runs/KEY.json of `softmaxes compare`, got none." in capsys.readouterr().err
+    assert main(["repeat", "study.json"]) == 2
+    assert "study.json: expected Result as JSON" in capsys.readouterr().err
+
+
+def test_a_run_that_diverged_is_not_repeated(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(folder)
+    result = store.results(store.study())[0]
+    lost = Epoch(epoch=1, train_loss=float("inf"), scores=None, train_seconds=1, test_seconds=1)
+    write_record(tmp_path / "lost.json", result.model_copy(update={"epochs": (lost,)}))
+    assert read_record(tmp_path / "lost.json", Result).diverged == 1
+    assert main(["repeat", str(tmp_path / "lost.json")]) == 2
+    assert "expected a run that finished, got one that diverged in epoch 1." in capsys.readouterr().err
+
+
+def test_where_one_more_seed_lies() -> None:
+    assert next_one([0.5]) is None
+    low, high = next_one([0.4, 0.6]) or (0.0, 0.0)
+    assert (low + high) / 2 == pytest.approx(0.5)
+    assert (high - low) / 2 == pytest.approx(12.7062 * 0.141421 * 1.5**0.5, rel=1e-4)  # t s sqrt(1 + 1/n)
+
+
+@pytest.mark.parametrize(
+    "words", [["--data-dir", "some/where/mine.npz"], ["--image-size", "48"], ["--long-tail", "20"]]
+)
+def test_of_a_path_its_name_alone_is_kept(words: list[str]) -> None:
+    from softmaxes.lab.cli import _data_options
+
+    path = Path(words[1]) if words[0] == "--data-dir" else None
+    size = int(words[1]) if words[0] == "--image-size" else 32
+    ratio = float(words[1]) if words[0] == "--long-tail" else None
+    expected = ("--data-dir", "mine.npz") if path else tuple(words)
+    assert _data_options("/home/me/photos", path, size, None, ratio) == ("--data", "photos", *expected)
