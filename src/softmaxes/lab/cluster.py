@@ -146,6 +146,7 @@ def _connect(ray: Any, address: str, jobs: int | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     if address == LOCAL:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_worker_niceness", "0")  # as processes of this machine have it; Ray's own is 15
         ray.init(address=LOCAL, num_cpus=jobs or usable_cores(), include_dashboard=False, **quiet)
         return
     host, colon, port = address.rpartition(":")
