@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from cases import public_heads
-from softmaxes import Tree, metrics
+from softmaxes import HierarchicalSoftmax, Tree, metrics
 from softmaxes.lab import InputError
 from softmaxes.lab import train as training
 from softmaxes.lab.backbones import TinyVGG
@@ -136,7 +136,7 @@ def test_epochs_see_every_example_once_in_another_order() -> None:
 @pytest.mark.parametrize(
     ("head", "fields"),
     [(head, {}) for head in ("softmax", "gumbel-annealed", "hierarchical", "hierarchical-clustered")]
-    + [("hierarchical-relearned", {}), ("softmax", RECIPE), ("hierarchical-relearned", RECIPE)],
+    + [("hierarchical-relearned", {}), ("softmax", RECIPE), ("hierarchical-grown-10", RECIPE)],
 )
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     head: str, fields: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -283,6 +283,29 @@ def test_a_tree_is_learned_again_half_way(store: Store, monkeypatch: pytest.Monk
     features = classifier.features(DATA.train_inputs).detach()
     for label, mean in enumerate(seen[1]):
         torch.testing.assert_close(mean, features[DATA.train_labels == label].mean(0))
+
+
+def test_a_tree_can_be_grown_without_a_flat_start(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+
+    def learned(vectors: torch.Tensor) -> Tree:
+        seen.append(vectors)
+        return Tree.clustered(vectors)
+
+    entry = HEADS["hierarchical-grown"]._replace(learned=learned)
+    monkeypatch.setitem(HEADS, "hierarchical-grown", entry)
+    run = toy_run(DATA, "hierarchical-grown", epochs=5, lr_schedule="constant")
+    assert type(build(run, DATA.card(), DATA.train_inputs).head) is HierarchicalSoftmax
+    result = train(run, DATA.card(), store)
+    assert result.tree is not None
+    assert (result.tree.learned_after, result.tree.from_means) == ((1, 2), True)
+    once = train(toy_run(DATA, "hierarchical-random", epochs=1, lr_schedule="constant"), DATA.card(), store)
+    classifier = build(once.run, DATA.card(), DATA.train_inputs)
+    classifier.load_state_dict(load_file(store.weights(once.run)))
+    features = classifier.features(DATA.train_inputs).detach()
+    for label, mean in enumerate(seen[0]):
+        torch.testing.assert_close(mean, features[DATA.train_labels == label].mean(0))
+    assert not seen[1].equal(seen[0])
 
 
 def test_a_class_without_images_has_the_mean_of_all(store: Store) -> None:
