@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from softmaxes import HierarchicalSoftmax, Softmax, Tree
+from softmaxes import HierarchicalSoftmax, Softmax, Tree, large_pages
 from softmaxes.large_pages import LEAST, in_large_pages
 
 SMAPS = Path("/proc/self/smaps")
@@ -24,15 +24,22 @@ def asked_for(tensor: Tensor) -> bool:
 
 
 @pytest.mark.skipif(not SMAPS.exists(), reason="the system does not tell")
-def test_large_tables_are_in_large_pages_and_small_ones_are_not() -> None:
+def test_large_tables_are_in_large_pages() -> None:
     if not Path("/sys/kernel/mm/transparent_hugepage").exists():
         pytest.skip("the system has none")
     rows = LEAST // (4 * 64) + 1
     tree = HierarchicalSoftmax(64, Tree.balanced(rows + 1), sparse=True)
-    for table in (Softmax(64, rows).weight, tree.weight, tree.nodes, in_large_pages(torch.empty(LEAST // 4 + 3)[3:])):
-        assert asked_for(table) == (table.nbytes >= LEAST)
-    assert not asked_for(torch.empty(LEAST // 4))
-    assert not asked_for(in_large_pages(torch.empty(LEAST // 8)))
+    for table in (Softmax(64, rows).weight, tree.weight, in_large_pages(torch.empty(LEAST // 4 + 3)[3:])):
+        assert asked_for(table)
+
+
+def test_the_system_is_not_asked_for_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(large_pages.ctypes, "CDLL", asked.append)
+    small = torch.empty(LEAST // 4 - 1)
+    assert in_large_pages(small) is small
+    assert HierarchicalSoftmax(8, Tree.balanced(100)).nodes.nbytes < LEAST
+    assert asked == []
 
 
 def test_tensors_elsewhere_are_left_alone() -> None:
