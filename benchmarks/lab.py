@@ -6,21 +6,24 @@
 All train the same network on the same images, one thread, a softmax over the classes:
 
     bare      forward, backward, step and zero_grad on tensors that lie ready, as the lab has them
-    loader    a Dataset that makes each image a PIL image, then a normalised tensor, and a DataLoader that stacks
-              them: what torchvision's data sets and transforms do, without workers, and with the channels first, as
-              they give them; the network as it is usually written, each ReLU where its convolution is and not in place
+    loader    torchvision's ToTensor and Normalize on the PIL image that its data sets make of each example, and a
+              DataLoader that stacks them, without workers; the network as it is usually written, channels first, each
+              ReLU where its convolution is and not in place
 
-They take turns; printed is the median over the rounds of the lab's epoch over theirs, with the lowest and highest. An
-epoch is a training epoch without its test.
+torchvision is not among softmaxes' dependencies: pip install --no-deps torchvision==0.28.0, the release for torch 2.13,
+serves, as nothing of its compiled part is used. All take turns; printed is the median over the rounds of the lab's
+epoch over theirs, with the lowest and highest. An epoch is a training epoch without its test.
 """
 
 import argparse
+import importlib
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -32,22 +35,35 @@ from softmaxes.lab.store import Store
 from softmaxes.lab.train import Classifier, build, lay_out, order, train
 
 
+def torchvision() -> Any:
+    """The package, also where its compiled part does not load, as beside another build of torch; none of it is used."""
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError:  # two operators are expected to be declared there
+        for name in [name for name in sys.modules if name.startswith("torchvision")]:
+            del sys.modules[name]
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return importlib.import_module("torchvision")
+
+
 class Images(Dataset[tuple[Tensor, int]]):
-    """Images one at a time, as torchvision's CIFAR100 gives them with ToTensor and Normalize."""
+    """Images one at a time, in the steps of torchvision's CIFAR100."""
 
     def __init__(self, data: Data, classifier: Classifier) -> None:
         self.pixels = data.train_inputs.permute(0, 2, 3, 1).contiguous().numpy()
         self.labels = data.train_labels.tolist()
-        self.mean, self.std = (one[0, :, :1, :1] / 255 for one in (classifier.mean, classifier.std))
+        transforms = torchvision().transforms
+        mean, std = ((one[0, :, 0, 0] / 255).tolist() for one in (classifier.mean, classifier.std))
+        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean, std)])
+        expected = (data.train_inputs[0] - classifier.mean[0]) / classifier.std[0]
+        torch.testing.assert_close(self[0][0], expected, atol=1e-5, rtol=0)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = Image.fromarray(self.pixels[index].squeeze())
-        pixels = np.array(image, copy=True)
-        tensor = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).contiguous()
-        return (tensor.float().div(255) - self.mean) / self.std, self.labels[index]
+        return self.transform(Image.fromarray(self.pixels[index].squeeze())), self.labels[index]
 
 
 def in_the_lab(run: Run, data: Data) -> float:
@@ -104,6 +120,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    try:
+        vision = torchvision()
+    except ModuleNotFoundError:
+        parser.error("torchvision is not installed: pip install --no-deps torchvision==0.28.0")
     data = load(given.data, given.data_dir)
     run = Run(head="softmax", seed=0, data=data.name, fingerprint=data.fingerprint, epochs=1)
     seconds: dict[str, list[float]] = {"lab": [], "bare": [], "loader": []}
@@ -113,7 +133,8 @@ def main() -> None:
             for name, took in found.items():
                 seconds[name].append(took)
     print(
-        f"torch {torch.__version__}, one thread, {len(data.train_labels)} images of {data.name}, {given.rounds} rounds"
+        f"torch {torch.__version__}, torchvision {vision.__version__}, one thread, {len(data.train_labels)} images of "
+        f"{data.name}, {given.rounds} rounds"
     )
     for name in ("bare", "loader"):
         ratios = [lab / other for lab, other in zip(seconds["lab"], seconds[name], strict=True)]
