@@ -24,6 +24,7 @@ from softmaxes import (
     SphericalSoftmax,
     TaylorSoftmax,
     Tree,
+    TreeSampledSoftmax,
 )
 from softmaxes.testing import MakeHead
 
@@ -46,6 +47,8 @@ def public_heads() -> set[type[Head]]:
 RAGGED = Tree([10, 7, 7, 7, 7, 8, 9, 10, 9, 10, -1])
 # Counts in no order, with a tie; the most frequent class is in the middle.
 COUNTS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8]
+
+CONSTANT_CHANCES = {"gradient_of_the_training_loss": "the chances of the draws are taken for constants"}
 
 CASES = [
     Case("softmax-2", lambda d, **kw: Softmax(d, 2, **kw)),
@@ -110,6 +113,18 @@ CASES = [
         "sampled-100-log-uniform",
         lambda d, **kw: SampledSoftmax(d, Sampler.log_uniform(range(100)), 20, **kw),
         in_features=20,
+    ),
+    Case("tree-sampled-2", lambda d, **kw: TreeSampledSoftmax(d, Tree.balanced(2), 2, **kw)),
+    Case(
+        "tree-sampled-7",
+        lambda d, **kw: TreeSampledSoftmax(d, RAGGED, 5, bias=False, **kw),
+        in_features=20,
+        breaks=CONSTANT_CHANCES,
+    ),
+    Case(
+        "tree-sampled-100",
+        lambda d, **kw: TreeSampledSoftmax(d, Tree.random(100, arity=3), 20, **kw),
+        breaks=CONSTANT_CHANCES,
     ),
     Case("nce-2", lambda d, **kw: NCE(d, Sampler.uniform(2), 3, **kw)),
     Case("nce-12-unigram", lambda d, **kw: NCE(d, Sampler.unigram(COUNTS), 5, bias=False, **kw), in_features=20),

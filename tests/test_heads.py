@@ -33,6 +33,7 @@ from softmaxes import (
     SphericalSoftmax,
     TaylorSoftmax,
     Tree,
+    TreeSampledSoftmax,
 )
 from softmaxes.trees import paths
 
@@ -116,6 +117,10 @@ REFUSED: list[tuple[Callable[[], Head], str]] = [
         "SphericalSoftmax: expected epsilon to be in 1e-12..1e6, got inf",
     ),
     (lambda: MixtureOfSoftmaxes(4, 3, 0), "MixtureOfSoftmaxes: expected num_components to be at least 1, got 0"),
+    (
+        lambda: TreeSampledSoftmax(4, Tree.balanced(5), 1),
+        "TreeSampledSoftmax: expected num_samples to be at least 2, got 1",
+    ),
     (lambda: SampledSoftmax(4, UNIFORM, 0), "SampledSoftmax: expected num_samples to be at least 1, got 0"),
     (lambda: NCE(4, UNIFORM, -1), "NCE: expected num_samples to be at least 1, got -1"),
     (lambda: NegativeSampling(4, UNIFORM, 0), "NegativeSampling: expected num_samples to be at least 1, got 0"),
@@ -181,6 +186,7 @@ MISTYPED: list[tuple[Callable[[], Any], str]] = [
         lambda: ForestSoftmax(4, [Tree.balanced(3), 3]),  # type: ignore[list-item]
         "ForestSoftmax: expected trees to be a sequence of at least one Tree, got ",
     ),
+    (lambda: TreeSampledSoftmax(4, 10, 3), "TreeSampledSoftmax: expected tree to be a Tree, got int"),  # type: ignore[arg-type]
     (lambda: SampledSoftmax(4, 10, 3), "SampledSoftmax: expected sampler to be a Sampler, got int"),  # type: ignore[arg-type]
     (lambda: NCE(4, [1, 2], 3), "NCE: expected sampler to be a Sampler, got list"),  # type: ignore[arg-type]
     (lambda: NegativeSampling(4, None, 3), "NegativeSampling: expected sampler to be a Sampler, got NoneType"),  # type: ignore[arg-type]
@@ -579,10 +585,11 @@ def test_the_cut_offs_may_be_none_or_many() -> None:
         lambda sparse: HierarchicalSoftmax(6, Tree.balanced(40), sparse=sparse),
         lambda sparse: ForestSoftmax(6, [Tree.random(400, arity=3)], sparse=sparse),
         lambda sparse: SampledSoftmax(6, Sampler.uniform(40), 8, sparse=sparse),
+        lambda sparse: TreeSampledSoftmax(6, Tree.balanced(40), 3, sparse=sparse),
         lambda sparse: NCE(6, Sampler.uniform(40), 8, sparse=sparse),
         lambda sparse: NegativeSampling(6, Sampler.uniform(40), 8, sparse=sparse),
     ],
-    ids=["hierarchical", "forest", "sampled", "nce", "negative-sampling"],
+    ids=["hierarchical", "forest", "sampled", "tree-sampled", "nce", "negative-sampling"],
 )
 def test_sparse_gradients_are_the_dense_ones(make: Callable[[bool], Head]) -> None:
     dense, sparse = make(False), make(True)

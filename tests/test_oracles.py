@@ -49,8 +49,10 @@ from softmaxes import (
     SphericalSoftmax,
     TaylorSoftmax,
     Tree,
+    TreeSampledSoftmax,
     metrics,
 )
+from softmaxes.trees import search
 from test_tree import trees
 
 
@@ -604,6 +606,40 @@ def test_the_normaliser_of_a_sampled_softmax_is_right_in_expectation(
         draw(head, pair, monkeypatch)
         expected += q[pair[0]] * q[pair[1]] * (head(x, y).detach() + z).exp()
     check(expected, z.exp().sum().expand(8))
+
+
+def test_a_tree_sampled_loss_against_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tree's loss, and that of a softmax over the target and two others, one by the tree, one at random.
+
+    Over all pairs of them, with their probabilities, the normaliser is exact.
+    """
+    head = TreeSampledSoftmax(3, Tree.random(5, arity=3, seed=2), num_samples=2, dtype=torch.float64)
+    x = normal(3)
+    z = F.linear(x, head.weight, head.bias).detach()
+    chance = head.proposal.log_prob(x).detach().exp()
+    for y in range(5):
+        q = chance.index_fill(0, torch.tensor(y), 0) / (1 - chance[y])
+        normaliser = 0.0
+        others = [c for c in range(5) if c != y]
+        for likely, any_other in itertools.product(others, repeat=2):
+            first, second = torch.tensor([[likely]]), torch.tensor([[any_other - (any_other > y)]])
+            monkeypatch.setattr(search, "sample", lambda *_, q=q, first=first: (q[first].log(), first))
+            monkeypatch.setattr(torch, "randint", lambda *_, second=second, **__: second)
+            loss = float(head(x, torch.tensor(y)).detach())
+            expected = float(z[y].exp() + sum(z[s].exp() / (q[s] + 1 / 4) for s in (likely, any_other)))
+            assert loss == pytest.approx(math.log(expected) - float(z[y] + chance[y].log()), rel=1e-12)
+            normaliser += float(q[likely]) / 4 * expected
+        assert normaliser == pytest.approx(float(z.exp().sum()), rel=1e-12)
+    check(head.eval()(x.expand(5, 3), torch.arange(5)).detach(), z.logsumexp(0) - z)
+
+
+def test_a_tree_s_draws_have_no_gradient_through_their_chances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proposal learns from its own loss alone."""
+    head = TreeSampledSoftmax(3, Tree.balanced(5), num_samples=4, dtype=torch.float64)
+    x, y = normal(6, 3), torch.arange(6) % 5
+    parameters = list(head.proposal.parameters())
+    found = torch.autograd.grad(head(x, y).sum(), parameters)
+    check(found, torch.autograd.grad(head.proposal(x, y).sum(), parameters))
 
 
 @pytest.mark.parametrize("kind", ["uniform", "log-uniform", "unigram"])

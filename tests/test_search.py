@@ -4,15 +4,16 @@ import itertools
 import math
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from cases import RAGGED
-from softmaxes import HierarchicalSoftmax, Tree
+from cases import CONSTANT_CHANCES, RAGGED
+from softmaxes import HierarchicalSoftmax, Tree, TreeSampledSoftmax
 from softmaxes.heads import hierarchical
-from softmaxes.testing import check_head
+from softmaxes.testing import LAWS, check_head
 from softmaxes.trees import search
 
 
@@ -446,3 +447,112 @@ REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
 def test_what_is_refused(call: Callable[[], object], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=f"^HierarchicalSoftmax: {message}"):
         call()
+
+
+@pytest.fixture(params=["all", "down"])
+def drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Draws are taken from the log-probabilities of all classes, or on the way down, however large the tree is."""
+    way = str(request.param)
+    monkeypatch.setattr(search, "SCORED", 10**9 if way == "all" else -1)
+    return way
+
+
+@pytest.mark.usefixtures("drawing")
+@pytest.mark.parametrize("without", [False, True])
+def test_draws_are_as_frequent_as_they_are_probable(without: bool) -> None:
+    """In trees of any form, of all classes or all but one: within five standard errors, each with its own value."""
+    draws = 20_000
+    rng = random.Random(3)
+    for _ in range(20):
+        head = random_head(rng)
+        x = torch.randn(2, 3, dtype=torch.float64)
+        log_prob = head.log_prob(x).detach()
+        other_than = torch.randint(head.num_classes, (2,)) if without and head.num_classes > 1 else None
+        if other_than is not None:
+            log_prob = log_prob.scatter(1, other_than.unsqueeze(1), -torch.inf).log_softmax(1)
+        values, classes = search.sample(head, x, draws, other_than)
+        torch.testing.assert_close(values, log_prob.gather(1, classes), rtol=1e-9, atol=1e-9)
+        for row, chances in zip(classes, log_prob.exp(), strict=True):
+            seen = row.bincount(minlength=head.num_classes)
+            error = (draws * chances * (1 - chances)).sqrt()
+            assert bool(((seen - draws * chances).abs() <= 5 * error + 3).all())  # three: of what is rare
+
+
+@pytest.mark.usefixtures("drawing")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("logit", [5.0, 50.0, 500.0, 5000.0])
+def test_what_is_left_when_a_tree_is_sure_of_what_is_not_drawn(logit: float, dtype: torch.dtype) -> None:
+    """Class 3 of four has all but nothing; of that, what is beside it, 2, has all."""
+    head = HierarchicalSoftmax(1, Tree.balanced(4), dtype=dtype)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.fill_(logit / 2)
+    values, classes = search.sample(head, torch.ones(1, 1, dtype=dtype), 1000, torch.tensor([3]))
+    assert not bool((classes == 3).any())
+    log_prob = head.log_prob(torch.ones(1, 1, dtype=dtype)).detach()
+    log_prob[0, 3] = -torch.inf
+    torch.testing.assert_close(values, log_prob.log_softmax(1).gather(1, classes), rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.usefixtures("drawing")
+def test_the_draws_of_an_example_are_independent() -> None:
+    """Pairs come as often as their chances multiplied say: the first and second draw of many equal examples."""
+    head = HierarchicalSoftmax(1, Tree.balanced(4), dtype=torch.float64)
+    _, classes = search.sample(head, torch.ones(20_000, 1, dtype=torch.float64), 2)
+    chance = head.log_prob(torch.ones(1, dtype=torch.float64)).detach().exp()
+    expected = 20_000 * torch.outer(chance, chance).flatten()
+    seen = (4 * classes[:, 0] + classes[:, 1]).bincount(minlength=16)
+    assert float(((seen - expected) ** 2 / expected).sum()) < 44  # chi square, 15 degrees of freedom: p = 1e-4
+
+
+@pytest.mark.usefixtures("drawing")
+def test_what_is_no_number_has_draws_of_no_value_and_spoils_no_other() -> None:
+    head = HierarchicalSoftmax(3, Tree.random(20, arity=3, seed=1))
+    x = torch.randn(4, 3)
+    x[1] = torch.nan
+    values, classes = search.sample(head, x, 50)
+    assert bool(values[1].isnan().all())
+    assert bool(((classes >= 0) & (classes < 20)).all())
+    rest = torch.tensor([0, 2, 3])
+    torch.testing.assert_close(values[rest], head.log_prob(x).gather(1, classes)[rest])
+
+
+@pytest.mark.usefixtures("drawing")
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0,), (2, 0)])
+def test_draws_for_any_leading_dimensions(shape: tuple[int, ...]) -> None:
+    head = HierarchicalSoftmax(3, Tree.balanced(5))
+    values, classes = search.sample(head, torch.randn(*shape, 3, requires_grad=True), 4)
+    assert values.shape == classes.shape == (*shape, 4)
+    assert not values.requires_grad
+    assert classes.dtype == torch.int64
+
+
+@pytest.mark.usefixtures("drawing")
+def test_what_all_other_classes_have_together() -> None:
+    rng = random.Random(4)
+    for _ in range(40):
+        head = random_head(rng)
+        x = torch.randn(head.num_classes, 3, dtype=torch.float64)
+        classes = torch.arange(head.num_classes)
+        expected = head.log_prob(x).detach().fill_diagonal_(-torch.inf).logsumexp(1)
+        torch.testing.assert_close(search.log_left(head, x, classes), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.usefixtures("drawing")
+def test_the_laws_hold_whichever_way_is_drawn() -> None:
+    for law in LAWS:
+        if law.__name__ not in CONSTANT_CHANCES:
+            law(lambda features, **kwargs: TreeSampledSoftmax(features, RAGGED, 3, **kwargs), 4)
+
+
+def test_draws_do_not_read_all_of_a_large_tree() -> None:
+    head = HierarchicalSoftmax(3, Tree.balanced(5000))
+    head._log_prob = lambda *_: pytest.fail("all classes were scored")  # type: ignore[method-assign]
+    assert search.sample(head, torch.randn(2, 3), 4)[1].shape == (2, 4)
+
+
+@pytest.mark.parametrize(("k", "kind"), [(0, ValueError), (-1, ValueError), (2.0, TypeError), (True, TypeError)])
+def test_how_many_are_drawn_is_checked(k: Any, kind: type[Exception]) -> None:
+    head = HierarchicalSoftmax(3, Tree.balanced(5))
+    with pytest.raises(kind, match="HierarchicalSoftmax: expected num_samples to be"):
+        search.sample(head, torch.randn(3), k)

@@ -30,6 +30,7 @@ from softmaxes import (
     SphericalSoftmax,
     TaylorSoftmax,
     Tree,
+    TreeSampledSoftmax,
 )
 
 Twin = Callable[[int], tuple[Head, Head]]
@@ -49,6 +50,23 @@ class SoftmaxOf(Head):
 
     def _log_prob(self, input: Tensor) -> Tensor:
         return self.flat.log_prob(self.function(input))
+
+
+class TreeAndFlat(Head):
+    """In training the losses of a tree and of a flat softmax; the flat softmax in evaluation."""
+
+    loss_is_nll: ClassVar[bool] = False
+
+    def __init__(self, tree: HierarchicalSoftmax, flat: Softmax) -> None:
+        super().__init__(flat.in_features, flat.num_classes)
+        self.tree, self.flat = tree, flat
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        loss: Tensor = self.flat(input, target)
+        return loss + self.tree(input, target) if self.training else loss
+
+    def _log_prob(self, input: Tensor) -> Tensor:
+        return self.flat.log_prob(input)
 
 
 class EveryClassAsNoise(Head):
@@ -154,6 +172,13 @@ def sampled_with_every_class_thrice_is_flat(in_features: int) -> tuple[Head, Hea
     flat = Softmax(in_features, 12, bias=False, dtype=torch.float64)
     flat.load_state_dict(linear(head))
     return head, flat
+
+
+def tree_sampled_of_two_classes_is_tree_and_flat(in_features: int) -> tuple[Head, Head]:
+    head = TreeSampledSoftmax(in_features, Tree.balanced(2), 3, dtype=torch.float64)
+    flat = Softmax(in_features, 2, dtype=torch.float64)
+    flat.load_state_dict({"weight": head.weight, "bias": head.bias})
+    return head, TreeAndFlat(head.proposal, flat)
 
 
 def nce_with_every_class_has_every_class_as_noise(in_features: int) -> tuple[Head, Head]:
@@ -272,6 +297,7 @@ TWINS: tuple[Twin, ...] = (
     forest_of_the_same_is_the_tree,
     sampled_with_every_class_is_flat,
     sampled_with_every_class_thrice_is_flat,
+    tree_sampled_of_two_classes_is_tree_and_flat,
     nce_with_every_class_has_every_class_as_noise,
     negative_sampling_of_every_class_is_one_vs_rest,
     adaptive_without_clusters_is_flat,

@@ -15,6 +15,7 @@ from .heads.sigsoftmax import Sigsoftmax as Sigsoftmax
 from .heads.sparsemax import Sparsemax as Sparsemax
 from .heads.spherical import SphericalSoftmax as SphericalSoftmax
 from .heads.taylor import TaylorSoftmax as TaylorSoftmax
+from .heads.tree_sampled import TreeSampledSoftmax as TreeSampledSoftmax
 from .sampler import Sampler as Sampler
 from .sgd_in_backward import SGDInBackward as SGDInBackward
 from .trees.tree import Tree as Tree

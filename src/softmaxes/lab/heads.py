@@ -27,6 +27,7 @@ from softmaxes import (
     SphericalSoftmax,
     TaylorSoftmax,
     Tree,
+    TreeSampledSoftmax,
 )
 from softmaxes.lab import InputError
 
@@ -52,6 +53,9 @@ class Classes(Protocol):
 
 
 AGGLOMERATED = 20_000  # classes at most of Ward's clustering: more distances than these take over 3 GB
+
+
+DRAWN = 20  # classes that a tree draws for an example, of however many
 
 
 class Knob(NamedTuple):
@@ -250,6 +254,11 @@ HEADS: dict[str, Entry] = {
         lambda features, card, sparse: SampledSoftmax(
             features, Sampler.unigram(_counts(card)), _samples(card), sparse=sparse
         ),
+    ),
+    "tree-sampled": _few_rows(
+        "Softmax trained on 20 classes that a random binary tree, which learns beside it, draws for each example.",
+        "O(D log C)",
+        lambda features, card, sparse: TreeSampledSoftmax(features, Tree.random(_classes(card)), DRAWN, sparse=sparse),
     ),
     "nce": _few_rows(
         "Noise-contrastive estimation, 2 sqrt C classes drawn by frequency as noise.",

@@ -17,6 +17,8 @@ SPARE = 3
 # An example for which more than one in so many rows of the weights would have to be read is scored in full. Measured on
 # a CPU: if that comes to pass for all examples, it takes 1.4 times as long as if they had been scored in full at once.
 BUDGET = 64
+# Classes are drawn from the log-probabilities of all where the tree has at most so many rows, else on the way down.
+SCORED = 1000
 # The most numbers that are held at a time where there may be many: weights read, nodes waiting, log-probabilities.
 CHUNK = 2**23
 
@@ -84,6 +86,154 @@ def beam(head: "HierarchicalSoftmax", input: Tensor, k: int, width: int) -> tupl
         classes = _best(found, len(flat), k).node.view(-1, k)
     values, classes = valued(head, flat, classes)
     return values.view(*input.shape[:-1], k), classes.view(*input.shape[:-1], k)
+
+
+def sample(
+    head: "HierarchicalSoftmax", input: Tensor, num_samples: int, other_than: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Classes drawn from the head's distribution, with replacement, without a gradient.
+
+    In a tree with more than a thousand rows a draw goes down from the root, a child at a time: O(D L K) for a tree of
+    depth L whose nodes have up to K children. Draws of an example that are at the same node share its logits.
+
+    Args:
+        head: the head.
+        input: features, (*, D).
+        num_samples: how many classes, at least 1.
+        other_than: a class for each example, (*), int64, that it does not draw; none by default.
+
+    Returns:
+        Their log-probabilities among the classes that can be drawn, (*, num_samples), and the classes,
+        (*, num_samples), int64, in the order of drawing. Where a feature is no number the log-probabilities are NaN.
+
+    Raises:
+        TypeError: a dtype is not the one expected, or num_samples is not an int.
+        ValueError: a shape, a device or (on the CPU) a class is not one expected, or num_samples is below 1.
+
+    Example:
+        >>> import torch
+        >>> from softmaxes import HierarchicalSoftmax, Tree
+        >>> from softmaxes.trees import search
+        >>> head = HierarchicalSoftmax(8, Tree.balanced(1000))
+        >>> target = torch.tensor([0, 3, 999, 3])
+        >>> values, classes = search.sample(head, torch.randn(4, 8), num_samples=20, other_than=target)
+        >>> classes.shape
+        torch.Size([4, 20])
+        >>> bool((classes == target.unsqueeze(1)).any())
+        False
+    """
+    head._check_input(input)
+    head._at_least("num_samples", num_samples, 1)
+    if other_than is not None:
+        head._check_target(input, other_than)
+        other_than = other_than.reshape(-1)
+    draw = _sample_all if _few_rows(head) else _sample_down
+    with torch.no_grad():
+        values, classes = draw(head, input.reshape(-1, head.in_features), num_samples, other_than)
+    shape = (*input.shape[:-1], num_samples)
+    return values.view(shape), classes.view(shape)
+
+
+def log_left(head: "HierarchicalSoftmax", input: Tensor, classes: Tensor) -> Tensor:
+    """The log of the probability that all other classes have together, without a gradient: (N, D), (N,) -> (N,)."""
+    with torch.no_grad():
+        if _few_rows(head):
+            return head._log_prob(input).scatter(1, classes.unsqueeze(1), -torch.inf).logsumexp(1)
+        return _shares(head, input, classes)[2]
+
+
+def _few_rows(head: "HierarchicalSoftmax") -> bool:
+    """Whether all classes are scored; also on the meta device, which cannot say how far a way down has come."""
+    return len(head.weight) <= SCORED or head.weight.device.type == "meta"
+
+
+def _sample_all(
+    head: "HierarchicalSoftmax", input: Tensor, num_samples: int, other_than: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Draws by the log-probabilities of all classes: (N, D) -> (N, K), (N, K)."""
+    log_prob = head._log_prob(input)
+    if other_than is not None:
+        log_prob = log_prob.scatter(1, other_than.unsqueeze(1), -torch.inf).log_softmax(1)
+    chance = log_prob.double().exp().nan_to_num(nan=1.0).cumsum(1)
+    classes = _first_above(chance, _uniform(len(input), num_samples, input) * chance[:, -1:])
+    return log_prob.gather(1, classes), classes
+
+
+def _sample_down(
+    head: "HierarchicalSoftmax", input: Tensor, num_samples: int, other_than: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Draws from the root down: (N, D) -> (N, K), (N, K)."""
+    example = torch.arange(len(input), device=input.device).repeat_interleave(num_samples)
+    node = torch.full_like(example, head.tree.root)
+    value = widen(input.new_zeros(len(example)))
+    path = None if other_than is None else _shares(head, input, other_than)[:2]
+    while bool((node >= head.num_classes).any()):
+        # Draws of an example that are at the same node are expanded once: `which` has the place of each among those.
+        at, which = (example * head.tree.num_nodes + node).unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        at = Nodes(at // head.tree.num_nodes, at % head.tree.num_nodes, value)
+        above, child, branch = head._below(input, at.example, at.node)
+        if path is not None:
+            branch = _normalised(branch + _left(at.example[above], child, *path), above)
+        # The children of the first node share the interval from 0 to 1, those of the second that from 1 to 2.
+        chance = branch.double().exp().nan_to_num(nan=1.0).cumsum(0)
+        last = torch.bincount(above).cumsum(0) - 1
+        end = chance[last]
+        start = torch.cat([end.new_zeros(1), end[:-1]])
+        chance = above + (chance - start[above]) / (end - start)[above]
+        taken = _first_above(chance, which + _uniform(1, len(which), input).squeeze(0))
+        node, value = child[taken], value + branch[taken]
+    return value.view(-1, num_samples), node.view(-1, num_samples)
+
+
+def _shares(head: "HierarchicalSoftmax", input: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What is left of each node above a class without it: (N, D), (N,) -> (N, L), (N, L), (N,).
+
+    The nodes from the class up to the root's child, the log of what is left of each, and that of the root.
+    """
+    path = [classes]
+    for _ in range(head.tree.depth - 1):
+        path.append(head.parent[path[-1]])
+    nodes = torch.stack(path, dim=1)  # a shorter path ends in repeats of the root
+    example = torch.arange(len(input), device=input.device).repeat_interleave(nodes.shape[1])
+    above, child, branch = head._below(input, example, head.parent[nodes].flatten())
+    own = child == nodes.flatten()[above]
+    siblings = _log_sum(branch.masked_fill(own, -torch.inf), above, nodes.numel()).view_as(nodes)
+    taken = siblings.new_zeros(nodes.numel()).index_copy(0, above[own], branch[own]).view_as(nodes)
+    left = [torch.full_like(siblings[:, 0], -torch.inf)]
+    for level in range(head.tree.depth):
+        at_root = nodes[:, level] == head.tree.root  # beyond a shorter path
+        left.append(torch.logaddexp(siblings[:, level], taken[:, level] + left[-1]).where(~at_root, left[-1]))
+    return nodes, torch.stack(left[:-1], dim=1), left[-1]
+
+
+def _left(example: Tensor, child: Tensor, nodes: Tensor, left: Tensor) -> Tensor:
+    """The log of what is left of each child's probability: 0 of one that is not above its example's class."""
+    same = nodes[example] == child.unsqueeze(1)  # (T, L)
+    return left[example].where(same, 0.0).sum(1)
+
+
+def _normalised(value: Tensor, above: Tensor) -> Tensor:
+    """Logarithms of the parts of some wholes, each less that of the sum over its whole; equal parts if all are zero."""
+    parts = torch.bincount(above)
+    whole, number = _log_sum(value, above, len(parts))[above], parts[above].to(value.dtype)
+    return (value - whole).where(whole > -torch.inf, -number.log()).where(~whole.isnan(), torch.nan)
+
+
+def _log_sum(value: Tensor, above: Tensor, number: int) -> Tensor:
+    """The log of the sum of exponentials over each of so many wholes: (T,), (T,) -> (P,)."""
+    highest = value.new_full((number,), -torch.inf).scatter_reduce(0, above, value, "amax")
+    shift = highest.masked_fill(highest == -torch.inf, 0.0)
+    return torch.zeros_like(highest).index_add(0, above, (value - shift[above]).exp()).log() + shift
+
+
+def _uniform(rows: int, columns: int, like: Tensor) -> Tensor:
+    """Draws from 0 to below 1, float64, with so few digits that a whole number can be added exactly."""
+    return torch.rand(rows, columns, device=like.device, dtype=torch.float32).double()
+
+
+def _first_above(increasing: Tensor, points: Tensor) -> Tensor:
+    """Where in a row the first number above a point is: chances of zero are passed over."""
+    return torch.searchsorted(increasing, points, right=True).clamp(max=increasing.shape[-1] - 1)
 
 
 def greedy(head: "HierarchicalSoftmax", input: Tensor) -> tuple[Tensor, Tensor]:
