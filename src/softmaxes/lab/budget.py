@@ -54,9 +54,9 @@ def fit(study: Study, data: Data, device: str, before: Study | None, console: Co
     return study.model_copy(update={"runs": runs})
 
 
-def _setting(run: Run) -> Run:
+def _setting(run: Run) -> str:
     """A run but for its seed and epochs, and for what is tuned."""
-    return run.model_copy(update={"seed": 0, "epochs": 1, "lr": 0.1, "knob": None})
+    return run.model_dump_json(exclude={"seed", "epochs", "lr", "knob"})
 
 
 def _epoch_seconds(run: Run, data: Data, card: DataCard, device: str) -> float:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from softmaxes import __version__
 from softmaxes.lab import InputError
-from softmaxes.lab.run import Drawing, LeftOut, Result, Run, Study, Training, Tuning
+from softmaxes.lab.run import Drawing, LeftOut, Result, Run, Study, Training, Tuning, seed_by_seed
 from softmaxes.lab.scale_cli import advise, scale
 from softmaxes.lab.tree_cli import app as tree_app
 
@@ -108,7 +108,10 @@ def compare(
     seeds: Annotated[int, Parameter(help="How many seeds a head; the intervals are over them.")] = 3,
     study: Annotated[
         str | None,
-        Parameter(help="A study with heads of its own: **seed**, the original one; **trees**, what a tree is worth."),
+        Parameter(
+            help="A study with heads of its own: **seed**, the original one; **fair**, heads that differ in kind, each "
+            "tuned with the same effort; **trees**, what a tree is worth."
+        ),
     ] = None,
     tune: Annotated[
         int | None,
@@ -499,16 +502,11 @@ def _comparison(data: "Data", heads: Sequence[str], seeds: Sequence[int], change
     left_out: tuple[LeftOut, ...] = ()
     if EVERY_HEAD in heads:
         heads, left_out = _that_fit(data, settings)
-    runs = tuple(
-        Run(head=head, seed=seed, **settings)
-        for seed in seeds  # seed by seed, so that a head does not have the machine to itself, and a cut shows all
-        for head in heads
-    )
     return Study(
         name=data.name,
         title=f"{' · '.join(heads) if len(heads) <= NAMED_IN_TITLE else f'{len(heads)} heads'} on {data.name}",
         description="Classifiers that differ in their output layer alone.",
-        runs=runs,
+        runs=seed_by_seed(heads, seeds, **settings),
         left_out=left_out,
     )
 

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -162,6 +162,15 @@ class Run(Training):
     def setting(self) -> "Run":
         """This run at seed 0: runs of one setting differ in their seed alone."""
         return self.model_copy(update={"seed": 0})
+
+
+def seed_by_seed(heads: Iterable[str], seeds: Iterable[int], **setting: Any) -> tuple[Run, ...]:
+    """Every head at every seed, at one setting.
+
+    Seed by seed, so that no head has the machine to itself for long, and what was cut off shows all of them.
+    """
+    heads = tuple(heads)
+    return tuple(Run(head=head, seed=seed, **setting) for seed in seeds for head in heads)
 
 
 class Scores(Record):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from softmaxes.lab.run import DataCard, Run, Study, Tuning
+from softmaxes.lab.run import DataCard, Study, Tuning, seed_by_seed
 
 HEADS = (
     "softmax",
@@ -13,6 +13,7 @@ HEADS = (
     "hierarchical-late-10",
     "adaptive",
     "sampled",
+    "tree-sampled",
     "entmax",
     "cosine",
 )
@@ -31,19 +32,16 @@ def study(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:
     Returns:
         The study, yet to be tuned.
     """
-    setting = {"validation": HELD_OUT} | dict(changes)
+    setting = {"data": card.name, "fingerprint": card.fingerprint, "validation": HELD_OUT} | dict(changes)
     return Study(
         name="fair",
         title=f"A comparison that holds, on {card.name}",
         description=(
             "One trunk, heads that differ in kind: softmax; with Gumbel noise; hierarchical over the classes in their "
             "order, over a tree that it grows in training, and over random trees of that arity, the control; adaptive; "
-            "sampled; entmax; cosine. All are decoded exactly, by the most probable class."
+            "sampled by frequency; sampled by a tree; entmax; cosine. All are decoded exactly, by the most probable "
+            "class."
         ),
-        runs=tuple(
-            Run(head=head, seed=seed, data=card.name, fingerprint=card.fingerprint, **setting)
-            for seed in range(seeds)
-            for head in HEADS
-        ),
+        runs=seed_by_seed(HEADS, range(seeds), **setting),
         tuning=Tuning(trials=TRIALS),
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from softmaxes.lab.heads import HEADS
-from softmaxes.lab.run import DataCard, LeftOut, Run, Study
+from softmaxes.lab.run import DataCard, LeftOut, Study, seed_by_seed
 
 TREES = tuple(name for name, entry in HEADS.items() if entry.tree is not None or entry.learned is not None)
 
@@ -31,11 +31,7 @@ def study(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:
             "has learned in the first fifth of the epochs. Each has all epochs of the others, those counted in. "
             "Random trees are the control: from the start, and after the same flat beginning."
         ),
-        runs=tuple(
-            Run(head=head, seed=seed, data=card.name, fingerprint=card.fingerprint, **changes)
-            for seed in range(seeds)
-            for head in heads
-        ),
+        runs=seed_by_seed(heads, range(seeds), data=card.name, fingerprint=card.fingerprint, **changes),
         left_out=(
             (LeftOut(head="hierarchical-groups", reason=f"expected data with groups of classes, got {card.name}."),)
             if no_groups
