@@ -191,10 +191,31 @@ def test_the_result_is_what_the_stored_weights_give(store: Store) -> None:
     samples = classifier.log_prob(DATA.test_inputs[DATA.samples()]).topk(5).indices
     assert [list(guess.classes) for guess in result.guesses] == samples.tolist()
     assert result.parameters == sum(parameter.numel() for parameter in classifier.parameters())
-    assert result.head_parameters == sum(parameter.numel() for parameter in classifier.head.parameters())
+    assert result.head_parameters == classifier.head_parameters() == 6 * classifier.head.in_features + 6
     assert len(result.epochs) == 25
     assert all(epoch.train_seconds > 0 for epoch in result.epochs)
     assert result.peak_memory_mib > 50
+
+
+@pytest.mark.parametrize(("head", "rows"), [("softmax-hidden", 6), ("hierarchical-grown-10-hidden", 6)])
+def test_a_head_s_hidden_layer_is_its_own_and_is_kept(head: str, rows: int, store: Store) -> None:
+    """The trunk is that of any head; what a tree learns from, and the head over it, are behind the same layer."""
+    run = Run(head=head, seed=0, data="toy", fingerprint=DATA.fingerprint, epochs=4, lr=0.05)
+    classifier = build(run, DATA.card(), DATA.train_inputs)
+    plain = build(run.model_copy(update={"head": "softmax"}), DATA.card(), DATA.train_inputs)
+    torch.testing.assert_close(classifier.trunk.state_dict(), plain.trunk.state_dict(), rtol=0, atol=0)
+    width = classifier.head.in_features
+    assert classifier.head_parameters() == width * width + width + rows * width + rows
+    images = DATA.train_inputs[:3]
+    below = classifier.trunk((images.float() - classifier.mean) / classifier.std)
+    layer = classifier.hidden.get_submodule("0")
+    torch.testing.assert_close(classifier.features(images), torch.relu(layer(below)))
+    before = layer.get_parameter("weight").detach().clone()
+    result = train(run, DATA.card(), store)
+    assert result.head_parameters == classifier.head_parameters()
+    weights = load_file(store.weights(run))
+    moved = (weights["hidden.0.weight"] - before).abs()
+    assert 0 < float(moved.mean()) < float(before.abs().mean())  # trained on, and never drawn anew
 
 
 @pytest.mark.parametrize("head", ["softmax", "hierarchical-relearned"])

@@ -78,6 +78,7 @@ class Entry(NamedTuple):
     again: bool = False  # whether it is learned once more half way, then from the classes' mean features
     from_means: bool = False  # whether it is learned from them the first time too: `build`'s head is over another tree
     sparse: Callable[[int, Classes], Head] | None = None  # `build` with sparse gradients, of a head that can have them
+    hidden: bool = False  # whether the head sees the features through a hidden layer of its own, as wide as they are
     most_classes: int | None = None
     knob: Knob | None = None  # tried on a logarithmic scale from low to high
 
@@ -156,6 +157,12 @@ HEADS: dict[str, Entry] = {
         "Softmax of a linear layer, trained with cross-entropy.",
         "O(D C)",
         lambda features, card: Softmax(features, _classes(card)),
+    ),
+    "softmax-hidden": Entry(
+        "The same behind a hidden layer of its own: what that layer is worth.",
+        "O(D^2 + D C)",
+        lambda features, card: Softmax(features, _classes(card)),
+        hidden=True,
     ),
     "gumbel": Entry(
         "Softmax of logits with Gumbel noise while training, temperature 1.",
@@ -238,6 +245,9 @@ HEADS: dict[str, Entry] = {
     ),
     "hierarchical-grown": _grown(2, "As hierarchical-relearned without a flat start: at first over a random tree."),
     "hierarchical-grown-10": _grown(10, "The same with ten children a node."),
+    "hierarchical-grown-10-hidden": _grown(
+        10, "The same behind a hidden layer of its own: linear decisions between many classes ask much of the features."
+    )._replace(hidden=True, cost="O(D^2 + D log C)"),
     "forest": _few_rows(
         "The mean probability of four trees, each binary with the classes in an order of its own.",
         "O(D log C)",

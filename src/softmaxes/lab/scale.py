@@ -79,6 +79,8 @@ def labels(cell: Cell) -> Labels:
 def build(cell: Cell, known: Known) -> Head:
     """The head of a cell; its gradients are sparse where it can have such."""
     entry = HEADS[cell.head]
+    if entry.hidden:
+        raise ValueError(f"{cell.head}: expected a head without a hidden layer, whose cost is D^2 at any C.")
     head = (entry.sparse or entry.build)(cell.features, known)
     return head.to(cell.device)
 

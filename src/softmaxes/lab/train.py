@@ -75,14 +75,15 @@ class Progress(NamedTuple):
 
 
 class Classifier(nn.Module):
-    """Inputs to loss: standardised images or vectors through a trunk into a head."""
+    """Inputs to loss: standardised images or vectors through a trunk into a head, if it has one behind a layer."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, trunk: nn.Module, head: Head, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, trunk: nn.Module, hidden: nn.Module, head: Head, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         self.trunk = trunk
+        self.hidden = hidden  # the head's own layer, or none
         self.head = head
         # As large as an input, for the arithmetic on images with their channels last is slow where shapes differ.
         self.register_buffer("mean", mean)
@@ -98,9 +99,13 @@ class Classifier(nn.Module):
         return self.head.log_prob(self.features(input))
 
     def features(self, input: Tensor) -> Tensor:
-        """What the trunk makes of images or vectors."""
-        features: Tensor = self.trunk((input.float() - self.mean).div_(self.std))
+        """What the head sees of images or vectors."""
+        features: Tensor = self.hidden(self.trunk((input.float() - self.mean).div_(self.std)))
         return features
+
+    def head_parameters(self) -> int:
+        """How many numbers are the head's own, those of its hidden layer among them."""
+        return sum(parameter.numel() for part in (self.hidden, self.head) for parameter in part.parameters())
 
 
 def build(run: Run, card: DataCard, train_inputs: Tensor, device: str = "cpu") -> Classifier:
@@ -119,6 +124,9 @@ def build(run: Run, card: DataCard, train_inputs: Tensor, device: str = "cpu") -
         tree_epochs(run)
         if entry.most_classes is not None and classes > entry.most_classes:
             raise ValueError(f"{run.head}: expected at most {entry.most_classes:,} classes, got {classes:,}.")
+        hidden: nn.Module = nn.Identity()
+        if entry.hidden:
+            hidden = nn.Sequential(nn.Linear(trunk.out_features, trunk.out_features), nn.ReLU())
         sparse = entry.sparse is not None and sparse_is_better(run, classes * trunk.out_features, device)
         if run.knob is None:
             head = (entry.sparse if entry.sparse is not None and sparse else entry.build)(trunk.out_features, card)
@@ -129,7 +137,7 @@ def build(run: Run, card: DataCard, train_inputs: Tensor, device: str = "cpu") -
     except ValueError as error:
         raise UnfitError(" ".join(str(error).split())) from error
     mean, std = (one.float().expand(1, *train_inputs.shape[1:]) for one in (mean, std))
-    classifier = Classifier(trunk, head, mean.contiguous(), std.contiguous())
+    classifier = Classifier(trunk, hidden, head, mean.contiguous(), std.contiguous())
     return classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -392,7 +400,7 @@ def train(
             searched=searched,
         ),
         parameters=sum(parameter.numel() for parameter in classifier.parameters()),
-        head_parameters=sum(parameter.numel() for parameter in classifier.head.parameters()),
+        head_parameters=classifier.head_parameters(),
         correct=None if judged is None else packed((judged.rank == 0).cpu().numpy()),
         calibration=calibration,
         peak_memory_mib=peak,

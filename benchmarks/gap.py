@@ -1,0 +1,247 @@
+"""What was tried to close the gap between a tree and a flat softmax at a loss that still costs O(log C).
+
+    python benchmarks/gap.py
+    python benchmarks/gap.py --data cifar100 --data-dir cifar-100-binary.tar.gz --seeds 3 --ideas softmax grown deeper
+
+Each idea is trained by the lab in place of a head, at its default setting and one learning rate. Those that are worth
+it are heads of the lab, the others are here alone. Printed, and written with --out, are the accuracies on the test set
+at each seed, their mean, that less softmax's, and the rows of weights that a loss reads for an example. Trees have ten
+children a node unless said otherwise; "grown" trees are first random, and after a fifth and a half of the epochs
+clustered from the classes' mean features.
+"""
+
+import argparse
+import csv
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from softmaxes import (
+    ForestSoftmax,
+    Head,
+    HierarchicalSoftmax,
+    SampledSoftmax,
+    Sampler,
+    Softmax,
+    Tree,
+    TreeSampledSoftmax,
+)
+from softmaxes.head import row_logits
+from softmaxes.lab import train
+from softmaxes.lab.data import load
+from softmaxes.lab.heads import HEADS, Classes, Entry
+from softmaxes.lab.run import Run
+from softmaxes.lab.store import Store
+from softmaxes.trees import search
+
+TREES = 4
+
+
+class Product(Head):
+    """Trees that learn each for itself; a class has the product of their probabilities."""
+
+    loss_is_nll: ClassVar[bool] = False
+
+    def __init__(self, in_features: int, trees: Sequence[Tree]) -> None:
+        super().__init__(in_features, trees[0].num_classes)
+        self.members = nn.ModuleList(HierarchicalSoftmax(in_features, tree) for tree in trees)
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        return torch.stack([member(input, target) for member in self.members]).mean(0)
+
+    def _log_prob(self, input: Tensor) -> Tensor:
+        return torch.stack([member.log_prob(input) for member in self.members]).sum(0).log_softmax(1)
+
+
+class Deeper(Head):
+    """A tree whose decisions see a hidden layer of their own."""
+
+    loss_is_nll: ClassVar[bool] = True
+
+    def __init__(self, in_features: int, tree: Tree) -> None:
+        super().__init__(in_features, tree.num_classes)
+        self.hidden = nn.Sequential(nn.Linear(in_features, in_features), nn.ReLU())
+        self.tree = HierarchicalSoftmax(in_features, tree)
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        loss: Tensor = self.tree(self.hidden(input), target)
+        return loss
+
+    def _log_prob(self, input: Tensor) -> Tensor:
+        return self.tree.log_prob(self.hidden(input))
+
+
+class Beside(Head):
+    """A flat softmax and a tree side by side; the flat one's negatives are uniform, or the tree's own draws alone."""
+
+    loss_is_nll: ClassVar[bool] = False
+
+    def __init__(self, in_features: int, tree: Tree, uniform: bool, shapes: bool = True) -> None:
+        super().__init__(in_features, tree.num_classes)
+        self.tree = HierarchicalSoftmax(in_features, tree)
+        self.flat = SampledSoftmax(in_features, Sampler.uniform(tree.num_classes), DRAWN)
+        self.uniform, self.shapes = uniform, shapes
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        learned: Tensor = self.tree(input if self.shapes else input.detach(), target)
+        if self.uniform:
+            flat: Tensor = self.flat(input, target)
+            return learned + flat
+        log_chance, drawn = search.sample(self.tree, input, DRAWN, target)
+        logits = row_logits(input, torch.cat([target.unsqueeze(1), drawn], 1), self.flat.weight, self.flat.bias, False)
+        others = logits[:, 1:] - log_chance - torch.tensor(DRAWN).log()
+        return learned + torch.cat([logits[:, :1], others], 1).logsumexp(1) - logits[:, 0]
+
+    def _log_prob(self, input: Tensor) -> Tensor:
+        return self.flat.log_prob(input)
+
+
+@dataclass(frozen=True)
+class Idea:
+    """How a head is made, and made anew from class vectors."""
+
+    words: str
+    rows: str
+    make: Callable[[int, int], Head]  # from features and classes
+    again: Callable[[int, Tensor], Head] | None = None  # from features and class vectors
+
+
+DRAWN = 20
+
+
+def random_trees(classes: int, number: int = TREES, arity: int = 10) -> list[Tree]:
+    return [Tree.random(classes, arity=arity, seed=seed) for seed in range(number)]
+
+
+def grown_trees(vectors: Tensor, number: int = TREES) -> list[Tree]:
+    return [Tree.clustered(vectors, arity=10, seed=seed) for seed in range(number)]
+
+
+IDEAS = {
+    "softmax": Idea("a flat softmax", "C", Softmax),
+    "in-order": Idea(
+        "a binary tree over the classes in their order",
+        "log2 C",
+        lambda d, c: HierarchicalSoftmax(d, Tree.balanced(c)),
+    ),
+    "random-10": Idea("a random tree", "10 log10 C", lambda d, c: HierarchicalSoftmax(d, Tree.random(c, arity=10))),
+    "grown": Idea(
+        "a grown tree",
+        "10 log10 C",
+        lambda d, c: HierarchicalSoftmax(d, Tree.random(c, arity=10)),
+        lambda d, vectors: HierarchicalSoftmax(d, Tree.clustered(vectors, arity=10)),
+    ),
+    "forest": Idea(
+        f"the mean of {TREES} random trees", f"{TREES} x 10 log10 C", lambda d, c: ForestSoftmax(d, random_trees(c))
+    ),
+    "forest-grown": Idea(
+        f"the mean of {TREES} grown trees",
+        f"{TREES} x 10 log10 C",
+        lambda d, c: ForestSoftmax(d, random_trees(c)),
+        lambda d, vectors: ForestSoftmax(d, grown_trees(vectors)),
+    ),
+    "product": Idea(
+        f"the product of {TREES} random trees", f"{TREES} x 10 log10 C", lambda d, c: Product(d, random_trees(c))
+    ),
+    "product-grown": Idea(
+        f"the product of {TREES} grown trees",
+        f"{TREES} x 10 log10 C",
+        lambda d, c: Product(d, random_trees(c)),
+        lambda d, vectors: Product(d, grown_trees(vectors)),
+    ),
+    "deeper": Idea(
+        "a grown tree behind a hidden layer",
+        "D + 10 log10 C",
+        lambda d, c: Deeper(d, Tree.random(c, arity=10)),
+        lambda d, vectors: Deeper(d, Tree.clustered(vectors, arity=10)),
+    ),
+    "beside": Idea(
+        f"a random binary tree beside a softmax sampled uniformly, {DRAWN} draws",
+        f"log2 C + {DRAWN}",
+        lambda d, c: Beside(d, Tree.random(c), uniform=True),
+    ),
+    "tree-draws": Idea(
+        f"the same with {DRAWN} draws of the tree for each example",
+        f"{DRAWN} log2 C",
+        lambda d, c: Beside(d, Tree.random(c), uniform=False),
+    ),
+    "tree-draws-apart": Idea(
+        "the same, the tree's loss not reaching the features",
+        f"{DRAWN} log2 C",
+        lambda d, c: Beside(d, Tree.random(c), uniform=False, shapes=False),
+    ),
+    "tree-sampled": Idea(
+        f"{DRAWN // 2} draws of the tree and {DRAWN // 2} uniform ones: TreeSampledSoftmax",
+        f"{DRAWN // 2} log2 C + {DRAWN // 2} log2 C",
+        lambda d, c: TreeSampledSoftmax(d, Tree.random(c), DRAWN),
+    ),
+}
+
+
+def entry(idea: Idea) -> Entry:
+    """The idea as a head of the lab."""
+
+    def build(features: int, card: Classes) -> Head:
+        return idea.make(features, len(card.class_names))
+
+    learned = None if idea.again is None else Tree.clustered  # not asked: `take_over` is ours
+    return Entry(idea.words, idea.rows, build, learned=learned, again=idea.again is not None, from_means=True)
+
+
+def take_over(run: Run, classifier: train.Classifier, vectors: Tensor) -> None:
+    again = IDEAS[run.head].again
+    assert again is not None
+    torch.manual_seed(train.stream(run.seed, "tree"))
+    classifier.head = again(vectors.shape[1], vectors)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", default="glyphs")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--ideas", nargs="+", default=list(IDEAS), choices=list(IDEAS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--lr", type=float, default=0.1)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    data = load(given.data, given.data_dir)
+    HEADS.clear()
+    HEADS.update({name: entry(idea) for name, idea in IDEAS.items()})
+    train.take_over = take_over
+    rows: list[list[object]] = []
+    flat: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        train.lay_out(data, store)
+        for name in given.ideas:
+            runs = [
+                Run(head=name, seed=seed, data=data.name, fingerprint=data.fingerprint, lr=given.lr)
+                for seed in range(given.seeds)
+            ]
+            last = [train.train(run, data.card(), store).epochs[-1].scores for run in runs]
+            accuracy = [float("nan") if scores is None else 100 * scores.accuracy for scores in last]
+            flat = accuracy if name == "softmax" else flat
+            mean = sum(accuracy) / len(accuracy)
+            behind = f"{mean - sum(flat) / len(flat):+.1f}" if flat else ""
+            print(
+                f"{name:<17} {mean:5.1f} {behind:>6}   {' '.join(f'{one:.1f}' for one in accuracy)}   "
+                f"{IDEAS[name].rows} rows: {IDEAS[name].words}",
+                flush=True,
+            )
+            rows.append([name, IDEAS[name].words, IDEAS[name].rows, mean, behind, *accuracy])
+    if given.out:
+        with given.out.open("w", newline="") as file:
+            writer = csv.writer(file)
+            seeds = [f"seed_{seed}" for seed in range(given.seeds)]
+            writer.writerow(["idea", "what", "rows", "mean", "less_softmax", *seeds])
+            writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
