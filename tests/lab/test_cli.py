@@ -89,7 +89,7 @@ def test_killed_and_started_again(how: signal.Signals, folder: Path, whole: Path
         os.kill(process.pid, how)  # the parent alone: its children must notice
     _, errors = process.communicate(timeout=60)
     if how is signal.SIGINT:
-        assert process.returncode == 130
+        assert process.returncode == 130, errors
         assert "the same command goes on" in errors
         assert "Traceback" not in errors
     while alive(process.pid):

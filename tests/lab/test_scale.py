@@ -48,7 +48,7 @@ def parts(cell: Cell) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("head", [name for name, entry in HEADS.items() if entry.learned is None])
+@pytest.mark.parametrize("head", [name for name, entry in HEADS.items() if entry.alone])
 def test_every_head_that_is_there_from_the_first_step_is_measured(head: str) -> None:
     found = parts(TINY.model_copy(update={"head": head, "classes": 30}))
     cost = Cost(cell=TINY, limits=LIMITS, **found)
@@ -60,6 +60,11 @@ def test_every_head_that_is_there_from_the_first_step_is_measured(head: str) -> 
     assert cost.step is not None
     assert cost.forward is not None
     assert cost.step.median > cost.forward.median
+
+
+def test_a_head_behind_a_layer_is_not_measured_without_it() -> None:
+    with pytest.raises(ValueError, match="softmax-hidden: expected a head without a hidden layer"):
+        parts(TINY.model_copy(update={"head": "softmax-hidden"}))
 
 
 def test_the_memory_of_a_step_is_that_of_its_gradient() -> None:

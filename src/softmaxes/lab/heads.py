@@ -82,6 +82,11 @@ class Entry(NamedTuple):
     most_classes: int | None = None
     knob: Knob | None = None  # tried on a logarithmic scale from low to high
 
+    @property
+    def alone(self) -> bool:
+        """Whether a head that is built is all of it: it waits for no tree, and no layer comes before it."""
+        return self.learned is None and not self.hidden
+
 
 def _few_rows(
     summary: str,

@@ -74,7 +74,7 @@ def scale(
     from softmaxes.lab.scale import execute, memory_at_hand
     from softmaxes.lab.store import Store
 
-    chosen = tuple(name for name in HEADS if HEADS[name].learned is None) if heads == ("all",) else heads
+    chosen = tuple(name for name in HEADS if HEADS[name].alone) if heads == ("all",) else heads
     for name in chosen:
         if name not in HEADS:
             raise InputError(f"--heads: expected names from `softmaxes heads`, or all alone, got {name}.")
