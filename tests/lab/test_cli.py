@@ -77,6 +77,7 @@ def test_killed_and_started_again(how: signal.Signals, folder: Path, whole: Path
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     deadline = time.monotonic() + 120
     while not list(cut.glob("runs/*.checkpoint")):
