@@ -1,10 +1,10 @@
 """What was tried to close the gap between a tree and a flat softmax at a loss that still costs O(log C).
 
     python benchmarks/gap.py
-    python benchmarks/gap.py --data cifar100 --data-dir cifar-100-binary.tar.gz --seeds 3 --ideas softmax grown deeper
+    python benchmarks/gap.py --data cifar100 --data-dir cifar-100-binary.tar.gz --seeds 3 --ideas softmax product
 
-Each idea is trained by the lab in place of a head, at its default setting and one learning rate. Those that are worth
-it are heads of the lab, the others are here alone. Printed, and written with --out, are the accuracies on the test set
+Each idea is trained by the lab, at its default setting and one learning rate. Those that were kept are heads of the lab
+and have their names, the others are here alone. Printed, and written with --out, are the accuracies on the test set
 at each seed, their mean, that less softmax's, and the rows of weights that a loss reads for an example. Trees have ten
 children a node unless said otherwise; "grown" trees are first random, and after a fifth and a half of the epochs
 clustered from the classes' mean features.
@@ -12,6 +12,7 @@ clustered from the classes' mean features.
 
 import argparse
 import csv
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,20 +22,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from softmaxes import (
-    ForestSoftmax,
-    Head,
-    HierarchicalSoftmax,
-    SampledSoftmax,
-    Sampler,
-    Softmax,
-    Tree,
-    TreeSampledSoftmax,
-)
+from softmaxes import ForestSoftmax, Head, HierarchicalSoftmax, SampledSoftmax, Sampler, Tree
 from softmaxes.head import row_logits
 from softmaxes.lab import train
 from softmaxes.lab.data import load
-from softmaxes.lab.heads import HEADS, Classes, Entry
+from softmaxes.lab.heads import DRAWN, HEADS, Classes, Entry
 from softmaxes.lab.run import Run
 from softmaxes.lab.store import Store
 from softmaxes.trees import search
@@ -58,24 +50,6 @@ class Product(Head):
         return torch.stack([member.log_prob(input) for member in self.members]).sum(0).log_softmax(1)
 
 
-class Deeper(Head):
-    """A tree whose decisions see a hidden layer of their own."""
-
-    loss_is_nll: ClassVar[bool] = True
-
-    def __init__(self, in_features: int, tree: Tree) -> None:
-        super().__init__(in_features, tree.num_classes)
-        self.hidden = nn.Sequential(nn.Linear(in_features, in_features), nn.ReLU())
-        self.tree = HierarchicalSoftmax(in_features, tree)
-
-    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
-        loss: Tensor = self.tree(self.hidden(input), target)
-        return loss
-
-    def _log_prob(self, input: Tensor) -> Tensor:
-        return self.tree.log_prob(self.hidden(input))
-
-
 class Beside(Head):
     """A flat softmax and a tree side by side; the flat one's negatives are uniform, or the tree's own draws alone."""
 
@@ -94,7 +68,7 @@ class Beside(Head):
             return learned + flat
         log_chance, drawn = search.sample(self.tree, input, DRAWN, target)
         logits = row_logits(input, torch.cat([target.unsqueeze(1), drawn], 1), self.flat.weight, self.flat.bias, False)
-        others = logits[:, 1:] - log_chance - torch.tensor(DRAWN).log()
+        others = logits[:, 1:] - log_chance - math.log(DRAWN)
         return learned + torch.cat([logits[:, :1], others], 1).logsumexp(1) - logits[:, 0]
 
     def _log_prob(self, input: Tensor) -> Tensor:
@@ -103,62 +77,43 @@ class Beside(Head):
 
 @dataclass(frozen=True)
 class Idea:
-    """How a head is made, and made anew from class vectors."""
+    """What was tried: a head of the lab by its name, or one that is here alone."""
 
     words: str
     rows: str
-    make: Callable[[int, int], Head]  # from features and classes
+    make: Callable[[int, int], Head] | None = None  # from features and classes; none of a head of the lab
     again: Callable[[int, Tensor], Head] | None = None  # from features and class vectors
 
 
-DRAWN = 20
+def random_trees(classes: int) -> list[Tree]:
+    return [Tree.random(classes, arity=10, seed=seed) for seed in range(TREES)]
 
 
-def random_trees(classes: int, number: int = TREES, arity: int = 10) -> list[Tree]:
-    return [Tree.random(classes, arity=arity, seed=seed) for seed in range(number)]
+def grown_trees(vectors: Tensor) -> list[Tree]:
+    return [Tree.clustered(vectors, arity=10, seed=seed) for seed in range(TREES)]
 
 
-def grown_trees(vectors: Tensor, number: int = TREES) -> list[Tree]:
-    return [Tree.clustered(vectors, arity=10, seed=seed) for seed in range(number)]
-
-
+FOREST = f"{TREES} x 10 log10 C"
 IDEAS = {
-    "softmax": Idea("a flat softmax", "C", Softmax),
-    "in-order": Idea(
-        "a binary tree over the classes in their order",
-        "log2 C",
-        lambda d, c: HierarchicalSoftmax(d, Tree.balanced(c)),
-    ),
+    "softmax": Idea("a flat softmax", "C"),
+    "softmax-hidden": Idea("the same behind a hidden layer", "D + C"),
+    "hierarchical": Idea("a binary tree over the classes in their order", "log2 C"),
     "random-10": Idea("a random tree", "10 log10 C", lambda d, c: HierarchicalSoftmax(d, Tree.random(c, arity=10))),
-    "grown": Idea(
-        "a grown tree",
-        "10 log10 C",
-        lambda d, c: HierarchicalSoftmax(d, Tree.random(c, arity=10)),
-        lambda d, vectors: HierarchicalSoftmax(d, Tree.clustered(vectors, arity=10)),
-    ),
-    "forest": Idea(
-        f"the mean of {TREES} random trees", f"{TREES} x 10 log10 C", lambda d, c: ForestSoftmax(d, random_trees(c))
-    ),
+    "hierarchical-grown-10": Idea("a grown tree", "10 log10 C"),
+    "hierarchical-grown-10-hidden": Idea("the same behind a hidden layer", "D + 10 log10 C"),
+    "forest-10": Idea(f"the mean of {TREES} random trees", FOREST, lambda d, c: ForestSoftmax(d, random_trees(c))),
     "forest-grown": Idea(
         f"the mean of {TREES} grown trees",
-        f"{TREES} x 10 log10 C",
+        FOREST,
         lambda d, c: ForestSoftmax(d, random_trees(c)),
         lambda d, vectors: ForestSoftmax(d, grown_trees(vectors)),
     ),
-    "product": Idea(
-        f"the product of {TREES} random trees", f"{TREES} x 10 log10 C", lambda d, c: Product(d, random_trees(c))
-    ),
+    "product": Idea(f"the product of {TREES} random trees", FOREST, lambda d, c: Product(d, random_trees(c))),
     "product-grown": Idea(
         f"the product of {TREES} grown trees",
-        f"{TREES} x 10 log10 C",
+        FOREST,
         lambda d, c: Product(d, random_trees(c)),
         lambda d, vectors: Product(d, grown_trees(vectors)),
-    ),
-    "deeper": Idea(
-        "a grown tree behind a hidden layer",
-        "D + 10 log10 C",
-        lambda d, c: Deeper(d, Tree.random(c, arity=10)),
-        lambda d, vectors: Deeper(d, Tree.clustered(vectors, arity=10)),
     ),
     "beside": Idea(
         f"a random binary tree beside a softmax sampled uniformly, {DRAWN} draws",
@@ -175,29 +130,33 @@ IDEAS = {
         f"{DRAWN} log2 C",
         lambda d, c: Beside(d, Tree.random(c), uniform=False, shapes=False),
     ),
-    "tree-sampled": Idea(
-        f"{DRAWN // 2} draws of the tree and {DRAWN // 2} uniform ones: TreeSampledSoftmax",
-        f"{DRAWN // 2} log2 C + {DRAWN // 2} log2 C",
-        lambda d, c: TreeSampledSoftmax(d, Tree.random(c), DRAWN),
-    ),
+    "tree-sampled": Idea(f"{DRAWN // 2} draws of the tree and {DRAWN // 2} uniform ones", f"{DRAWN} log2 C"),
 }
 
 
-def entry(idea: Idea) -> Entry:
+def entry(name: str, idea: Idea) -> Entry:
     """The idea as a head of the lab."""
+    make = idea.make
+    if make is None:
+        return HEADS[name]
 
     def build(features: int, card: Classes) -> Head:
-        return idea.make(features, len(card.class_names))
+        return make(features, len(card.class_names))
 
     learned = None if idea.again is None else Tree.clustered  # not asked: `take_over` is ours
     return Entry(idea.words, idea.rows, build, learned=learned, again=idea.again is not None, from_means=True)
 
 
-def take_over(run: Run, classifier: train.Classifier, vectors: Tensor) -> None:
+def take_over(run: Run, classifier: train.Classifier, vectors: Tensor) -> Tree | None:
     again = IDEAS[run.head].again
-    assert again is not None
+    if again is None:
+        return of_the_lab(run, classifier, vectors)
     torch.manual_seed(train.stream(run.seed, "tree"))
     classifier.head = again(vectors.shape[1], vectors)
+    return None
+
+
+of_the_lab = train.take_over
 
 
 def main() -> None:
@@ -211,8 +170,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     data = load(given.data, given.data_dir)
-    HEADS.clear()
-    HEADS.update({name: entry(idea) for name, idea in IDEAS.items()})
+    HEADS.update({name: entry(name, idea) for name, idea in IDEAS.items()})
     train.take_over = take_over
     rows: list[list[object]] = []
     flat: list[float] = []
@@ -230,7 +188,7 @@ def main() -> None:
             mean = sum(accuracy) / len(accuracy)
             behind = f"{mean - sum(flat) / len(flat):+.1f}" if flat else ""
             print(
-                f"{name:<17} {mean:5.1f} {behind:>6}   {' '.join(f'{one:.1f}' for one in accuracy)}   "
+                f"{name:<29} {mean:5.1f} {behind:>6}   {' '.join(f'{one:.1f}' for one in accuracy)}   "
                 f"{IDEAS[name].rows} rows: {IDEAS[name].words}",
                 flush=True,
             )

@@ -623,7 +623,8 @@ def test_a_tree_sampled_loss_against_the_formula(monkeypatch: pytest.MonkeyPatch
         others = [c for c in range(5) if c != y]
         for likely, any_other in itertools.product(others, repeat=2):
             first, second = torch.tensor([[likely]]), torch.tensor([[any_other - (any_other > y)]])
-            monkeypatch.setattr(search, "sample", lambda *_, q=q, first=first: (q[first].log(), first))
+            given = q[first].log(), first, torch.log1p(-chance[[y]])
+            monkeypatch.setattr(search, "drawn", lambda *_, given=given: given)
             monkeypatch.setattr(torch, "randint", lambda *_, second=second, **__: second)
             loss = float(head(x, torch.tensor(y)).detach())
             expected = float(z[y].exp() + sum(z[s].exp() / (q[s] + 1 / 4) for s in (likely, any_other)))
@@ -633,7 +634,7 @@ def test_a_tree_sampled_loss_against_the_formula(monkeypatch: pytest.MonkeyPatch
     check(head.eval()(x.expand(5, 3), torch.arange(5)).detach(), z.logsumexp(0) - z)
 
 
-def test_a_tree_s_draws_have_no_gradient_through_their_chances(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tree_s_draws_have_no_gradient_through_their_chances() -> None:
     """The proposal learns from its own loss alone."""
     head = TreeSampledSoftmax(3, Tree.balanced(5), num_samples=4, dtype=torch.float64)
     x, y = normal(6, 3), torch.arange(6) % 5

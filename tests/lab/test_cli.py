@@ -66,19 +66,24 @@ def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_killed_and_started_again(how: signal.Signals, folder: Path, whole: Path, tmp_path: Path) -> None:
-    """The final numbers and weights of a comparison that was killed equal those of one that was not, bit for bit."""
-    cut = tmp_path / "cut"
-    process = subprocess.Popen(
-        [*COMMAND, *options(folder, cut, EPOCHS)],
+def begun(folder: Path, out: Path) -> "subprocess.Popen[str]":
+    """A comparison that can be stopped, as one that was typed at a terminal."""
+    return subprocess.Popen(
+        [*COMMAND, *options(folder, out, EPOCHS)],
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_and_started_again(how: signal.Signals, folder: Path, whole: Path, tmp_path: Path) -> None:
+    """The final numbers and weights of a comparison that was killed equal those of one that was not, bit for bit."""
+    cut = tmp_path / "cut"
+    process = begun(folder, cut)
     deadline = time.monotonic() + 120
     while not list(cut.glob("runs/*.checkpoint")):
         assert time.monotonic() < deadline, "no checkpoint appeared"
@@ -459,13 +464,7 @@ def test_a_run_that_overflows_has_diverged(folder: Path, tmp_path: Path, capsys:
 @pytest.mark.parametrize("after", [0.2, 1.5])
 def test_stopped_while_starting(after: float, folder: Path, tmp_path: Path) -> None:
     """Ctrl-C at any moment: no traceback, no process left behind."""
-    process = subprocess.Popen(
-        [*COMMAND, *options(folder, tmp_path / "out", EPOCHS)],
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = begun(folder, tmp_path / "out")
     while not (tmp_path / "out" / "data.safetensors").exists():  # the data are read, processes are about to start
         assert process.poll() is None
         time.sleep(0.01)

@@ -211,10 +211,7 @@ class HierarchicalSoftmax(Head):
             for part in search.parts(len(own), search.CHUNK // self.in_features)
         ]
         logits = torch.zeros_like(above, dtype=known[0].dtype).index_copy(0, own, torch.cat(known).squeeze(1))
-        highest = logits.new_full((len(node),), -torch.inf).scatter_reduce(0, above, logits.detach(), "amax")
-        logits = logits - highest[above]
-        total = torch.zeros_like(highest).index_add(0, above, logits.exp())
-        return above, child, logits - total.log()[above]
+        return above, child, search.within(logits, above, len(node))
 
     def _predict(self, input: Tensor) -> Tensor:
         return search.best(self, input, 1).squeeze(1) if self._pays(input, 1) else super()._predict(input)

@@ -108,13 +108,12 @@ class TreeSampledSoftmax(Head):
         """Classes other than the target, and the log of how often each is drawn on average: (N, K), (N, K)."""
         uniform = self.num_samples // 2
         likely = self.num_samples - uniform
-        log_chance, drawn = search.sample(self.proposal, input, likely, target)
-        any_other = torch.randint(self.num_classes - 1, (len(input), uniform), device=input.device)
-        any_other = any_other + (any_other >= target.unsqueeze(1))
         with torch.no_grad():
-            each = self.proposal.target_log_prob(input.unsqueeze(1).expand(-1, uniform, -1), any_other)
-            of_any = each - search.log_left(self.proposal, input, target).unsqueeze(1)
-        log_chance = torch.cat([log_chance, of_any], dim=1)
+            log_chance, drawn, left = search.drawn(self.proposal, input, likely, target)
+            any_other = torch.randint(self.num_classes - 1, (len(input), uniform), device=input.device)
+            any_other = any_other + (any_other >= target.unsqueeze(1))
+            of_any = self.proposal.target_log_prob(input.unsqueeze(1).expand(-1, uniform, -1), any_other)
+        log_chance = torch.cat([log_chance, of_any - left.unsqueeze(1)], dim=1)
         evenly = torch.full_like(log_chance, math.log(uniform / (self.num_classes - 1)))
         return torch.cat([drawn, any_other], dim=1), torch.logaddexp(log_chance + math.log(likely), evenly)
 

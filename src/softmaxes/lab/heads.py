@@ -53,9 +53,7 @@ class Classes(Protocol):
 
 
 AGGLOMERATED = 20_000  # classes at most of Ward's clustering: more distances than these take over 3 GB
-
-
-DRAWN = 20  # classes that a tree draws for an example, of however many
+DRAWN = 20  # classes that are drawn for an example, of however many, where a tree draws
 
 
 class Knob(NamedTuple):
@@ -250,9 +248,9 @@ HEADS: dict[str, Entry] = {
     ),
     "hierarchical-grown": _grown(2, "As hierarchical-relearned without a flat start: at first over a random tree."),
     "hierarchical-grown-10": _grown(10, "The same with ten children a node."),
-    "hierarchical-grown-10-hidden": _grown(
-        10, "The same behind a hidden layer of its own: linear decisions between many classes ask much of the features."
-    )._replace(hidden=True, cost="O(D^2 + D log C)"),
+    "hierarchical-grown-10-hidden": _grown(10, "The same behind a hidden layer of its own.")._replace(
+        hidden=True, cost="O(D^2 + D log C)"
+    ),
     "forest": _few_rows(
         "The mean probability of four trees, each binary with the classes in an order of its own.",
         "O(D log C)",
@@ -271,7 +269,7 @@ HEADS: dict[str, Entry] = {
         ),
     ),
     "tree-sampled": _few_rows(
-        "Softmax trained on 20 classes that a random binary tree, which learns beside it, draws for each example.",
+        "Softmax trained on 20 classes for each example, half of them drawn by a random tree that learns beside it.",
         "O(D log C)",
         lambda features, card, sparse: TreeSampledSoftmax(features, Tree.random(_classes(card)), DRAWN, sparse=sparse),
     ),

@@ -199,8 +199,13 @@ def _grown(cell: Cell, before: float | None) -> float | None:
 
 def _resident() -> float:
     """The peak of this process's memory, in MiB."""
+    return _status("VmHWM") / 1024
+
+
+def _status(name: str) -> int:
+    """KiB that the system says of this process under a name; an OSError where it says nothing."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 # A cell in a process of its own
@@ -358,11 +363,10 @@ def _limit_memory(limits: Limits) -> None:
 
 def _reserved() -> int:
     """Bytes of memory that this process may write to, touched or not; 0 where the system does not tell."""
-    status = Path("/proc/self/status")
-    if not status.exists():
+    try:
+        return _status("VmData") * 2**10
+    except OSError:
         return 0
-    found = re.search(r"^VmData:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
-    return int(found[1]) * 2**10 if found else 0
 
 
 def memory_at_hand() -> float:

@@ -127,53 +127,54 @@ def sample(
     if other_than is not None:
         head._check_target(input, other_than)
         other_than = other_than.reshape(-1)
-    draw = _sample_all if _few_rows(head) else _sample_down
     with torch.no_grad():
-        values, classes = draw(head, input.reshape(-1, head.in_features), num_samples, other_than)
+        values, classes, _ = drawn(head, input.reshape(-1, head.in_features), num_samples, other_than)
     shape = (*input.shape[:-1], num_samples)
     return values.view(shape), classes.view(shape)
 
 
-def log_left(head: "HierarchicalSoftmax", input: Tensor, classes: Tensor) -> Tensor:
-    """The log of the probability that all other classes have together, without a gradient: (N, D), (N,) -> (N,)."""
-    with torch.no_grad():
-        if _few_rows(head):
-            return head._log_prob(input).scatter(1, classes.unsqueeze(1), -torch.inf).logsumexp(1)
-        return _shares(head, input, classes)[2]
-
-
-def _few_rows(head: "HierarchicalSoftmax") -> bool:
-    """Whether all classes are scored; also on the meta device, which cannot say how far a way down has come."""
-    return len(head.weight) <= SCORED or head.weight.device.type == "meta"
-
-
-def _sample_all(
+def drawn(
     head: "HierarchicalSoftmax", input: Tensor, num_samples: int, other_than: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Draws by the log-probabilities of all classes: (N, D) -> (N, K), (N, K)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `sample` gives, and the log of the probability of all that can be drawn: (N, D) -> (N, K), (N, K), (N,)."""
+    # Going down asks how far it has come, which the meta device cannot say.
+    if len(head.weight) <= SCORED or head.weight.device.type == "meta":
+        return _drawn_of_all(head, input, num_samples, other_than)
+    return _drawn_down(head, input, num_samples, other_than)
+
+
+def _drawn_of_all(
+    head: "HierarchicalSoftmax", input: Tensor, num_samples: int, other_than: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draws by the log-probabilities of all classes."""
     log_prob = head._log_prob(input)
+    left = log_prob.new_zeros(len(input))
     if other_than is not None:
-        log_prob = log_prob.scatter(1, other_than.unsqueeze(1), -torch.inf).log_softmax(1)
+        log_prob = log_prob.scatter(1, other_than.unsqueeze(1), -torch.inf)
+        left, log_prob = log_prob.logsumexp(1), log_prob.log_softmax(1)
     chance = log_prob.double().exp().nan_to_num(nan=1.0).cumsum(1)
     classes = _first_above(chance, _uniform(len(input), num_samples, input) * chance[:, -1:])
-    return log_prob.gather(1, classes), classes
+    return log_prob.gather(1, classes), classes, left
 
 
-def _sample_down(
+def _drawn_down(
     head: "HierarchicalSoftmax", input: Tensor, num_samples: int, other_than: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Draws from the root down: (N, D) -> (N, K), (N, K)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draws from the root down."""
     example = torch.arange(len(input), device=input.device).repeat_interleave(num_samples)
     node = torch.full_like(example, head.tree.root)
     value = widen(input.new_zeros(len(example)))
-    path = None if other_than is None else _shares(head, input, other_than)[:2]
+    left = widen(input.new_zeros(len(input)))
+    if other_than is not None:
+        path, left_of, left = _without(head, input, other_than)
     while bool((node >= head.num_classes).any()):
         # Draws of an example that are at the same node are expanded once: `which` has the place of each among those.
-        at, which = (example * head.tree.num_nodes + node).unique(return_inverse=True)  # type: ignore[no-untyped-call]
-        at = Nodes(at // head.tree.num_nodes, at % head.tree.num_nodes, value)
-        above, child, branch = head._below(input, at.example, at.node)
-        if path is not None:
-            branch = _normalised(branch + _left(at.example[above], child, *path), above)
+        together, which = (example * head.tree.num_nodes + node).unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        whose, at = together // head.tree.num_nodes, together % head.tree.num_nodes
+        above, child, branch = head._below(input, whose, at)
+        if other_than is not None:
+            on_path = path[whose[above]] == child.unsqueeze(1)  # (T, L)
+            branch = within(branch + left_of[whose[above]].where(on_path, 0.0).sum(1), above, len(at))
         # The children of the first node share the interval from 0 to 1, those of the second that from 1 to 2.
         chance = branch.double().exp().nan_to_num(nan=1.0).cumsum(0)
         last = torch.bincount(above).cumsum(0) - 1
@@ -182,10 +183,10 @@ def _sample_down(
         chance = above + (chance - start[above]) / (end - start)[above]
         taken = _first_above(chance, which + _uniform(1, len(which), input).squeeze(0))
         node, value = child[taken], value + branch[taken]
-    return value.view(-1, num_samples), node.view(-1, num_samples)
+    return value.view(-1, num_samples), node.view(-1, num_samples), left
 
 
-def _shares(head: "HierarchicalSoftmax", input: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _without(head: "HierarchicalSoftmax", input: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What is left of each node above a class without it: (N, D), (N,) -> (N, L), (N, L), (N,).
 
     The nodes from the class up to the root's child, the log of what is left of each, and that of the root.
@@ -206,21 +207,16 @@ def _shares(head: "HierarchicalSoftmax", input: Tensor, classes: Tensor) -> tupl
     return nodes, torch.stack(left[:-1], dim=1), left[-1]
 
 
-def _left(example: Tensor, child: Tensor, nodes: Tensor, left: Tensor) -> Tensor:
-    """The log of what is left of each child's probability: 0 of one that is not above its example's class."""
-    same = nodes[example] == child.unsqueeze(1)  # (T, L)
-    return left[example].where(same, 0.0).sum(1)
-
-
-def _normalised(value: Tensor, above: Tensor) -> Tensor:
-    """Logarithms of the parts of some wholes, each less that of the sum over its whole; equal parts if all are zero."""
-    parts = torch.bincount(above)
-    whole, number = _log_sum(value, above, len(parts))[above], parts[above].to(value.dtype)
-    return (value - whole).where(whole > -torch.inf, -number.log()).where(~whole.isnan(), torch.nan)
+def within(value: Tensor, above: Tensor, number: int) -> Tensor:
+    """The log-softmax of each of so many runs, never above zero: (T,), and which run each is of, (T,) -> (T,)."""
+    highest = value.new_full((number,), -torch.inf).scatter_reduce(0, above, value.detach(), "amax")
+    value = value - highest[above]
+    total = torch.zeros_like(highest).index_add(0, above, value.exp())
+    return value - total.log()[above]
 
 
 def _log_sum(value: Tensor, above: Tensor, number: int) -> Tensor:
-    """The log of the sum of exponentials over each of so many wholes: (T,), (T,) -> (P,)."""
+    """The log of the sum of exponentials over each of so many runs, which may be of -inf alone: (T,), (T,) -> (P,)."""
     highest = value.new_full((number,), -torch.inf).scatter_reduce(0, above, value, "amax")
     shift = highest.masked_fill(highest == -torch.inf, 0.0)
     return torch.zeros_like(highest).index_add(0, above, (value - shift[above]).exp()).log() + shift
