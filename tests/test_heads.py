@@ -121,6 +121,10 @@ REFUSED: list[tuple[Callable[[], Head], str]] = [
         lambda: TreeSampledSoftmax(4, Tree.balanced(5), 1),
         "TreeSampledSoftmax: expected num_samples to be at least 2, got 1",
     ),
+    (
+        lambda: TreeSampledSoftmax(4, Tree.balanced(5), 2, proposal_weight=0),
+        "TreeSampledSoftmax: expected proposal_weight to be finite and above 0, got 0",
+    ),
     (lambda: SampledSoftmax(4, UNIFORM, 0), "SampledSoftmax: expected num_samples to be at least 1, got 0"),
     (lambda: NCE(4, UNIFORM, -1), "NCE: expected num_samples to be at least 1, got -1"),
     (lambda: NegativeSampling(4, UNIFORM, 0), "NegativeSampling: expected num_samples to be at least 1, got 0"),

@@ -643,6 +643,37 @@ def test_a_tree_s_draws_have_no_gradient_through_their_chances() -> None:
     check(found, torch.autograd.grad(head.proposal(x, y).sum(), parameters))
 
 
+def test_a_tree_s_loss_weighs_what_it_is_told_to() -> None:
+    head = TreeSampledSoftmax(3, Tree.balanced(5), num_samples=4, dtype=torch.float64)
+    x, y = normal(6, 3), torch.arange(6) % 5
+
+    def at(weight: float) -> Tensor:
+        head.proposal_weight = weight
+        torch.manual_seed(0)
+        return head(x, y).detach()
+
+    check(at(0.3), at(1.0) - 0.7 * head.proposal(x, y).detach())
+
+
+def test_a_tree_sampled_softmax_draws_from_another_tree() -> None:
+    """The flat rows stay, the proposal is new and over the tree, and so are a checkpoint's names."""
+    head = TreeSampledSoftmax(3, Tree.balanced(5), num_samples=4, bias=False, sparse=True, dtype=torch.float64)
+    before, names = head.proposal, list(head.state_dict())
+    x, tree = normal(3), Tree.random(5, arity=3, seed=2)
+    flat = head.log_prob(x).detach()
+    head.draw_from(tree)
+    assert head.tree is head.proposal.tree is tree
+    assert head.proposal is not before
+    assert (head.proposal.bias, head.proposal.sparse, head.proposal.weight.dtype) == (None, True, torch.float64)
+    assert list(head.state_dict()) == names
+    check(head.log_prob(x).detach(), flat)
+    assert torch.isfinite(head(x, torch.tensor(4)))
+    with pytest.raises(ValueError, match="expected a tree over 5 classes, got one over 6"):
+        head.draw_from(Tree.balanced(6))
+    with pytest.raises(TypeError, match="TreeSampledSoftmax: expected tree to be a Tree, got int"):
+        head.draw_from(5)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("kind", ["uniform", "log-uniform", "unigram"])
 @pytest.mark.parametrize("head_type", [NCE, NegativeSampling])
 def test_where_the_expected_loss_is_least_the_probabilities_are_true(

@@ -64,7 +64,7 @@ def test_the_arguments_of_each_head_and_what_they_are_if_not_given() -> None:
         "Sparsemax": f"num_classes, bias=True, {rest}",
         "SphericalSoftmax": f"num_classes, epsilon=0.01, bias=True, {rest}",
         "TaylorSoftmax": f"num_classes, order=2, bias=True, {rest}",
-        "TreeSampledSoftmax": f"tree, num_samples, bias=True, sparse=False, {rest}",
+        "TreeSampledSoftmax": f"tree, num_samples, bias=True, sparse=False, proposal_weight=1.0, {rest}",
     }
     found = {}
     for head in public_heads():

@@ -136,7 +136,12 @@ def test_epochs_see_every_example_once_in_another_order() -> None:
 @pytest.mark.parametrize(
     ("head", "fields"),
     [(head, {}) for head in ("softmax", "gumbel-annealed", "hierarchical", "hierarchical-clustered")]
-    + [("hierarchical-relearned", {}), ("softmax", RECIPE), ("hierarchical-grown-10", RECIPE)],
+    + [
+        ("hierarchical-relearned", {}),
+        ("softmax", RECIPE),
+        ("hierarchical-grown-10", RECIPE),
+        ("tree-sampled-grown", {}),
+    ],
 )
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     head: str, fields: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -327,6 +332,30 @@ def test_a_tree_can_be_grown_without_a_flat_start(store: Store, monkeypatch: pyt
     for label, mean in enumerate(seen[0]):
         torch.testing.assert_close(mean, features[DATA.train_labels == label].mean(0))
     assert not seen[1].equal(seen[0])
+
+
+def test_a_tree_that_only_proposes_is_grown_beside_its_softmax(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The flat rows go on from epoch to epoch; nothing is searched in a tree by which nothing is decided."""
+    kept: list[bool] = []
+
+    def watched(run: Run, classifier: Classifier, vectors: torch.Tensor) -> Tree:
+        before = classifier.head
+        weight = before.get_parameter("weight").detach().clone()
+        tree = take_over(run, classifier, vectors)
+        kept.append(classifier.head is before and classifier.head.get_parameter("weight").equal(weight))
+        return tree
+
+    take_over = training.take_over
+    monkeypatch.setattr(training, "take_over", watched)
+    result = train(toy_run(DATA, "tree-sampled-grown", epochs=4), DATA.card(), store)
+    assert kept == [True, True]
+    assert result.tree is not None
+    assert (result.tree.learned_after, result.tree.from_means, result.tree.searched) == ((1, 2), True, None)
+    assert all(guess.path == () for guess in result.guesses)
+    names = load_file(store.weights(result.run))
+    assert {"head.weight", "head.proposal.weight"} <= set(names)
+    grown = torch.tensor(result.tree.parent)
+    assert names["head.proposal.parent"].equal(grown.where(grown >= 0, grown.argmin()))
 
 
 def test_a_class_without_images_has_the_mean_of_all(store: Store) -> None:

@@ -16,7 +16,7 @@ from softmaxes.trees.tree import Tree
 class TreeSampledSoftmax(Head):
     r"""A softmax whose normaliser is estimated, while training, from classes that a tree draws for each example.
 
-    .. math:: \ell(x, y) = -\log q(y \mid x) - \log \frac{\exp z_y}{\hat Z}, \qquad
+    .. math:: \ell(x, y) = -\lambda \log q(y \mid x) - \log \frac{\exp z_y}{\hat Z}, \qquad
         \hat Z = \exp z_y + \sum_{k=1}^K \frac{\exp z_{s_k}}{\lceil K/2 \rceil q(s_k \mid x, s_k \ne y) +
         \lfloor K/2 \rfloor / (C - 1)}, \qquad z = W x + b, \qquad p(c \mid x) = \frac{\exp z_c}{\sum_j \exp z_j}
 
@@ -33,6 +33,8 @@ class TreeSampledSoftmax(Head):
         bias: whether the linear layer and the tree's decisions have a bias.
         sparse: whether the training loss's gradients of the parameters are sparse tensors with the touched rows alone,
             as in `torch.nn.Embedding`; for `torch.optim.SGD` without weight decay, `SparseAdam`, `Adagrad`.
+        proposal_weight: :math:`\lambda`, above 0. Below 1 the features are made for the flat softmax rather than for
+            the tree, whose loss is a sum over its depth.
         device: where the parameters are made.
         dtype: dtype of the parameters.
 
@@ -77,18 +79,57 @@ class TreeSampledSoftmax(Head):
         num_samples: int,
         bias: bool = True,
         sparse: bool = False,
+        proposal_weight: float = 1.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if not isinstance(tree, Tree):
-            raise TypeError(f"TreeSampledSoftmax: expected tree to be a Tree, got {type(tree).__name__}.")
+        self._check_tree(tree)
         super().__init__(in_features, tree.num_classes)
-        self.tree = tree
         self.num_samples = self._at_least("num_samples", num_samples, 2)
         self.sparse = sparse
+        self.proposal_weight = self._number("proposal_weight", proposal_weight, "finite and above 0", _is_weight)
         self.proposal = HierarchicalSoftmax(in_features, tree, bias, sparse, device=device, dtype=dtype)
         self.weight, self.bias = linear_parameters(self.num_classes, in_features, bias, device, dtype)
         self.reset_parameters()
+
+    @property
+    def tree(self) -> Tree:
+        """The hierarchy that the proposal is over."""
+        return self.proposal.tree
+
+    def draw_from(self, tree: Tree) -> None:
+        """Take another tree for the proposal, whose decisions begin anew; the flat softmax stays as it is.
+
+        The proposal's parameters are then others: an optimiser has to be told of them.
+
+        Args:
+            tree: a hierarchy over the same classes, e.g. one that was clustered from what the model has learned.
+
+        Raises:
+            TypeError: it is no `Tree`.
+            ValueError: it has another number of classes.
+
+        Example:
+            >>> import torch
+            >>> from softmaxes import Tree, TreeSampledSoftmax
+            >>> head = TreeSampledSoftmax(8, Tree.random(100), num_samples=10)
+            >>> before = head.log_prob(torch.ones(8))
+            >>> head.draw_from(Tree.clustered(head.weight.detach()))
+            >>> torch.equal(head.log_prob(torch.ones(8)), before)
+            True
+        """
+        self._check_tree(tree)
+        if tree.num_classes != self.num_classes:
+            raise ValueError(
+                f"TreeSampledSoftmax: expected a tree over {self.num_classes} classes, got one over {tree.num_classes}."
+            )
+        bias, device, dtype = self.bias is not None, self.weight.device, self.weight.dtype
+        self.proposal = HierarchicalSoftmax(self.in_features, tree, bias, self.sparse, device=device, dtype=dtype)
+
+    @staticmethod
+    def _check_tree(tree: Tree) -> None:
+        if not isinstance(tree, Tree):
+            raise TypeError(f"TreeSampledSoftmax: expected tree to be a Tree, got {type(tree).__name__}.")
 
     def reset_parameters(self) -> None:
         """Draw the linear layer and the tree's decisions as `torch.nn.Linear` does."""
@@ -102,7 +143,7 @@ class TreeSampledSoftmax(Head):
         logits = row_logits(input, torch.cat([target.unsqueeze(1), drawn], dim=1), self.weight, self.bias, self.sparse)
         own, others = logits[:, :1], logits[:, 1:] - log_expected.to(logits.dtype)
         learned: Tensor = self.proposal(input, target)
-        return learned + torch.logsumexp(torch.cat([own, others], dim=1), dim=1) - own.squeeze(1)
+        return self.proposal_weight * learned + torch.logsumexp(torch.cat([own, others], dim=1), dim=1) - own.squeeze(1)
 
     def _draw(self, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Classes other than the target, and the log of how often each is drawn on average: (N, K), (N, K)."""
@@ -119,3 +160,7 @@ class TreeSampledSoftmax(Head):
 
     def _log_prob(self, input: Tensor) -> Tensor:
         return torch.log_softmax(linear_logits(input, self.weight, self.bias), dim=1)
+
+
+def _is_weight(value: float) -> bool:
+    return 0 < value < math.inf

@@ -123,11 +123,24 @@ def _learned(
     )
 
 
-def _grown(arity: int, summary: str) -> Entry:
-    """A head over a random tree, and then over trees of the classes' mean features."""
-    start = _over(lambda card: Tree.random(_classes(card), arity=arity), summary)
+def _grown(arity: int, start: Entry) -> Entry:
+    """A head over a random tree at the start, and then over trees of the classes' mean features."""
     return start._replace(
         tree=None, learned=lambda vectors: Tree.clustered(vectors, arity=arity), again=True, from_means=True
+    )
+
+
+def _over_random(arity: int, summary: str) -> Entry:
+    return _over(lambda card: Tree.random(_classes(card), arity=arity), summary)
+
+
+def _tree_sampled(proposal_weight: float, summary: str) -> Entry:
+    return _few_rows(
+        summary,
+        "O(D log C)",
+        lambda features, card, sparse: TreeSampledSoftmax(
+            features, Tree.random(_classes(card)), DRAWN, sparse=sparse, proposal_weight=proposal_weight
+        ),
     )
 
 
@@ -246,9 +259,11 @@ HEADS: dict[str, Entry] = {
     "hierarchical-relearned-10": _learned(
         lambda vectors: Tree.clustered(vectors, arity=10), "The same with ten children a node.", again=True
     ),
-    "hierarchical-grown": _grown(2, "As hierarchical-relearned without a flat start: at first over a random tree."),
-    "hierarchical-grown-10": _grown(10, "The same with ten children a node."),
-    "hierarchical-grown-10-hidden": _grown(10, "The same behind a hidden layer of its own.")._replace(
+    "hierarchical-grown": _grown(
+        2, _over_random(2, "As hierarchical-relearned without a flat start: at first over a random tree.")
+    ),
+    "hierarchical-grown-10": _grown(10, _over_random(10, "The same with ten children a node.")),
+    "hierarchical-grown-10-hidden": _grown(10, _over_random(10, "The same behind a hidden layer of its own."))._replace(
         hidden=True, cost="O(D^2 + D log C)"
     ),
     "forest": _few_rows(
@@ -268,10 +283,13 @@ HEADS: dict[str, Entry] = {
             features, Sampler.unigram(_counts(card)), _samples(card), sparse=sparse
         ),
     ),
-    "tree-sampled": _few_rows(
+    "tree-sampled": _tree_sampled(
+        1.0,
         "Softmax trained on 20 classes for each example, half of them drawn by a random tree that learns beside it.",
-        "O(D log C)",
-        lambda features, card, sparse: TreeSampledSoftmax(features, Tree.random(_classes(card)), DRAWN, sparse=sparse),
+    ),
+    "tree-sampled-grown": _grown(
+        2,
+        _tree_sampled(0.3, "The same over a tree as hierarchical-grown's; its loss weighs three tenths."),
     ),
     "nce": _few_rows(
         "Noise-contrastive estimation, 2 sqrt C classes drawn by frequency as noise.",

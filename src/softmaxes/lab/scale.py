@@ -234,7 +234,8 @@ def execute(table: Table, store: Store, limits: Limits, console: Console) -> lis
         if HEADS[cell.head].learned is not None:
             raise InputError(
                 f"--heads: expected heads that are there from the first step on, got {cell.head}, whose tree is "
-                "learned in training; its steps cost what those of hierarchical do, and first perhaps of softmax."
+                "learned in training; its steps cost what those of hierarchical or tree-sampled do, and first perhaps "
+                "of softmax."
             )
     write_record(store.directory / "scale.json", table)
     costs: list[Cost] = []

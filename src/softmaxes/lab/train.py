@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
-from softmaxes import Head, HierarchicalSoftmax, Tree, metrics
+from softmaxes import Head, HierarchicalSoftmax, Tree, TreeSampledSoftmax, metrics
 from softmaxes.lab import InputError
 from softmaxes.lab.backbones import trunk_for
 from softmaxes.lab.bits import packed
@@ -183,14 +183,20 @@ def least_epochs(heads: Iterable[str]) -> int:
 
 
 def take_over(run: Run, classifier: Classifier, vectors: Tensor) -> Tree:
-    """Learn a tree from class vectors, (C, D), and put a head over it in place of the one that there was."""
+    """Learn a tree from class vectors, (C, D), and put a head over it in place of the one that there was.
+
+    A head that only draws from a tree stays, and draws from this one.
+    """
     learned = HEADS[run.head].learned
     if learned is None:
         raise ValueError(f"{run.head}: expected a head whose tree is learned.")
     tree = learned(vectors.float().cpu())
     torch.manual_seed(stream(run.seed, "tree"))
-    sparse = sparse_is_better(run, vectors.numel(), vectors.device.type)
-    classifier.head = HierarchicalSoftmax(classifier.head.in_features, tree, sparse=sparse, device=vectors.device)
+    if isinstance(classifier.head, TreeSampledSoftmax):
+        classifier.head.draw_from(tree)
+    else:
+        sparse = sparse_is_better(run, vectors.numel(), vectors.device.type)
+        classifier.head = HierarchicalSoftmax(classifier.head.in_features, tree, sparse=sparse, device=vectors.device)
     return tree
 
 
@@ -353,7 +359,7 @@ def train(
             test_seconds=_now(fabric) - trained,
         )
         epochs.append(epoch)
-        if tree is not None and judged is not None and number == run.epochs:
+        if isinstance(classifier.head, HierarchicalSoftmax) and judged is not None and number == run.epochs:
             searched = _search(fabric, classifier, test_inputs, test_labels, judged_rows, judged)
         watch(Progress(step, epoch))
         if scores is None:
@@ -376,7 +382,7 @@ def train(
     if not diverged and run.scored_on == "test":
         samples = _chosen(test_inputs, tensors["samples"].to(fabric.device))
         guesses = _guess(model, samples)
-    if tree is not None and guesses:
+    if isinstance(classifier.head, HierarchicalSoftmax) and guesses:
         guesses = _ways(fabric, classifier, samples, guesses)
     peak = _peak_memory(fabric)  # before what is no part of training and testing
     calibration = None

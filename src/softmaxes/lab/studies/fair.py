@@ -16,6 +16,7 @@ HEADS = (
     "adaptive",
     "sampled",
     "tree-sampled",
+    "tree-sampled-grown",
     "entmax",
     "cosine",
 )
@@ -41,7 +42,7 @@ def study(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:
         description=(
             "One trunk, heads that differ in kind: softmax; with Gumbel noise; hierarchical over the classes in their "
             "order, over a tree that it grows in training, and over random trees of that arity, the control; adaptive; "
-            "sampled by frequency, and by a tree; entmax; cosine. Softmax and the grown tree also behind a hidden "
+            "sampled by frequency, by a random tree and by a grown one; entmax; cosine. Softmax and the grown tree also behind a hidden "
             "layer of their own, as wide as the features. All are decoded exactly, by the most probable class."
         ),
         runs=seed_by_seed(HEADS, range(seeds), **setting),
