@@ -40,10 +40,11 @@ def study(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:
         name="fair",
         title=f"A comparison that holds, on {card.name}",
         description=(
-            "One trunk, heads that differ in kind: softmax; with Gumbel noise; hierarchical over the classes in their "
-            "order, over a tree that it grows in training, and over random trees of that arity, the control; adaptive; "
-            "sampled by frequency, by a random tree and by a grown one; entmax; cosine. Softmax and the grown tree also behind a hidden "
-            "layer of their own, as wide as the features. All are decoded exactly, by the most probable class."
+            "One trunk, heads that differ in kind: softmax; with Gumbel noise; hierarchical over the classes in "
+            "their order, over a tree that it grows in training, and over random trees of that arity, the control; "
+            "adaptive; sampled by frequency, by a random tree and by a grown one; entmax; cosine. Softmax and the "
+            "grown tree also behind a hidden layer of their own, as wide as the features. All are decoded exactly, "
+            "by the most probable class."
         ),
         runs=seed_by_seed(HEADS, range(seeds), **setting),
         tuning=Tuning(trials=TRIALS),
