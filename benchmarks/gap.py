@@ -22,7 +22,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from softmaxes import ForestSoftmax, Head, HierarchicalSoftmax, SampledSoftmax, Sampler, Tree
+from softmaxes import ForestSoftmax, Head, HierarchicalSoftmax, SampledSoftmax, Sampler, Tree, TreeSampledSoftmax
 from softmaxes.head import row_logits
 from softmaxes.lab import train
 from softmaxes.lab.data import load
@@ -131,6 +131,15 @@ IDEAS = {
         lambda d, c: Beside(d, Tree.random(c), uniform=False, shapes=False),
     ),
     "tree-sampled": Idea(f"{DRAWN // 2} draws of the tree and {DRAWN // 2} uniform ones", f"{DRAWN} log2 C"),
+    "tree-sampled-50": Idea(
+        "25 draws of each", "50 log2 C", lambda d, c: TreeSampledSoftmax(d, Tree.random(c), num_samples=50)
+    ),
+    "tree-sampled-wide": Idea(
+        "the tree with ten children a node",
+        f"{DRAWN} x 10 log10 C",
+        lambda d, c: TreeSampledSoftmax(d, Tree.random(c, arity=10), num_samples=DRAWN),
+    ),
+    "tree-sampled-grown": Idea("a grown binary tree, whose loss weighs three tenths", f"{DRAWN} log2 C"),
 }
 
 

@@ -71,11 +71,12 @@ def test_the_pages_tables_are_those_of_the_stored_results() -> None:
     shown = []
     for page in PAGES:
         text = page.read_text()
-        tables = re.findall(r"<!-- (table|differences): (\S+) -->\n(.*?)<!-- /\1 -->", text, re.DOTALL)
-        assert len(tables) == len(re.findall("<!-- (table|differences)", text)), page
+        tables = re.findall(r"<!-- (table|differences|frequency): (\S+) -->\n(.*?)<!-- /\1 -->", text, re.DOTALL)
+        assert len(tables) == len(re.findall("<!-- (table|differences|frequency)", text)), page
         for kind, folder, table in tables:
             assert table == (ROOT / folder / f"{kind}.md").read_text(), (page, folder)
             shown.append((page.name, folder))
     assert ("README.md", "results/glyphs") in shown
     assert ("README.md", "results/fair-standin-100") in shown
+    assert ("closing-the-gap.md", "results/fair-resnet-standin-100") in shown
     assert ("scale.md", "results/scale") in shown
