@@ -123,15 +123,15 @@ def _learned(
     )
 
 
-def _grown(arity: int, start: Entry) -> Entry:
-    """A head over a random tree at the start, and then over trees of the classes' mean features."""
+def _growing(start: Entry, arity: int) -> Entry:
+    """A head over a random tree, and then over trees of the classes' mean features."""
     return start._replace(
         tree=None, learned=lambda vectors: Tree.clustered(vectors, arity=arity), again=True, from_means=True
     )
 
 
-def _over_random(arity: int, summary: str) -> Entry:
-    return _over(lambda card: Tree.random(_classes(card), arity=arity), summary)
+def _grown(arity: int, summary: str) -> Entry:
+    return _growing(_over(lambda card: Tree.random(_classes(card), arity=arity), summary), arity)
 
 
 def _tree_sampled(proposal_weight: float, summary: str) -> Entry:
@@ -259,11 +259,9 @@ HEADS: dict[str, Entry] = {
     "hierarchical-relearned-10": _learned(
         lambda vectors: Tree.clustered(vectors, arity=10), "The same with ten children a node.", again=True
     ),
-    "hierarchical-grown": _grown(
-        2, _over_random(2, "As hierarchical-relearned without a flat start: at first over a random tree.")
-    ),
-    "hierarchical-grown-10": _grown(10, _over_random(10, "The same with ten children a node.")),
-    "hierarchical-grown-10-hidden": _grown(10, _over_random(10, "The same behind a hidden layer of its own."))._replace(
+    "hierarchical-grown": _grown(2, "As hierarchical-relearned without a flat start: at first over a random tree."),
+    "hierarchical-grown-10": _grown(10, "The same with ten children a node."),
+    "hierarchical-grown-10-hidden": _grown(10, "The same behind a hidden layer of its own.")._replace(
         hidden=True, cost="O(D^2 + D log C)"
     ),
     "forest": _few_rows(
@@ -287,9 +285,8 @@ HEADS: dict[str, Entry] = {
         1.0,
         "Softmax trained on 20 classes for each example, half of them drawn by a random tree that learns beside it.",
     ),
-    "tree-sampled-grown": _grown(
-        2,
-        _tree_sampled(0.3, "The same over a tree as hierarchical-grown's; its loss weighs three tenths."),
+    "tree-sampled-grown": _growing(
+        _tree_sampled(0.3, "The same over a tree as hierarchical-grown's; its loss weighs three tenths."), arity=2
     ),
     "nce": _few_rows(
         "Noise-contrastive estimation, 2 sqrt C classes drawn by frequency as noise.",
