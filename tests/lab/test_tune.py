@@ -116,6 +116,17 @@ def test_heads_that_learn_their_tree_have_epochs_to_do_so(tmp_path: Path) -> Non
     assert {one.epochs for one in chosen.tuning.tried} == {4, 5}
 
 
+def test_where_heads_have_epochs_of_their_own_each_is_tried_for_two_fifths_of_them(tmp_path: Path) -> None:
+    given = study("softmax", "gumbel", trials=2, epochs=6)
+    runs = tuple(run.model_copy(update={"epochs": 3}) if run.head == "gumbel" else run for run in given.runs)
+    chosen = tuned(tmp_path, given.model_copy(update={"runs": runs}))
+    assert chosen.tuning is not None
+    for head, epochs in (("softmax", [3, 3, 6, 6]), ("gumbel", [2, 2, 3, 3])):
+        assert [one.epochs for one in chosen.tuning.tried if one.head == head] == epochs
+    said = report.explained(chosen, report.choices(chosen))
+    assert "2 settings of each head were trained for 2 to 3 of 3 to 6 epochs, the best 2 for all" in said
+
+
 def test_the_command_line_tunes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,6 +144,9 @@ def test_the_command_line_tunes(
         assert said in capsys.readouterr().err
     assert not Path("out").exists()
     assert main([*given, "--tune", "2"]) == 0
+    told = capsys.readouterr().err
+    assert "softmax, seed 1000: epoch 1/1, held-out accuracy" in told
+    assert "softmax, seed 0: epoch 2/2, test accuracy" in told
     kept = Store(Path("out")).study()
     assert kept.tuning is not None
     assert len(kept.tuning.tried) == 4

@@ -352,8 +352,9 @@ class Display:
             note = "diverged" if scores is None else f"{100 * scores.accuracy:.1f} %"
             self.progress.update(self.bars[run.key], note=f"epoch {epoch.epoch}/{run.epochs}, {note}")
             if not self.console.is_terminal:
+                part = "test" if run.scored_on == "test" else "held-out"
                 self.console.print(
-                    f"{run.head}, seed {run.seed}: epoch {epoch.epoch}/{run.epochs}, test accuracy {note}, "
+                    f"{run.head}, seed {run.seed}: epoch {epoch.epoch}/{run.epochs}, {part} accuracy {note}, "
                     f"{epoch.train_seconds:.1f} s",
                     highlight=False,
                 )

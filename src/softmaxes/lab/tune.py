@@ -15,7 +15,7 @@ from softmaxes.lab.study import execute
 from softmaxes.lab.train import least_epochs
 
 RATES = (0.02, 2.0)  # learning rates that are tried, evenly on a logarithmic scale
-FIRST = 0.4  # of all epochs, that every setting is trained for
+FIRST = 0.4  # of a head's epochs, that every setting is trained for
 
 
 class Setting(NamedTuple):
@@ -54,10 +54,10 @@ def tune(
 ) -> Study:
     """Choose the settings of each head of a study, by runs of their own, and give the study with them.
 
-    Every setting is trained for the first part of the epochs, and the best of each head for all of them; each such run
-    is whole in itself, its learning rate falling to the end as a longer one's would. What counts is the accuracy after
-    the last epoch on the examples that the study holds out; of equals the lower NLL. Nothing of the test set is read.
-    The runs lie in the folder ``tuning`` of the store; those that are there are not run again.
+    Every setting is trained for two fifths of the head's epochs, and the best of each head for all of them; each such
+    run is whole in itself, its learning rate falling to the end as a longer one's would. What counts is the accuracy
+    after the last epoch on the examples that the study holds out; of equals the lower NLL. Nothing of the test set is
+    read. The runs lie in the folder ``tuning`` of the store; those that are there are not run again.
 
     Args:
         study: what is to be compared; `Study.tuning` says how hard to try.
@@ -76,9 +76,10 @@ def tune(
         raise ValueError("expected a study with a tuning and examples held out, got one without.")
     heads = list(dict.fromkeys(run.head for run in study.runs))
     whole = {head: next(run for run in study.runs if run.head == head) for head in heads}
-    first = max(least_epochs(heads), math.ceil(FIRST * max(run.epochs for run in study.runs)))
+    least = least_epochs(heads)
+    first = {head: min(run.epochs, max(least, math.ceil(FIRST * run.epochs))) for head, run in whole.items()}
     runs = [
-        _trial(whole[head], setting, plan, min(first, whole[head].epochs))
+        _trial(whole[head], setting, plan, first[head])
         for trial in range(plan.trials)  # trial by trial, so that a cut shows all heads
         for head in heads
         for setting in settings(head, plan.trials)[trial : trial + 1]

@@ -69,9 +69,12 @@ def explained(study: Study, found: Sequence[Choice]) -> str:
     plan, run = study.tuning, study.runs[0]
     if plan is None or not found:
         return ""
-    epochs = sorted({one.epochs for one in plan.tried})
+    first, all_of_them = (
+        sorted({which(one.epochs for one in plan.tried if one.head == choice.head) for choice in found})
+        for which in (min, max)
+    )
     text = (
-        f"{plan.trials} settings of each head were trained for {epochs[0]} of {epochs[-1]} epochs, the best "
+        f"{plan.trials} settings of each head were trained for {_span(first)} of {_span(all_of_them)} epochs, the best "
         f"{plan.finalists} for all, at a seed of their own ({plan.seed}). What counts is the accuracy after the last "
         f"epoch on {100 * run.validation:g}\N{NO-BREAK SPACE}% of the training examples of each class, which no run is "
         "trained on. Nothing of the test set was read for it."
@@ -80,6 +83,10 @@ def explained(study: Study, found: Sequence[Choice]) -> str:
     if edges:
         text += f" The best learning rate of {listed(edges)} is the lowest or highest that was tried."
     return text
+
+
+def _span(numbers: Sequence[int]) -> str:
+    return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
 def render(study: Study) -> str:
