@@ -4,11 +4,12 @@ import io
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
-from softmaxes.lab import InputError, budget
+from softmaxes.lab import InputError, budget, cli
 from softmaxes.lab.cli import main
-from softmaxes.lab.run import Run, Study
+from softmaxes.lab.run import Run, Study, Tuning
 from softmaxes.lab.store import Store
 from toy import toy_data, toy_run
 
@@ -66,6 +67,38 @@ def test_a_head_that_does_not_fit_the_data_is_an_error_before_it_is_measured(mea
     with pytest.raises(InputError, match="expected data with groups of classes"):
         budget.fit(study("hierarchical-groups"), data, "cpu", None, Console(quiet=True))
     assert measured == []
+
+
+def test_what_was_decided_is_kept_when_the_tuning_is_cut_off(
+    measured: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = study("softmax", "hierarchical", validation=0.25).model_copy(update={"tuning": Tuning(trials=2)})
+
+    def cut(*_: object) -> Study:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("softmaxes.lab.tune.tune", cut)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            cli._execute(given, DATA, tmp_path, 1, "cpu")
+    assert measured == ["softmax", "hierarchical"]
+    assert [run.epochs for run in Store(tmp_path).study().runs] == [2, 6, 2, 6]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_steps_are_timed_in_the_arithmetic_that_is_trained_in(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "MEASURED_SECONDS", 0.01)
+    seen = set()
+    apply = torch.nn.functional.linear
+
+    def watched(*given: torch.Tensor) -> torch.Tensor:
+        out = apply(*given)
+        seen.add(out.dtype)
+        return out
+
+    monkeypatch.setattr("torch.nn.functional.linear", watched)
+    budget._epoch_seconds(toy_run(DATA, precision=precision), DATA, DATA.card(), "cpu")
+    assert seen == {torch.float32 if precision == "32-true" else torch.bfloat16}
 
 
 RECIPE = {"backbone": "resnet", "channels": 10, "width": 4, "flips": True, "crops": 2, "label_smoothing": 0.1}

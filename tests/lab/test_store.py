@@ -7,6 +7,7 @@ import pytest
 from softmaxes.lab import InputError
 from softmaxes.lab.run import Run, Study
 from softmaxes.lab.store import Store
+from softmaxes.lab.train import lay_out, train
 from softmaxes.write_whole import write_whole
 from toy import toy_data, toy_run
 
@@ -32,6 +33,22 @@ def test_the_stored_results_have_the_names_of_their_runs(folder: Path) -> None:
     store = Store(folder.parent)
     named = {f"{run.key}.json" for run in store.study().runs}
     assert {path.name for path in folder.glob("*.json")} == named
+
+
+def test_what_a_run_needs_to_go_on_goes_with_its_result(tmp_path: Path) -> None:
+    store, (done, begun) = Store(tmp_path), study().runs
+    trained = Store(tmp_path / "trained")
+    lay_out(DATA, trained)
+    result = train(done, DATA.card(), trained)
+    for run in (done, begun):
+        store.checkpoint(run).parent.mkdir(exist_ok=True)
+        store.checkpoint(run).write_bytes(b"")
+    store.save_result(result)
+    assert not store.checkpoint(done).exists()
+    store.checkpoint(done).write_bytes(b"")  # killed before it was gone
+    with store.lock():
+        assert not store.checkpoint(done).exists()
+        assert store.checkpoint(begun).exists()
 
 
 def test_a_run_is_named_by_all_of_its_fields() -> None:

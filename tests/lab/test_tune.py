@@ -1,6 +1,7 @@
 """Settings chosen with the same effort for every head, and nothing of the test set read for it."""
 
 import dataclasses
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from softmaxes import Entmax, GumbelSoftmax
+from softmaxes.lab import InputError
 from softmaxes.lab import tune as tuning
 from softmaxes.lab.cli import main
 from softmaxes.lab.heads import HEADS
@@ -108,6 +110,24 @@ def test_a_setting_that_diverges_is_the_last_choice(tmp_path: Path, monkeypatch:
     assert {run.lr for run in chosen.runs} == {0.05}
     assert chosen.tuning is not None
     assert any(one.accuracy is None for one in chosen.tuning.tried)
+
+
+def test_where_every_setting_diverges_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "settings", lambda head, trials: [tuning.Setting(rate, None) for rate in (1e30, 1e20)])
+    said = io.StringIO()
+    given = study("softmax", trials=2)
+    chosen = tuning.tune(given, DATA, Store(tmp_path), 1, "cpu", Console(file=said, width=200))
+    assert "softmax: learning rate 1e+30 (every setting that was tried diverged)" in said.getvalue()
+    told = report.explained(chosen, report.choices(chosen))
+    assert told.endswith("Every setting of softmax diverged; the first that was tried stands for it.")
+
+
+def test_a_part_that_holds_nothing_out_is_refused(tmp_path: Path) -> None:
+    few = toy_data(train_per_class=3)
+    run = toy_run(few, validation=0.25)
+    given = Study(name="toy", title="Toy", description="Toys.", runs=(run,), tuning=Tuning(trials=2))
+    with pytest.raises(InputError, match=r"--validation: expected a share that holds out .* got 0\.25 of at most 3\."):
+        tuning.tune(given, few, Store(tmp_path), 1, "cpu", QUIET)
 
 
 def test_heads_that_learn_their_tree_have_epochs_to_do_so(tmp_path: Path) -> None:

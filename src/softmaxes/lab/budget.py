@@ -4,13 +4,14 @@ import statistics
 import time
 
 import torch
+from lightning_fabric import Fabric
 from rich.console import Console
 
 from softmaxes.lab.data import Data
 from softmaxes.lab.recipe import draw
 from softmaxes.lab.run import DataCard, Run, Study
 from softmaxes.lab.study import check
-from softmaxes.lab.train import Classifier, build, least_epochs, take_over, tree_epochs
+from softmaxes.lab.train import Classifier, build, least_epochs, set_up, take_over, tree_epochs
 
 WARM_UP = 3  # steps
 LEAST_STEPS = 10  # that are measured
@@ -64,36 +65,36 @@ def _epoch_seconds(run: Run, data: Data, card: DataCard, device: str) -> float:
 
     Of a head with a learned tree the steps before and after that are measured, and weighed by their epochs.
     """
+    fabric = Fabric(accelerator=device, devices=1, precision=run.precision)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the runs have
     try:
-        classifier = build(run, card, data.train_inputs, device).to(device)
-        step = _step_seconds(run, classifier, data, device)
+        classifier = build(run, card, data.train_inputs, device)
+        step = _step_seconds(fabric, run, classifier, data)
         if tree_epochs(run):
             take_over(run, classifier, torch.randn(classifier.head.num_classes, classifier.head.in_features))
-            tree_step = _step_seconds(run, classifier.to(device), data, device)
+            tree_step = _step_seconds(fabric, run, classifier, data)
             step = FLAT * step + (1 - FLAT) * tree_step
         return step * run.steps_per_epoch(card.train_counts)
     finally:
         torch.set_num_threads(threads)
 
 
-def _step_seconds(run: Run, classifier: Classifier, data: Data, device: str) -> float:
-    optimiser = torch.optim.SGD(
-        classifier.parameters(), lr=run.lr, momentum=run.momentum, weight_decay=run.weight_decay
-    )
-    classifier.train()
+def _step_seconds(fabric: Fabric, run: Run, classifier: Classifier, data: Data) -> float:
+    device = fabric.device
+    model, optimiser = set_up(fabric, run, classifier)
+    model.train()
     generator = torch.Generator().manual_seed(0)
     draws = draw(run, 1, data.train_labels.to(device), classifier.head.num_classes)
     took: list[float] = []
     while len(took) < WARM_UP + LEAST_STEPS or sum(took[WARM_UP:]) < MEASURED_SECONDS:
         batch = torch.randint(len(data.train_labels), (run.batch_size,), generator=generator)
         input, batch = data.train_inputs[batch].to(device), batch.to(device)
-        begin = _now(device)
-        classifier(draws.images(input, batch), draws.targets[batch]).mean().backward()
+        begin = _now(device.type)
+        fabric.backward(model(draws.images(input, batch), draws.targets[batch]).mean())
         optimiser.step()
         optimiser.zero_grad()
-        took.append(_now(device) - begin)
+        took.append(_now(device.type) - begin)
     return statistics.median(took[WARM_UP:])
 
 

@@ -576,6 +576,8 @@ def _execute(
         if study.budget is not None:
             before = store.study() if store.has_study() else None
             study = fit(study, data, device, before, Console(stderr=True))
+            if before is None:  # or what is cut off while it is tuned would be measured anew
+                store.save_study(study, data.card())
         if study.tuning is not None:
             study = tune(study, data, store, jobs, device, Console(stderr=True), cluster)
         try:

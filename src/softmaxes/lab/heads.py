@@ -214,6 +214,10 @@ HEADS: dict[str, Entry] = {
         lambda card: Tree.random(_classes(card)),
         "The same with the classes in random order: what a tree is worth that knows nothing.",
     ),
+    "hierarchical-random-10": _over(
+        lambda card: Tree.random(_classes(card), arity=10),
+        "The same with ten children a node, a softmax at each.",
+    ),
     "hierarchical-huffman": _over(
         lambda card: Tree.huffman(card.train_counts),
         "Over the Huffman tree of the training counts: frequent classes have short paths.",

@@ -54,6 +54,9 @@ class Store:
         try:
             for part in self.directory.glob("**/.*.part"):  # of a writer that was killed
                 part.unlink()
+            for checkpoint in self.directory.glob("**/*.checkpoint"):
+                if checkpoint.with_suffix(".json").exists():  # killed between a run's result and its checkpoint
+                    checkpoint.unlink()
             yield
         finally:
             lock.release()
@@ -76,8 +79,9 @@ class Store:
         return self._read("data.json", DataCard)
 
     def save_result(self, result: Result) -> None:
-        """Write a finished run."""
+        """Write a finished run; what it needed to go on is let go."""
         self._write(f"runs/{result.run.key}.json", result)
+        self.checkpoint(result.run).unlink(missing_ok=True)
 
     def result(self, run: Run) -> Result | None:
         """A finished run, or none."""

@@ -135,6 +135,11 @@ def check(run: Run, data: Data, card: DataCard) -> None:
         UnfitError: the data cannot serve the head.
         InputError: the network does not fit the data, or the machine.
     """
+    if run.validation and not any(map(run.held_out, card.train_counts)):
+        raise InputError(
+            "--validation: expected a share that holds out an example of some class, got "
+            f"{run.validation:g} of at most {max(card.train_counts):,}."
+        )
     try:
         build(run, card, data.train_inputs[:1])
     except UnfitError:

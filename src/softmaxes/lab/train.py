@@ -277,7 +277,7 @@ def train(
     fabric = Fabric(accelerator=device, devices=1, precision=run.precision)
     tensors, in_files = laid_out(store)
     classifier = build(run, card, tensors["train_inputs"], device)
-    model, optimiser = _set_up(fabric, run, classifier)
+    model, optimiser = set_up(fabric, run, classifier)
     inputs, test_inputs = tensors["train_inputs"], tensors["test_inputs"]
     rows, held_out = (part.to(fabric.device) for part in parts(run, tensors["train_labels"]))
     if not in_files:  # they may be more than the memory holds: the rows of a batch are read when they are needed
@@ -304,7 +304,7 @@ def train(
             vectors, tree_seconds = saved["vectors"], saved["tree_seconds"]
             if vectors is not None:
                 tree = take_over(run, classifier, vectors)
-                model, optimiser = _set_up(fabric, run, classifier)
+                model, optimiser = set_up(fabric, run, classifier)
             model.load_state_dict(saved["model"])
             optimiser.load_state_dict(saved["optimiser"])
     steps_per_epoch = run.steps_per_epoch(card.train_counts)
@@ -321,7 +321,7 @@ def train(
             else:
                 vectors = _class_means(fabric, classifier, inputs, labels, rows)
             tree = take_over(run, classifier, vectors)
-            model, optimiser = _set_up(fabric, run, classifier)
+            model, optimiser = set_up(fabric, run, classifier)
             tree_seconds += _now(fabric) - started
         torch.manual_seed(stream(run.seed, "noise", number))
         model.train()
@@ -416,7 +416,6 @@ def train(
     content = save(weights, metadata={"run": run.model_dump_json()})
     write_whole(store.weights(run), lambda part: part.write_bytes(content))
     store.save_result(result)
-    path.unlink(missing_ok=True)
     return result
 
 
@@ -613,7 +612,7 @@ def _warm_up(fabric: Fabric, model: Any, inputs: Tensor, labels: Tensor) -> None
         fabric.backward(twin(inputs, labels).mean())
 
 
-def _set_up(fabric: Fabric, run: Run, classifier: Classifier) -> tuple[Any, Any]:
+def set_up(fabric: Fabric, run: Run, classifier: Classifier) -> tuple[Any, Any]:
     """The model on its device, and an optimiser of all its parameters."""
     optimiser = torch.optim.SGD(
         classifier.parameters(), lr=run.lr, momentum=run.momentum, weight_decay=run.weight_decay

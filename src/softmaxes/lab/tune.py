@@ -97,11 +97,13 @@ def tune(
         last = [run.model_copy(update={"epochs": whole[run.head].epochs}) for head in heads for run in best[head]]
         trials = trials.model_copy(update={"runs": tuple(dict.fromkeys([*runs, *last]))})
         results = execute(trials, data, trial_store, jobs, device, console, cluster)
+    diverged = set(heads) - {result.run.head for result in results if result.epochs[-1].scores is not None}
     chosen = {head: runs[0] for head, runs in _best([r for r in results if r.run in last], 1).items()}
     for head, run in chosen.items():
         knob = HEADS[head].knob
         own = f", {knob.name} {run.knob:g}" if knob is not None and run.knob is not None else ""
-        console.print(f"{head}: learning rate {run.lr:g}{own}", highlight=False, markup=False)
+        lost = " (every setting that was tried diverged)" if head in diverged else ""
+        console.print(f"{head}: learning rate {run.lr:g}{own}{lost}", highlight=False, markup=False)
     return study.model_copy(
         update={
             "runs": tuple(

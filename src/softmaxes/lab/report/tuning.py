@@ -79,7 +79,10 @@ def explained(study: Study, found: Sequence[Choice]) -> str:
         f"epoch on {100 * run.validation:g}\N{NO-BREAK SPACE}% of the training examples of each class, which no run is "
         "trained on. Nothing of the test set was read for it."
     )
-    edges = [one.head for one in found if one.at_edge]
+    lost = [one.head for one in found if one.chosen.accuracy is None]
+    if lost:
+        text += f" Every setting of {listed(lost)} diverged; the first that was tried stands for it."
+    edges = [one.head for one in found if one.at_edge and one.chosen.accuracy is not None]
     if edges:
         text += f" The best learning rate of {listed(edges)} is the lowest or highest that was tried."
     return text

@@ -1,4 +1,4 @@
-"""The comparison that holds: each head at its own best setting, paired seeds, a control for the tree."""
+"""The comparison that holds: each head at its own best setting, paired seeds, a control for each tree."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +10,11 @@ HEADS = (
     "softmax-hidden",
     "gumbel",
     "hierarchical",
+    "hierarchical-random",
     "hierarchical-grown-10",
+    "hierarchical-random-10",
     "hierarchical-grown-10-hidden",
+    "hierarchical-relearned-10",
     "hierarchical-late-10",
     "adaptive",
     "sampled",
@@ -41,10 +44,10 @@ def study(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:
         title=f"A comparison that holds, on {card.name}",
         description=(
             "One trunk, heads that differ in kind: softmax; with Gumbel noise; hierarchical over the classes in "
-            "their order, over a tree that it grows in training, and over random trees of that arity, the control; "
-            "adaptive; sampled by frequency, by a random tree and by a grown one; entmax; cosine. Softmax and the "
-            "grown tree also behind a hidden layer of their own, as wide as the features. All are decoded exactly, "
-            "by the most probable class."
+            "their order, over a tree that it grows in training, and over one that a flat start has learned, each "
+            "with its control, a random tree of that arity after the same start; adaptive; sampled by frequency, by a "
+            "random tree and by a grown one; entmax; cosine. Softmax and the grown tree also behind a hidden layer of "
+            "their own, as wide as the features. All are decoded exactly, by the most probable class."
         ),
         runs=seed_by_seed(HEADS, range(seeds), **setting),
         tuning=Tuning(trials=TRIALS),
