@@ -17,12 +17,21 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from softmaxes import ForestSoftmax, Head, HierarchicalSoftmax, SampledSoftmax, Sampler, Tree, TreeSampledSoftmax
+from softmaxes import (
+    ForestSoftmax,
+    GumbelSoftmax,
+    Head,
+    HierarchicalSoftmax,
+    SampledSoftmax,
+    Sampler,
+    Tree,
+    TreeSampledSoftmax,
+)
 from softmaxes.head import row_logits
 from softmaxes.lab import train
 from softmaxes.lab.data import load
@@ -48,6 +57,47 @@ class Product(Head):
 
     def _log_prob(self, input: Tensor) -> Tensor:
         return torch.stack([member.log_prob(input) for member in self.members]).sum(0).log_softmax(1)
+
+
+class Mended(Head):
+    """A tree with one change to how it learns, that leaves what it says alone.
+
+    `features`: the gradient of the features is divided by the tree's depth, over which the loss sums. `rows`: a
+    decision that a share s of the classes passes has 1 / sqrt(s) of the learning rate. `zero`: all decisions begin at
+    even odds.
+    """
+
+    loss_is_nll: ClassVar[bool] = True
+
+    def __init__(self, in_features: int, tree: Tree, change: Literal["features", "rows", "zero"]) -> None:
+        super().__init__(in_features, tree.num_classes)
+        self.tree = HierarchicalSoftmax(in_features, tree)
+        self.share = 1 / tree.depth if change == "features" else 1.0
+        parameters = list(self.tree.parameters())
+        if change == "rows":
+            rate = _passed(tree)[self.tree.row_owner].rsqrt()
+            for parameter in parameters:
+                parameter.register_hook(lambda gradient: gradient * rate.view(-1, *[1] * (gradient.ndim - 1)))
+        if change == "zero":
+            for parameter in parameters:
+                nn.init.zeros_(parameter)
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        loss: Tensor = self.tree(self.share * input + (1 - self.share) * input.detach(), target)
+        return loss
+
+    def _log_prob(self, input: Tensor) -> Tensor:
+        return self.tree.log_prob(input)
+
+
+def _passed(tree: Tree) -> Tensor:
+    """The share of the classes that lie below each node, (M,)."""
+    below, node = torch.zeros(tree.num_nodes), torch.arange(tree.num_classes)
+    while len(node):
+        below += torch.bincount(node, minlength=tree.num_nodes)
+        node = tree.parent[node]
+        node = node[node >= 0]
+    return below / tree.num_classes
 
 
 class Beside(Head):
@@ -89,6 +139,15 @@ def random_trees(classes: int) -> list[Tree]:
     return [Tree.random(classes, arity=10, seed=seed) for seed in range(TREES)]
 
 
+def mended(what: str, change: Literal["features", "rows", "zero"]) -> Idea:
+    return Idea(
+        f"a grown tree, {what}",
+        "10 log10 C",
+        lambda d, c: Mended(d, Tree.random(c, arity=10), change),
+        lambda d, vectors: Mended(d, Tree.clustered(vectors, arity=10), change),
+    )
+
+
 def grown_trees(vectors: Tensor) -> list[Tree]:
     return [Tree.clustered(vectors, arity=10, seed=seed) for seed in range(TREES)]
 
@@ -97,9 +156,18 @@ FOREST = f"{TREES} x 10 log10 C"
 IDEAS = {
     "softmax": Idea("a flat softmax", "C"),
     "softmax-hidden": Idea("the same behind a hidden layer", "D + C"),
+    "gumbel": Idea("the same with Gumbel noise of scale 1", "C"),
+    "gumbel-0.3": Idea("the same with noise of scale 0.3", "C", lambda d, c: GumbelSoftmax(d, c, scale=0.3)),
+    "gumbel-annealed": Idea("noise of scale 1, the temperature falling from 1 to 0.5", "C"),
+    "gumbel-samples": Idea("noise of scale 1, the mean over four draws", "C"),
     "hierarchical": Idea("a binary tree over the classes in their order", "log2 C"),
     "random-10": Idea("a random tree", "10 log10 C", lambda d, c: HierarchicalSoftmax(d, Tree.random(c, arity=10))),
     "hierarchical-grown-10": Idea("a grown tree", "10 log10 C"),
+    "grown-features": mended("the features' gradient divided by its depth", "features"),
+    "grown-rows": mended("decisions that few classes pass learning faster", "rows"),
+    "grown-zero": mended("decisions beginning at even odds", "zero"),
+    "hierarchical-late-10": Idea("a random tree after two flat epochs", "C, then 10 log10 C"),
+    "hierarchical-relearned-10": Idea("a tree learned after two flat epochs, and again", "C, then 10 log10 C"),
     "hierarchical-grown-10-hidden": Idea("the same behind a hidden layer", "D + 10 log10 C"),
     "forest-10": Idea(f"the mean of {TREES} random trees", FOREST, lambda d, c: ForestSoftmax(d, random_trees(c))),
     "forest-grown": Idea(
@@ -138,6 +206,11 @@ IDEAS = {
         "the tree with ten children a node",
         f"{DRAWN} x 10 log10 C",
         lambda d, c: TreeSampledSoftmax(d, Tree.random(c, arity=10), num_samples=DRAWN),
+    ),
+    "tree-sampled-light": Idea(
+        "a random binary tree, whose loss weighs three tenths",
+        f"{DRAWN} log2 C",
+        lambda d, c: TreeSampledSoftmax(d, Tree.random(c), num_samples=DRAWN, proposal_weight=0.3),
     ),
     "tree-sampled-grown": Idea("a grown binary tree, whose loss weighs three tenths", f"{DRAWN} log2 C"),
 }

@@ -130,15 +130,16 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
 
 
 def majority(p_values: Sequence[float]) -> float:
-    """A p-value that more than half of several tests bear out, however they depend on each other.
+    """One p-value of several tests, at the level that more than half of them reach, however they depend on each other.
+
+    It is of the hypothesis that all of their hypotheses hold.
 
     With k = floor(K / 2) + 1 of K tests, it is min(1, K / k · p), p the k-th smallest. For p ≤ a k / K to happen, k
     tests must have p-values of a k / K or less; a k are so on average, so by Markov's inequality the probability
     of that is at most a.
 
-    Tests of several seeds on one test set depend on each other: examples that are hard are so at every seed. So neither
-    may their examples be put together as if there were K times as many, nor their p-values be multiplied, as Fisher's
-    method does.
+    Tests of several seeds on one test set may depend on each other. So neither may their examples be put together as if
+    there were K times as many, nor their p-values be multiplied, as Fisher's method does.
 
     Args:
         p_values: of K tests, at least one.
@@ -164,7 +165,7 @@ def majority(p_values: Sequence[float]) -> float:
 def mcnemar_over_seeds(first: Sequence[ArrayLike], second: Sequence[ArrayLike]) -> float:
     """McNemar's test of two heads on one test set, seed by seed, and their p-values brought together.
 
-    In each direction the seeds' exact one-sided p-values give one that more than half of them bear out (`majority`);
+    In each direction the seeds' exact one-sided p-values give one at the level that more than half reach (`majority`);
     the two-sided p-value is twice the smaller of the two, so that seeds that point in opposite directions do not add
     up to a difference. At one seed it is McNemar's own.
 
