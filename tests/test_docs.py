@@ -80,10 +80,13 @@ def test_the_pages_tables_are_those_of_the_stored_results() -> None:
         ("README.md", "table", "results/glyphs"),
         ("README.md", "table", "results/fair-standin-100"),
         ("closing-the-gap.md", "differences", "results/fair-standin-100"),
+        ("closing-the-gap.md", "differences", "results/fair-seconds-standin-100"),
         ("closing-the-gap.md", "table", "results/fair-resnet-standin-100"),
         ("closing-the-gap.md", "differences", "results/fair-resnet-standin-100"),
         ("long-tail.md", "table", "results/fair-tail-standin-100"),
         ("long-tail.md", "frequency", "results/fair-tail-standin-100"),
         ("long-tail.md", "differences", "results/fair-tail-standin-100"),
+        ("scale.md", "table", "results/budget-glyphs"),
+        ("scale.md", "table", "results/budget-tuned-glyphs"),
         ("scale.md", "table", "results/scale"),
     }
