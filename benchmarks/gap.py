@@ -92,12 +92,7 @@ class Mended(Head):
 
 def _passed(tree: Tree) -> Tensor:
     """The share of the classes that lie below each node, (M,)."""
-    below, node = torch.zeros(tree.num_nodes), torch.arange(tree.num_classes)
-    while len(node):
-        below += torch.bincount(node, minlength=tree.num_nodes)
-        node = tree.parent[node]
-        node = node[node >= 0]
-    return below / tree.num_classes
+    return tree.subtree_sum((torch.arange(tree.num_nodes) < tree.num_classes) / tree.num_classes)
 
 
 class Beside(Head):
@@ -125,6 +120,58 @@ class Beside(Head):
         return self.flat.log_prob(input)
 
 
+class Led(Head):
+    """A tree that decides; a flat softmax beside it, trained on uniform draws, leads the features and says nothing.
+
+    `shapes`: whether the tree's own loss reaches the features too.
+    """
+
+    loss_is_nll: ClassVar[bool] = False
+
+    def __init__(self, in_features: int, tree: Tree, shapes: bool = True) -> None:
+        super().__init__(in_features, tree.num_classes)
+        self.tree = HierarchicalSoftmax(in_features, tree)
+        self.flat = SampledSoftmax(in_features, Sampler.uniform(tree.num_classes), DRAWN)
+        self.shapes = shapes
+
+    def grow(self, vectors: Tensor) -> None:
+        """Take a tree of these class vectors; the flat softmax goes on."""
+        self.tree = HierarchicalSoftmax(self.in_features, Tree.clustered(vectors, arity=10))
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        learned: Tensor = self.tree(input if self.shapes else input.detach(), target)
+        flat: Tensor = self.flat(input, target)
+        return learned + flat
+
+    def _log_prob(self, input: Tensor) -> Tensor:
+        return self.tree.log_prob(input)
+
+
+@torch.no_grad()
+def imprinted(in_features: int, tree: Tree, vectors: Tensor, sure: bool = False) -> Head:
+    """A tree whose decisions begin as those of the nearest mean of the class vectors.
+
+    The weights are as large as random ones, in the mean of their squares; or, where they are sure, such that a mean's
+    own logit is one half, in the mean over all branches.
+    """
+    head = HierarchicalSoftmax(in_features, tree)
+    mean = torch.cat([vectors, torch.zeros(tree.num_nodes - tree.num_classes, in_features)])
+    mean = torch.stack([tree.subtree_sum(column) for column in mean.t()], 1)
+    mean = mean / (_passed(tree) * tree.num_classes).unsqueeze(1)
+    above = mean[tree.parent.clamp(min=0)]
+    own = ((head.row < len(head.weight)) & (tree.parent >= 0)).nonzero().squeeze(1)
+    weight, bias = mean - above, -(mean.square() - above.square()).sum(1) / 2
+    first = tree.children[tree.first_child[tree.parent[own]]]
+    pair = (tree.num_children[tree.parent[own]] == 2).float()  # they have one row, the second's less the first's
+    weight = weight[own] - pair.unsqueeze(1) * weight[first]
+    scale = (3 * in_features * weight.square().mean()).rsqrt()
+    if sure:
+        scale = (tree.num_nodes - 1) / (mean - above)[tree.parent >= 0].square().sum()
+    head.weight[head.row[own]] = scale * weight
+    head.get_parameter("bias")[head.row[own]] = scale * (bias[own] - pair * bias[first])
+    return head
+
+
 @dataclass(frozen=True)
 class Idea:
     """What was tried: a head of the lab by its name, or one that is here alone."""
@@ -148,6 +195,15 @@ def mended(what: str, change: Literal["features", "rows", "zero"]) -> Idea:
     )
 
 
+def grown(what: str, arity: int, begin: Callable[[int, Tree, Tensor], Head]) -> Idea:
+    return Idea(
+        f"a grown tree, {what}",
+        f"{arity} log{arity} C",
+        lambda d, c: HierarchicalSoftmax(d, Tree.random(c, arity=arity)),
+        lambda d, vectors: begin(d, Tree.clustered(vectors, arity=arity), vectors),
+    )
+
+
 def grown_trees(vectors: Tensor) -> list[Tree]:
     return [Tree.clustered(vectors, arity=10, seed=seed) for seed in range(TREES)]
 
@@ -166,6 +222,26 @@ IDEAS = {
     "grown-features": mended("the features' gradient divided by its depth", "features"),
     "grown-rows": mended("decisions that few classes pass learning faster", "rows"),
     "grown-zero": mended("decisions beginning at even odds", "zero"),
+    "grown-32": grown("with 32 children a node", 32, lambda d, tree, vectors: HierarchicalSoftmax(d, tree)),
+    "imprinted-10": grown("decisions beginning as those of the nearest mean", 10, imprinted),
+    "imprinted-32": grown("with 32 children a node and decisions so begun", 32, imprinted),
+    "sure-32": grown(
+        "with 32 children a node and surer decisions so begun",
+        32,
+        lambda d, tree, vectors: imprinted(d, tree, vectors, sure=True),
+    ),
+    "led": Idea(
+        f"a grown tree, a softmax sampled uniformly beside it, {DRAWN} draws",
+        f"10 log10 C + {DRAWN}",
+        lambda d, c: Led(d, Tree.random(c, arity=10)),
+        Led.grow,
+    ),
+    "led-alone": Idea(
+        "the same, the tree's loss not reaching the features",
+        f"10 log10 C + {DRAWN}",
+        lambda d, c: Led(d, Tree.random(c, arity=10), shapes=False),
+        Led.grow,
+    ),
     "hierarchical-late-10": Idea("a random tree after two flat epochs", "C, then 10 log10 C"),
     "hierarchical-relearned-10": Idea("a tree learned after two flat epochs, and again", "C, then 10 log10 C"),
     "hierarchical-grown-10-hidden": Idea("the same behind a hidden layer", "D + 10 log10 C"),
@@ -234,7 +310,10 @@ def take_over(run: Run, classifier: train.Classifier, vectors: Tensor) -> Tree |
     if again is None:
         return of_the_lab(run, classifier, vectors)
     torch.manual_seed(train.stream(run.seed, "tree"))
-    classifier.head = again(vectors.shape[1], vectors)
+    if isinstance(classifier.head, Led):
+        classifier.head.grow(vectors)
+    else:
+        classifier.head = again(vectors.shape[1], vectors)
     return None
 
 
