@@ -12,12 +12,13 @@ clustered from the classes' mean features.
 
 import argparse
 import csv
+import functools
 import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -120,53 +121,44 @@ class Beside(Head):
         return self.flat.log_prob(input)
 
 
-class Led(Head):
-    """A tree that decides; a flat softmax beside it, trained on uniform draws, leads the features and says nothing.
-
-    `shapes`: whether the tree's own loss reaches the features too.
-    """
-
-    loss_is_nll: ClassVar[bool] = False
+class Led(Beside):
+    """The same, uniform, but the tree decides: the flat softmax leads the features and says nothing."""
 
     def __init__(self, in_features: int, tree: Tree, shapes: bool = True) -> None:
-        super().__init__(in_features, tree.num_classes)
-        self.tree = HierarchicalSoftmax(in_features, tree)
-        self.flat = SampledSoftmax(in_features, Sampler.uniform(tree.num_classes), DRAWN)
-        self.shapes = shapes
+        super().__init__(in_features, tree, uniform=True, shapes=shapes)
 
-    def grow(self, vectors: Tensor) -> None:
+    def grow(self, vectors: Tensor) -> Head:
         """Take a tree of these class vectors; the flat softmax goes on."""
         self.tree = HierarchicalSoftmax(self.in_features, Tree.clustered(vectors, arity=10))
-
-    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
-        learned: Tensor = self.tree(input if self.shapes else input.detach(), target)
-        flat: Tensor = self.flat(input, target)
-        return learned + flat
+        return self
 
     def _log_prob(self, input: Tensor) -> Tensor:
         return self.tree.log_prob(input)
 
 
 @torch.no_grad()
-def imprinted(in_features: int, tree: Tree, vectors: Tensor, sure: bool = False) -> Head:
-    """A tree whose decisions begin as those of the nearest mean of the class vectors.
+def imprinted(in_features: int, tree: Tree, vectors: Tensor | None, sure: bool = False) -> Head:
+    """A tree whose decisions begin as those of the nearest mean of the class vectors, if there are any.
 
     The weights are as large as random ones, in the mean of their squares; or, where they are sure, such that a mean's
     own logit is one half, in the mean over all branches.
     """
     head = HierarchicalSoftmax(in_features, tree)
+    if vectors is None:
+        return head
     mean = torch.cat([vectors, torch.zeros(tree.num_nodes - tree.num_classes, in_features)])
     mean = torch.stack([tree.subtree_sum(column) for column in mean.t()], 1)
     mean = mean / (_passed(tree) * tree.num_classes).unsqueeze(1)
     above = mean[tree.parent.clamp(min=0)]
     own = ((head.row < len(head.weight)) & (tree.parent >= 0)).nonzero().squeeze(1)
-    weight, bias = mean - above, -(mean.square() - above.square()).sum(1) / 2
+    apart, bias = mean - above, -(mean.square() - above.square()).sum(1) / 2
     first = tree.children[tree.first_child[tree.parent[own]]]
     pair = (tree.num_children[tree.parent[own]] == 2).float()  # they have one row, the second's less the first's
-    weight = weight[own] - pair.unsqueeze(1) * weight[first]
-    scale = (3 * in_features * weight.square().mean()).rsqrt()
+    weight = apart[own] - pair.unsqueeze(1) * apart[first]
     if sure:
-        scale = (tree.num_nodes - 1) / (mean - above)[tree.parent >= 0].square().sum()
+        scale = (tree.num_nodes - 1) / apart[tree.parent >= 0].square().sum()
+    else:
+        scale = (3 * in_features * weight.square().mean()).rsqrt()
     head.weight[head.row[own]] = scale * weight
     head.get_parameter("bias")[head.row[own]] = scale * (bias[own] - pair * bias[first])
     return head
@@ -179,29 +171,25 @@ class Idea:
     words: str
     rows: str
     make: Callable[[int, int], Head] | None = None  # from features and classes; none of a head of the lab
-    again: Callable[[int, Tensor], Head] | None = None  # from features and class vectors
+    again: Callable[[Any, Tensor], Head] | None = None  # from the head so far and class vectors
 
 
 def random_trees(classes: int) -> list[Tree]:
     return [Tree.random(classes, arity=10, seed=seed) for seed in range(TREES)]
 
 
-def mended(what: str, change: Literal["features", "rows", "zero"]) -> Idea:
-    return Idea(
-        f"a grown tree, {what}",
-        "10 log10 C",
-        lambda d, c: Mended(d, Tree.random(c, arity=10), change),
-        lambda d, vectors: Mended(d, Tree.clustered(vectors, arity=10), change),
-    )
-
-
-def grown(what: str, arity: int, begin: Callable[[int, Tree, Tensor], Head]) -> Idea:
+def grown(what: str, make: Callable[[int, Tree, Tensor | None], Head], arity: int = 10) -> Idea:
+    """A head over a tree, `make` from features, the tree and the class vectors that it is of; of a random one none."""
     return Idea(
         f"a grown tree, {what}",
         f"{arity} log{arity} C",
-        lambda d, c: HierarchicalSoftmax(d, Tree.random(c, arity=arity)),
-        lambda d, vectors: begin(d, Tree.clustered(vectors, arity=arity), vectors),
+        lambda d, c: make(d, Tree.random(c, arity=arity), None),
+        lambda head, vectors: make(head.in_features, Tree.clustered(vectors, arity=arity), vectors),
     )
+
+
+def mended(what: str, change: Literal["features", "rows", "zero"]) -> Idea:
+    return grown(what, lambda d, tree, vectors: Mended(d, tree, change))
 
 
 def grown_trees(vectors: Tensor) -> list[Tree]:
@@ -222,13 +210,11 @@ IDEAS = {
     "grown-features": mended("the features' gradient divided by its depth", "features"),
     "grown-rows": mended("decisions that few classes pass learning faster", "rows"),
     "grown-zero": mended("decisions beginning at even odds", "zero"),
-    "grown-32": grown("with 32 children a node", 32, lambda d, tree, vectors: HierarchicalSoftmax(d, tree)),
-    "imprinted-10": grown("decisions beginning as those of the nearest mean", 10, imprinted),
-    "imprinted-32": grown("with 32 children a node and decisions so begun", 32, imprinted),
+    "grown-32": grown("with 32 children a node", lambda d, tree, vectors: HierarchicalSoftmax(d, tree), 32),
+    "imprinted-10": grown("decisions beginning as those of the nearest mean", imprinted),
+    "imprinted-32": grown("with 32 children a node and decisions so begun", imprinted, 32),
     "sure-32": grown(
-        "with 32 children a node and surer decisions so begun",
-        32,
-        lambda d, tree, vectors: imprinted(d, tree, vectors, sure=True),
+        "with 32 children a node and surer decisions so begun", functools.partial(imprinted, sure=True), 32
     ),
     "led": Idea(
         f"a grown tree, a softmax sampled uniformly beside it, {DRAWN} draws",
@@ -250,14 +236,14 @@ IDEAS = {
         f"the mean of {TREES} grown trees",
         FOREST,
         lambda d, c: ForestSoftmax(d, random_trees(c)),
-        lambda d, vectors: ForestSoftmax(d, grown_trees(vectors)),
+        lambda head, vectors: ForestSoftmax(head.in_features, grown_trees(vectors)),
     ),
     "product": Idea(f"the product of {TREES} random trees", FOREST, lambda d, c: Product(d, random_trees(c))),
     "product-grown": Idea(
         f"the product of {TREES} grown trees",
         FOREST,
         lambda d, c: Product(d, random_trees(c)),
-        lambda d, vectors: Product(d, grown_trees(vectors)),
+        lambda head, vectors: Product(head.in_features, grown_trees(vectors)),
     ),
     "beside": Idea(
         f"a random binary tree beside a softmax sampled uniformly, {DRAWN} draws",
@@ -310,10 +296,7 @@ def take_over(run: Run, classifier: train.Classifier, vectors: Tensor) -> Tree |
     if again is None:
         return of_the_lab(run, classifier, vectors)
     torch.manual_seed(train.stream(run.seed, "tree"))
-    if isinstance(classifier.head, Led):
-        classifier.head.grow(vectors)
-    else:
-        classifier.head = again(vectors.shape[1], vectors)
+    classifier.head = again(classifier.head, vectors)
     return None
 
 
