@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from softmaxes.files import write_whole
 from softmaxes.lab import InputError
 from softmaxes.lab.run import Run, Study
 from softmaxes.lab.store import Store
 from softmaxes.lab.train import lay_out, train
-from softmaxes.write_whole import write_whole
 from toy import toy_data, toy_run
 
 DATA = toy_data()

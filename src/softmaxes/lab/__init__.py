@@ -5,9 +5,7 @@ It needs the extra: ``pip install 'softmaxes[lab]'``. It imports `softmaxes`; `s
 
 import sys
 
-
-class InputError(ValueError):
-    """What the user gave cannot be used; the message is one line: what was expected, what came, which file."""
+from softmaxes.files import InputError as InputError
 
 
 def main() -> int:

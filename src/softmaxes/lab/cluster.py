@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from softmaxes import __version__
+from softmaxes.files import write_whole
 from softmaxes.lab import InputError
 from softmaxes.lab.data import usable_cores
 from softmaxes.lab.run import DataCard, Result, Run
 from softmaxes.lab.store import Store
 from softmaxes.lab.study import End, work
 from softmaxes.lab.train import Progress as Step
-from softmaxes.write_whole import write_whole
 
 LOCAL = "local"
 CONNECT_SECONDS = 10.0

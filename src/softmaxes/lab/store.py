@@ -9,9 +9,9 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from softmaxes.files import write_whole
 from softmaxes.lab import InputError
 from softmaxes.lab.run import DataCard, Record, Result, Run, Study
-from softmaxes.write_whole import write_whole
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 

@@ -20,6 +20,7 @@ from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from softmaxes import Head, HierarchicalSoftmax, Tree, TreeSampledSoftmax, metrics
+from softmaxes.files import write_whole
 from softmaxes.lab import InputError
 from softmaxes.lab.backbones import trunk_for
 from softmaxes.lab.bits import packed
@@ -46,7 +47,6 @@ from softmaxes.lab.run import (
 )
 from softmaxes.lab.store import Store
 from softmaxes.trees import search
-from softmaxes.write_whole import write_whole
 
 LOSS_EVERY = 500  # batches
 TEST_BATCH = 500  # examples at most

@@ -144,10 +144,10 @@ def show(
     softmaxes tree show tree.json --data glyphs --result runs/glyphs/runs/0123456789abcdef.json --out tree.html
     ```
     """
+    from softmaxes.files import write_whole
     from softmaxes.lab.report.page import render_tree
     from softmaxes.lab.report.tree import icicle_svg, terminal_tree
     from softmaxes.metrics import node_accuracy
-    from softmaxes.write_whole import write_whole
 
     if lines < 1:
         raise InputError(f"--lines: expected 1 or more, got {lines}.")

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from softmaxes.files import write_whole
 from softmaxes.on_cpu import on_cpu
 from softmaxes.trees.tree import Tree
-from softmaxes.write_whole import write_whole
 
 Node = TypeVar("Node")
 

@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
+from softmaxes.files import write_whole
 from softmaxes.lab import InputError
 from softmaxes.lab.data import CHUNK, Data, cache_dir
-from softmaxes.write_whole import write_whole
 
 Integers = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]

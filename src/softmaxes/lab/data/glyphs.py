@@ -33,11 +33,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from softmaxes.files import write_whole
 from softmaxes.lab import InputError
 from softmaxes.lab.data import Data, cache_dir, free_memory, usable_cores
 from softmaxes.lab.data.folder import report_unreadable
 from softmaxes.lab.data.fonts import EM, Face, Fonts, find_fonts, open_face, read_faces, shipped_fonts
-from softmaxes.write_whole import write_whole
 
 Pixels = npt.NDArray[np.uint8]
 Pairs = npt.NDArray[np.int64]

@@ -6,8 +6,8 @@ import torch
 from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw, ImageFont
 
+from softmaxes.files import write_whole
 from softmaxes.lab.data import Data, picture
-from softmaxes.write_whole import write_whole
 
 ROWS, COLUMNS = 40, 12
 CELL, GAP, NAMES = 48, 4, 260  # pixels

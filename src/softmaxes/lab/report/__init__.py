@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from softmaxes.files import write_whole
 from softmaxes.lab.report import differences, figures, frequency, page, table, tuning
 from softmaxes.lab.report.summary import summarise
 from softmaxes.lab.report.terminal import print_summary
 from softmaxes.lab.run import DataCard, Result, Study
-from softmaxes.write_whole import write_whole
 
 
 def print_table(study: Study, card: DataCard, results: Sequence[Result], console: Console) -> None:

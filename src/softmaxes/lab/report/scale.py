@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from softmaxes.files import write_whole
 from softmaxes.lab.cost import FIT_FROM, TIMES, TOPK, Cost, Timing, exponent, write_csv
 from softmaxes.lab.report import page
 from softmaxes.lab.report.charts import Chart, axis, layout, text
 from softmaxes.lab.report.figures import axes_of, png, styled
 from softmaxes.lab.report.palette import style
 from softmaxes.lab.report.wording import listed
-from softmaxes.write_whole import write_whole
 
 NAMES = {
     "step": "A training step",
