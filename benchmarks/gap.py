@@ -76,7 +76,7 @@ class Mended(Head):
         self.share = 1 / tree.depth if change == "features" else 1.0
         parameters = list(self.tree.parameters())
         if change == "rows":
-            rate = _passed(tree)[self.tree.row_owner].rsqrt()
+            rate = _passed(tree)[self.tree.tables.row_owner].rsqrt()
             for parameter in parameters:
                 parameter.register_hook(lambda gradient: gradient * rate.view(-1, *[1] * (gradient.ndim - 1)))
         if change == "zero":
@@ -150,7 +150,7 @@ def imprinted(in_features: int, tree: Tree, vectors: Tensor | None, sure: bool =
     mean = torch.stack([tree.subtree_sum(column) for column in mean.t()], 1)
     mean = mean / (_passed(tree) * tree.num_classes).unsqueeze(1)
     above = mean[tree.parent.clamp(min=0)]
-    own = ((head.row < len(head.weight)) & (tree.parent >= 0)).nonzero().squeeze(1)
+    own = ((head.tables.row < len(head.weight)) & (tree.parent >= 0)).nonzero().squeeze(1)
     apart, bias = mean - above, -(mean.square() - above.square()).sum(1) / 2
     first = tree.children[tree.first_child[tree.parent[own]]]
     pair = (tree.num_children[tree.parent[own]] == 2).float()  # they have one row, the second's less the first's
@@ -159,8 +159,8 @@ def imprinted(in_features: int, tree: Tree, vectors: Tensor | None, sure: bool =
         scale = (tree.num_nodes - 1) / apart[tree.parent >= 0].square().sum()
     else:
         scale = (3 * in_features * weight.square().mean()).rsqrt()
-    head.weight[head.row[own]] = scale * weight
-    head.get_parameter("bias")[head.row[own]] = scale * (bias[own] - pair * bias[first])
+    head.weight[head.tables.row[own]] = scale * weight
+    head.get_parameter("bias")[head.tables.row[own]] = scale * (bias[own] - pair * bias[first])
     return head
 
 

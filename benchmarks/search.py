@@ -35,11 +35,11 @@ def draw(head: HierarchicalSoftmax, directions: Tensor, noise: float, rows: int)
     """Features and classes."""
     target = torch.randint(head.num_classes, (rows,))
     input = noise * torch.randn(rows, FEATURES)
-    node = target
+    node, tables = target, head.tables
     for _ in range(head.tree.depth):
-        above = head.parent[node]
-        sign = torch.where(head.slot[node] == head.width, -1.0, 1.0) * (head.num_rows[above] == 1) * (above != node)
-        input += sign.unsqueeze(1) * directions[head.first_row[above]]
+        above = tables.parent[node]
+        sign = torch.where(tables.slot[node] == head.width, -1.0, 1.0) * (tables.num_rows[above] == 1) * (above != node)
+        input += sign.unsqueeze(1) * directions[tables.first_row[above]]
         node = above
     return input, target
 

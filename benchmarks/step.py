@@ -73,8 +73,8 @@ def steps_over_trees(features: int, classes: int) -> dict[str, Step]:
     def rows(input: Tensor, target: Tensor) -> Tensor:
         nodes = [target]
         for _ in range(head.tree.depth - 1):
-            nodes.append(head.parent[nodes[-1]])
-        return head.first_row[head.parent[torch.stack(nodes, dim=1)]].flatten()
+            nodes.append(head.tables.parent[nodes[-1]])
+        return head.tables.first_row[head.tables.parent[torch.stack(nodes, dim=1)]].flatten()
 
     def moving(rows: Tensor, target: Tensor) -> None:
         table.index_add_(0, rows, table.index_select(0, rows), alpha=1e-9)

@@ -38,7 +38,7 @@ def test_the_system_is_not_asked_for_small_ones(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(large_pages.ctypes, "CDLL", asked.append)
     small = torch.empty(LEAST // 4 - 1)
     assert in_large_pages(small) is small
-    assert HierarchicalSoftmax(8, Tree.balanced(100)).nodes.nbytes < LEAST
+    assert HierarchicalSoftmax(8, Tree.balanced(100)).tables.nodes.nbytes < LEAST
     assert asked == []
 
 

@@ -122,8 +122,8 @@ def test_a_sparse_gradient_has_each_row_of_the_paths_once_in_order(compiled: Non
     rows = gradient.indices().squeeze(0)
     touched: set[int] = set()
     for node in target.tolist():
-        while (owner := int(head.parent[node])) != node:
-            touched.add(int(head.first_row[owner]))
+        while (owner := int(head.tables.parent[node])) != node:
+            touched.add(int(head.tables.first_row[owner]))
             node = owner
     assert rows.tolist() == sorted(touched)
     assert of_bias.indices().equal(gradient.indices())

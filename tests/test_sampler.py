@@ -47,12 +47,12 @@ SampledHead = type[SampledSoftmax] | type[NCE] | type[NegativeSampling]
 
 
 def same_tables(sampler: Sampler, other: Sampler) -> bool:
-    return all(torch.equal(sampler.get_buffer(name), other.get_buffer(name)) for name in TABLES)
+    return all(torch.equal(getattr(sampler.tables, name), getattr(other.tables, name)) for name in TABLES)
 
 
 def implied(sampler: Sampler) -> list[Fraction]:
     """The distribution that the alias table draws from, exactly."""
-    threshold, alias = sampler.threshold.tolist(), sampler.alias.tolist()
+    threshold, alias = sampler.tables.threshold.tolist(), sampler.tables.alias.tolist()
     drawn = list(threshold)
     for column, other in enumerate(alias):
         drawn[other] += SCALE - threshold[column]
@@ -131,12 +131,12 @@ def check_table(weight: list[float]) -> None:
     sampler = Sampler(torch.tensor(weight, dtype=torch.float64))
     total = sum(Fraction(each) for each in weight)
     for name in TABLES:
-        table = sampler.get_buffer(name)
+        table = getattr(sampler.tables, name)
         assert table.dtype == torch.int64
         assert int(table.min()) >= 0
         assert int(table.max()) <= (len(weight) - 1 if name == "alias" else SCALE)
     unit = Fraction(1, SCALE)
-    for each, drawn, mass in zip(weight, implied(sampler), sampler.mass.tolist(), strict=True):
+    for each, drawn, mass in zip(weight, implied(sampler), sampler.tables.mass.tolist(), strict=True):
         q = Fraction(each) / total
         assert abs(drawn - q) <= q * Fraction(2e-12) + unit
         assert abs(mass * unit - q) <= q * Fraction(1e-15) + unit
@@ -170,15 +170,15 @@ def test_the_table_is_exact(weight: list[float]) -> None:
 
 def test_the_table_of_any_uniform_sampler_is_exact() -> None:
     for classes in [*range(2, 2001), 65_537, 1_000_003]:
-        assert bool((Sampler.uniform(classes).threshold == SCALE).all()), classes
+        assert bool((Sampler.uniform(classes).tables.threshold == SCALE).all()), classes
 
 
 def test_a_large_skewed_table_is_exact() -> None:
     """A hundred thousand classes by Zipf's law; rounding adds up with the classes, to 1e-10."""
     sampler = Sampler.log_uniform(range(100_000))
     drawn = torch.zeros(100_000, dtype=torch.float64)
-    drawn += sampler.threshold.double() / SCALE
-    drawn.index_add_(0, sampler.alias, 1 - sampler.threshold.double() / SCALE)
+    drawn += sampler.tables.threshold.double() / SCALE
+    drawn.index_add_(0, sampler.tables.alias, 1 - sampler.tables.threshold.double() / SCALE)
     torch.testing.assert_close(drawn / 100_000, sampler.probability, rtol=1e-10, atol=0)
 
 
@@ -266,7 +266,7 @@ def test_copies_draw_the_same(copied: Callable[[Sampler], Sampler]) -> None:
     assert same_tables(other, sampler)
     assert torch.equal(other.probability, sampler.probability)
     for name in TABLES:
-        assert other.get_buffer(name).data_ptr() != sampler.get_buffer(name).data_ptr()
+        assert getattr(other.tables, name).data_ptr() != getattr(sampler.tables, name).data_ptr()
     torch.manual_seed(0)
     drawn = sampler.sample(1000)
     torch.manual_seed(0)
@@ -276,12 +276,9 @@ def test_copies_draw_the_same(copied: Callable[[Sampler], Sampler]) -> None:
 def test_tables_are_filled_anew_after_meta() -> None:
     sampler = Sampler.unigram(SKEWED)
     other = copy.deepcopy(sampler).to("meta")
-    assert other.threshold.is_meta
+    assert other.tables.threshold.is_meta
     assert other.sample(3).is_meta
     other.to_empty(device="cpu")
-    for name in TABLES:
-        other.get_buffer(name).fill_(-1)
-    other.reset_parameters()
     assert same_tables(other, sampler)
 
 
@@ -290,15 +287,12 @@ def test_a_head_has_its_own_sampler(head_type: SampledHead) -> None:
     sampler = Sampler.unigram(SKEWED)
     before = copy.deepcopy(sampler)
     head = head_type(3, sampler, num_samples=5, device="meta")
-    assert all(head.sampler.get_buffer(name).is_meta for name in TABLES)
+    assert all(getattr(head.sampler.tables, name).is_meta for name in TABLES)
     assert same_tables(sampler, before)
     head.to_empty(device="cpu")
-    for name in TABLES:
-        head.sampler.get_buffer(name).fill_(-1)
-    head.reset_parameters()
     assert same_tables(head.sampler, sampler)
-    assert all(head.sampler.get_buffer(name) is not sampler.get_buffer(name) for name in TABLES)
-    head.sampler.threshold.zero_()
+    assert all(getattr(head.sampler.tables, name) is not getattr(sampler.tables, name) for name in TABLES)
+    head.sampler.tables.threshold.zero_()
     assert same_tables(sampler, before)
     # A checkpoint is of what was learned: the tables come from the counts.
     assert sorted(head.state_dict()) == ["bias", "weight"]

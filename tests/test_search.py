@@ -110,8 +110,10 @@ def equal_siblings(tree: Tree) -> HierarchicalSoftmax:
     with torch.no_grad():
         for parameter in head.parameters():
             for node in range(tree.num_classes, tree.num_nodes):
-                rows = slice(int(head.first_row[node]), int(head.first_row[node] + head.num_rows[node]))
-                parameter[rows] = parameter[rows][-1:] if head.num_rows[node] > 1 else 0.0
+                rows = slice(
+                    int(head.tables.first_row[node]), int(head.tables.first_row[node] + head.tables.num_rows[node])
+                )
+                parameter[rows] = parameter[rows][-1:] if head.tables.num_rows[node] > 1 else 0.0
     return head
 
 
@@ -184,7 +186,7 @@ def test_the_values_of_topk_are_target_log_prob() -> None:
         assert bool((values.diff(dim=1) <= 0).all())
     with torch.no_grad():
         head.get_parameter("bias").zero_()
-    assert search.valued(head, torch.zeros(1, 6), torch.tensor([[300, 1, 2, 0]]))[1].tolist() == [[0, 1, 2, 300]]
+    assert search._valued(head, torch.zeros(1, 6), torch.tensor([[300, 1, 2, 0]]))[1].tolist() == [[0, 1, 2, 300]]
 
 
 @pytest.mark.usefixtures("forced")

@@ -39,7 +39,7 @@ def test_branch_probability_is_the_logistic_function() -> None:
     below = 19
     for node in tree.ancestors(19):
         assert head.bias is not None
-        z = head.weight[head.first_row[node]] @ x + head.bias[head.first_row[node]]
+        z = head.weight[head.tables.first_row[node]] @ x + head.bias[head.tables.first_row[node]]
         expected = expected * torch.sigmoid(z if tree.child_index[below] == 1 else -z)
         below = node
     torch.testing.assert_close(head.log_prob(x)[19].exp(), expected)

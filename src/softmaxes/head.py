@@ -7,10 +7,15 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
+from torch._C._functorch import get_unwrapped, is_batchedtensor, is_functorch_wrapped_tensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
+from softmaxes import checks
 from softmaxes.large_pages import in_large_pages
+
+NO_SECOND = "expected no second derivative to be asked for of a loss that has none"
+SET_APART = 32  # classes of the largest scores that rounding does not make equal
 
 
 class Head(nn.Module, ABC):
@@ -67,8 +72,7 @@ class Head(nn.Module, ABC):
 
     def _topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k most probable classes of each row: (N, D) -> (N, k), (N, k)."""
-        values, classes = self._log_prob(input).topk(k, dim=1)
-        return values, classes
+        return highest(self._log_prob(input), k)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Training loss of each example, in nats, never reduced.
@@ -89,8 +93,9 @@ class Head(nn.Module, ABC):
         """
         self._check_input(input)
         self._check_target(input, target)
-        loss = self._loss(_reshaped(input, -1, self.in_features), _reshaped(target, -1))
-        return _reshaped(self._shaped("_loss", loss, target.numel()), *target.shape)
+        flat = _reshaped(target, -1)
+        loss = self._loss(_reshaped(input, -1, self.in_features), flat)
+        return _reshaped(self._shaped("_loss", loss, flat.shape[0]), *target.shape)
 
     def log_prob(self, input: Tensor) -> Tensor:
         """Log-probability of every class, in nats, normalised; the same in training and evaluation.
@@ -106,9 +111,8 @@ class Head(nn.Module, ABC):
             ValueError: the shape or device is not one expected.
         """
         self._check_input(input)
-        log_prob = self._log_prob(_reshaped(input, -1, self.in_features))
-        rows = input.shape[:-1].numel()
-        shaped = self._shaped("_log_prob", log_prob, rows, self.num_classes)
+        flat = _reshaped(input, -1, self.in_features)
+        shaped = self._shaped("_log_prob", self._log_prob(flat), flat.shape[0], self.num_classes)
         return _reshaped(shaped, *input.shape[:-1], self.num_classes)
 
     def target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
@@ -131,7 +135,7 @@ class Head(nn.Module, ABC):
         return _reshaped(found, *target.shape)
 
     def predict(self, input: Tensor) -> Tensor:
-        """The most probable class, the argmax of `log_prob`.
+        """The most probable class, the argmax of `log_prob`; of equally probable ones the lowest.
 
         Args:
             input: features, (*, D).
@@ -147,7 +151,9 @@ class Head(nn.Module, ABC):
         return _reshaped(self._predict(_reshaped(input, -1, self.in_features)), *input.shape[:-1])
 
     def topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The k most probable classes, exact, most probable first, as `torch.topk` of `log_prob`.
+        """The k most probable classes, exact, most probable first; of equally probable ones the lower first.
+
+        The first of k classes are those of any smaller k, and the first of all is what `predict` gives.
 
         Args:
             input: features, (*, D).
@@ -161,7 +167,7 @@ class Head(nn.Module, ABC):
             ValueError: the shape or device is not one expected, or k is out of range.
         """
         self._check_input(input)
-        self._check_k(k)
+        k = self._check_k(k)
         values, classes = self._topk(_reshaped(input, -1, self.in_features), k)
         return _reshaped(values, *input.shape[:-1], k), _reshaped(classes, *input.shape[:-1], k)
 
@@ -185,18 +191,10 @@ class Head(nn.Module, ABC):
         return ", ".join(shown)
 
     def _at_least(self, what: str, value: int, least: int) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{type(self).__name__}: expected {what} to be an int, got {value!r}.")
-        if value < least:
-            raise ValueError(f"{type(self).__name__}: expected {what} to be at least {least}, got {value}.")
-        return value
+        return checks.integer(type(self).__name__, what, value, least)
 
     def _number(self, what: str, value: float, rule: str, holds: Callable[[float], bool]) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError(f"{type(self).__name__}: expected {what} to be a number, got {value!r}.")
-        if not holds(value):
-            raise ValueError(f"{type(self).__name__}: expected {what} to be {rule}, got {value}.")
-        return value
+        return checks.number(type(self).__name__, what, value, rule, holds)
 
     def _shaped(self, what: str, result: Tensor, *shape: int) -> Tensor:
         if result.shape != shape:
@@ -219,11 +217,8 @@ class Head(nn.Module, ABC):
         if input.dtype != own.dtype and (torch.float64 in (input.dtype, own.dtype) or not autocasts(input.device.type)):
             raise TypeError(f"{name}: expected input of dtype {own.dtype}, the parameters', got {input.dtype}.")
 
-    def _check_k(self, k: int) -> None:
-        if isinstance(k, bool) or not isinstance(k, int):
-            raise TypeError(f"{type(self).__name__}: expected k to be an int, got {k!r}.")
-        if not 1 <= k <= self.num_classes:
-            raise ValueError(f"{type(self).__name__}: expected k in 1..{self.num_classes}, got {k}.")
+    def _check_k(self, k: int) -> int:
+        return checks.integer(type(self).__name__, "k", k, 1, self.num_classes)
 
     def _check_target(self, input: Tensor, target: Tensor) -> None:
         name = type(self).__name__
@@ -288,6 +283,87 @@ def row_logits(input: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None,
     return widen(logits)
 
 
+def highest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest numbers of each row, largest first; of equal ones the lower column first, whatever k is.
+
+    `torch.topk` leaves the order of equal numbers open.
+
+    Args:
+        values: (N, C).
+        k: 1 to C.
+
+    Returns:
+        The numbers, (N, k), and their columns, (N, k).
+
+    Cost:
+        That of `torch.topk`, and O(C) more for a row in which the k-th and the next are equal. In a graph, which cannot
+        ask, that of a stable sort.
+    """
+    if k == values.shape[1] or torch.compiler.is_compiling() or values.is_meta or transformed(values):
+        ordered, columns = values.sort(dim=1, descending=True, stable=True)
+        return ordered[:, :k], columns[:, :k]
+    found, columns = values.detach().topk(k + 1, dim=1)
+    columns = columns[:, :k]
+    rows = (~(found[:, k - 1] > found[:, k])).nonzero().squeeze(1)
+    if len(rows) > 0:  # equal, or not numbers
+        some, least = values.detach()[rows], found[rows, k - 1].unsqueeze(1)
+        above = some > least
+        equal = ~(above | (some < least))
+        taken = above | (equal & (equal.cumsum(1, dtype=torch.int32) <= k - above.sum(1, keepdim=True)))
+        columns = columns.index_copy(0, rows, taken.nonzero()[:, 1].view(-1, k))
+    columns = columns.sort(dim=1).values
+    ordered, order = values.gather(1, columns).sort(dim=1, descending=True, stable=True)
+    return ordered, columns.gather(1, order)
+
+
+def in_order_of(score: Tensor, log_prob: Tensor) -> Tensor:
+    """Log-probabilities that keep the order of a score, where the map from one to the other saturates.
+
+    Far from zero a sigmoid gives the same float for different logits. Of the classes with the largest scores those that
+    rounding made equal are set apart, each by one rounding step; so `predict`, `topk` and the referee rank them by the
+    score. Classes of equal score stay equal. Gradients are those of the log-probabilities.
+
+    Args:
+        score: what ranks the classes, (N, C).
+        log_prob: a rising function of it in exact arithmetic, (N, C).
+
+    Returns:
+        (N, C).
+    """
+    score, known = score.detach(), log_prob.detach()
+    scores, classes = highest(score, min(SET_APART, score.shape[1]))
+    value = known.gather(1, classes)
+    raised = [value[:, -1]]  # from the least of them up
+    for place in range(value.shape[1] - 2, -1, -1):
+        below = raised[-1]
+        step = (below.abs() * torch.finfo(below.dtype).eps).masked_fill(below.isinf(), 0.0)
+        above = torch.where(scores[:, place] > scores[:, place + 1], below + step, below)
+        raised.append(torch.maximum(value[:, place], above))
+    added = torch.stack(raised[::-1], dim=1) - value
+    return log_prob + torch.zeros_like(known).scatter(1, classes, added.masked_fill(value.isinf(), 0.0))
+
+
+def transformed(*tensors: Tensor | None) -> bool:
+    """Whether `torch.func` or forward-mode differentiation follows one of some tensors."""
+    known = [tensor for tensor in tensors if tensor is not None]
+    return any(map(is_functorch_wrapped_tensor, known)) or (
+        forward_ad._current_level >= 0
+        and any(
+            forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
+            for tensor in known
+        )
+    )
+
+
+def mapped(tensor: Tensor) -> bool:
+    """Whether `torch.func.vmap` follows a tensor: nobody may then ask for its numbers."""
+    while is_functorch_wrapped_tensor(tensor):
+        if is_batchedtensor(tensor):
+            return True
+        tensor = get_unwrapped(tensor)
+    return False
+
+
 def autocasts(device_type: str) -> bool:
     """Whether autocast is on where a tensor is; the meta device has none."""
     return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
@@ -317,6 +393,10 @@ class _Once(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        return tangent.view_as(tangent)
+
+    @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         found: Tensor = _Refused.apply(gradient, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
         return found
@@ -334,8 +414,12 @@ class _Refused(torch.autograd.Function):
         pass
 
     @staticmethod
+    def jvp(ctx: Any, gradient: Tensor, tensor: Tensor) -> Tensor:
+        raise RuntimeError(NO_SECOND)
+
+    @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        raise RuntimeError("expected no second derivative to be asked for of a loss that has none")
+        raise RuntimeError(NO_SECOND)
 
 
 def widen(logits: Tensor) -> Tensor:

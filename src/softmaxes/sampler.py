@@ -1,12 +1,16 @@
 """Classes drawn at random, each with its probability, at a cost that does not depend on how many classes there are."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
+from softmaxes import checks
 from softmaxes.on_cpu import on_cpu
+from softmaxes.structure import Structure
 
 SCALE = 2.0**62  # tables are of integers, in this unit: a head turned to bfloat16 must draw as before
 
@@ -44,10 +48,6 @@ class Sampler(nn.Module):
         A. J. Walker. An efficient method for generating discrete random variables with general distributions. 1977.
     """
 
-    threshold: Tensor  # (C,) int64: below it a draw of this column is the column's own class
-    alias: Tensor  # (C,) int64: else it is this class
-    mass: Tensor  # (C,) int64: the class's probability
-
     @on_cpu
     def __init__(self, weight: Tensor | Sequence[float]) -> None:
         super().__init__()
@@ -60,8 +60,12 @@ class Sampler(nn.Module):
             )
         self.probability = weights / weights.sum()
         self.num_classes = len(weights)
-        for name, table in _tables(self.probability).items():
-            self.register_buffer(name, table, persistent=False)
+        self.structure = Structure(partial(_tables, self.probability), "cpu")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self.structure.follow(fn)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     @classmethod
     @on_cpu
@@ -73,9 +77,7 @@ class Sampler(nn.Module):
             >>> Sampler.uniform(1000)
             Sampler(num_classes=1000)
         """
-        if isinstance(num_classes, bool) or not isinstance(num_classes, int):
-            raise TypeError(f"Sampler: expected num_classes to be an int, got {num_classes!r}.")
-        return cls(torch.ones(max(num_classes, 0), dtype=torch.float64))
+        return cls(torch.ones(max(checks.integer("Sampler", "num_classes", num_classes), 0), dtype=torch.float64))
 
     @classmethod
     @on_cpu
@@ -110,34 +112,29 @@ class Sampler(nn.Module):
             >>> Sampler.unigram([1, 3, 2]).probability
             tensor([0.1667, 0.5000, 0.3333], dtype=torch.float64)
         """
-        if isinstance(power, bool) or not isinstance(power, int | float):
-            raise TypeError(f"Sampler: expected power to be a number, got {power!r}.")
-        if not math.isfinite(power):
-            raise ValueError(f"Sampler: expected power to be finite, got {power}.")
+        power = checks.number("Sampler", "power", power, "finite", checks.is_finite)
         return cls(class_weights("Sampler", "counts", counts).pow(power))
 
-    @on_cpu
-    def reset_parameters(self) -> None:
-        """Fill the tables anew, after they were made on the meta device."""
-        for name, table in _tables(self.probability).items():
-            self.get_buffer(name).copy_(table)
+    @property
+    def tables(self) -> "Tables":
+        """The alias table, and the classes' probabilities, where the sampler is."""
+        return self.structure.on(self.structure.device)
 
     def sample(self, num_samples: int) -> Tensor:
         """Draw classes: K -> (K,) int64, on the tables' device, with torch's random numbers."""
-        if isinstance(num_samples, bool) or not isinstance(num_samples, int):
-            raise TypeError(f"Sampler: expected num_samples to be an int, got {num_samples!r}.")
-        if num_samples < 1:
-            raise ValueError(f"Sampler: expected num_samples to be at least 1, got {num_samples}.")
-        part = torch.arange(num_samples, device=self.alias.device)
-        place = part + torch.rand(num_samples, dtype=torch.float64, device=self.alias.device)
+        num_samples = checks.integer("Sampler", "num_samples", num_samples, 1)
+        tables, device = self.tables, self.structure.device
+        part = torch.arange(num_samples, device=device)
+        place = part + torch.rand(num_samples, dtype=torch.float64, device=device)
         last = ((part + 1) * self.num_classes - 1) // num_samples  # column of the part; rounding may bring the next
         column = (place * (self.num_classes / num_samples)).long().minimum(last)
-        coin = torch.randint(int(SCALE), (num_samples,), device=self.alias.device)
-        return torch.where(coin < self.threshold[column], column, self.alias[column])
+        coin = torch.randint(int(SCALE), (num_samples,), device=device)
+        return torch.where(coin < tables.threshold[column], column, tables.alias[column])
 
     def log_expected(self, classes: Tensor, num_samples: int) -> Tensor:
         """The logarithm of how often each of some classes comes on average in K draws: (*) int64 -> (*) float64."""
-        return (self.mass[classes].double() / SCALE).log() + math.log(num_samples)
+        mass = self.structure.on(classes.device).mass
+        return (mass[classes].double() / SCALE).log() + math.log(num_samples)
 
     def extra_repr(self) -> str:
         """How many classes."""
@@ -174,7 +171,16 @@ def class_weights(owner: str, name: str, values: Tensor | Sequence[float]) -> Te
     return tensor
 
 
-def _tables(probability: Tensor) -> dict[str, Tensor]:
+class Tables(NamedTuple):
+    """The alias table, and the classes' probabilities."""
+
+    threshold: Tensor  # (C,) int64: below it a draw of this column is the column's own class
+    alias: Tensor  # (C,) int64: else it is this class
+    mass: Tensor  # (C,) int64: the class's probability
+
+
+@on_cpu
+def _tables(probability: Tensor) -> Tables:
     """The alias table, built without a loop.
 
     Columns are one high. Classes that fill less than their column are filled up in turn by the first of the others that
@@ -192,6 +198,5 @@ def _tables(probability: Tensor) -> dict[str, Tensor]:
     reached = lacking[torch.searchsorted(lacking, left).clamp(max=len(light))]
     threshold[heavy] = 1 - (reached - left)
     alias[heavy[:-1]] = heavy[1:]
-    scaled = {"threshold": threshold.clamp(0, 1), "mass": probability}
-    tables = {name: (table * SCALE).round().long().clamp(min=int(name == "mass")) for name, table in scaled.items()}
-    return tables | {"alias": alias}
+    mass = (probability * SCALE).round().long().clamp(min=1)
+    return Tables((threshold.clamp(0, 1) * SCALE).round().long(), alias, mass)

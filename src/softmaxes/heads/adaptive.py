@@ -2,15 +2,17 @@
 
 import itertools
 import math
-from collections.abc import Sequence
-from typing import ClassVar, final
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, Self, final
 
 import torch
 from torch import Tensor, nn
 
-from softmaxes.head import Head, widen
+from softmaxes.head import Head, transformed, widen
 from softmaxes.on_cpu import on_cpu
 from softmaxes.sampler import class_weights
+from softmaxes.structure import Structure
 
 MOST_CLUSTERS = 4  # that are chosen if cut-offs are not given
 PLACES = 64  # for a cut, that are tried
@@ -62,8 +64,9 @@ class AdaptiveSoftmax(Head):
         cutoffs: as given or chosen, a tuple.
         head: a linear layer, (c_1 + J, D).
         tail: for each cluster a projection, (h_j, D), and a linear layer, (c_{j+1} - c_j, h_j).
-        order: the classes by rank, (C,), a buffer: a checkpoint brings it, so that other counts cannot mix up classes.
-        rank: the rank of each class, (C,), a buffer.
+        order: the classes by rank, (C,). It is in the ``state_dict``, and a checkpoint brings its own: so other counts
+            cannot mix up classes.
+        rank: the rank of each class, (C,), in the ``state_dict``, too.
 
     Raises:
         ValueError: a cluster would have no features, its h_j being 0.
@@ -90,8 +93,6 @@ class AdaptiveSoftmax(Head):
     """
 
     loss_is_nll: ClassVar[bool] = True
-    order: Tensor
-    rank: Tensor
 
     def __init__(
         self,
@@ -117,18 +118,59 @@ class AdaptiveSoftmax(Head):
             width = self._width(cluster)
             projection = nn.Linear(in_features, width, bias=False, **factory)
             self.tail.append(nn.Sequential(projection, nn.Linear(width, end - start, bias=False, **factory)))
-        for name in ("order", "rank"):
-            self.register_buffer(name, torch.empty(self.num_classes, dtype=torch.int64, device=device))
+        self.structure = Structure(partial(_tables, counts.argsort(descending=True, stable=True)), device)
         self.reset_parameters()
 
+    @property
+    def order(self) -> Tensor:
+        """The classes by rank, (C,)."""
+        return self.structure.on(self.head.weight.device).order
+
+    @property
+    def rank(self) -> Tensor:
+        """The rank of each class, (C,)."""
+        return self.structure.on(self.head.weight.device).rank
+
     def reset_parameters(self) -> None:
-        """Draw every layer as `torch.nn.Linear` does, and rank the classes by their counts."""
+        """Draw every layer as `torch.nn.Linear` does."""
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 layer.reset_parameters()
-        order = self.counts.argsort(descending=True, stable=True)
-        self.order.copy_(order)
-        self.rank.copy_(order.argsort())
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self.structure.follow(fn)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}order"], destination[f"{prefix}rank"] = self.order, self.rank
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        order, rank = (state_dict.pop(f"{prefix}{name}", None) for name in ("order", "rank"))  # of torch's own copy
+        lists = missing_keys, unexpected_keys, error_msgs
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
+        missing_keys.extend(f"{prefix}{name}" for name, one in (("order", order), ("rank", rank)) if one is None)
+        if order is None or rank is None or order.is_meta:
+            return
+        order, rank = order.cpu(), rank.cpu()
+        classes = torch.arange(self.num_classes)
+        if torch.equal(order.sort().values, classes) and torch.equal(order.argsort(), rank):
+            self.structure = Structure(partial(_tables, order), self.head.weight.device)
+        else:
+            error_msgs.append(
+                f"AdaptiveSoftmax: expected a checkpoint with an order of {self.num_classes} classes and the rank of "
+                "each in it, got others."
+            )
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         nll: Tensor = -self._target_log_prob(input, target)
@@ -137,7 +179,7 @@ class AdaptiveSoftmax(Head):
     # Which examples a cluster has is known only when the targets are.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
-        if input.is_meta:  # where no one can say which
+        if input.is_meta or transformed(input, target):  # where no one can say which
             return super()._target_log_prob(input, target)
         rank = self.rank[target]
         first, clusters = self._first(input), self._cluster(rank)
@@ -171,10 +213,9 @@ class AdaptiveSoftmax(Head):
         return int(self.in_features // self.div_value**cluster)
 
     def _checked(self, cutoffs: Sequence[int]) -> tuple[int, ...]:
-        if not isinstance(cutoffs, Sequence):
+        if isinstance(cutoffs, str) or not hasattr(cutoffs, "__getitem__"):
             raise TypeError(f"AdaptiveSoftmax: expected cutoffs to be a sequence of ints, got {cutoffs!r}.")
-        for cutoff in cutoffs:
-            self._at_least("each cut-off", cutoff, 1)
+        cutoffs = [self._at_least("each cut-off", cutoff, 1) for cutoff in cutoffs]
         if any(low >= high for low, high in itertools.pairwise((*cutoffs, self.num_classes))):
             raise ValueError(
                 f"AdaptiveSoftmax: expected cutoffs to rise and stay below {self.num_classes}, got {tuple(cutoffs)}."
@@ -206,3 +247,15 @@ class AdaptiveSoftmax(Head):
             if len(cost) > 0 and float(cost.min()) < best:
                 best, cutoffs = float(cost.min()), starts[cost.argmin()]
         return tuple(cutoffs.int().tolist())
+
+
+class Tables(NamedTuple):
+    """The order of the classes."""
+
+    order: Tensor  # (C,) the classes by rank
+    rank: Tensor  # (C,) the rank of each class
+
+
+@on_cpu
+def _tables(order: Tensor) -> Tables:
+    return Tables(order, order.argsort())

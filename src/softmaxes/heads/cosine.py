@@ -84,7 +84,7 @@ class CosineSoftmax(Head):
         self.angular_margin = self._number(
             "angular_margin", angular_margin, "in 0..pi/2, in radians", lambda m: 0 <= m <= math.pi / 2
         )
-        self.weight, _ = linear_parameters(num_classes, in_features, False, device, dtype)
+        self.weight, _ = linear_parameters(self.num_classes, self.in_features, False, device, dtype)
         self.log_scale = nn.Parameter(torch.empty((), device=device, dtype=dtype)) if learn_scale else None
         self.reset_parameters()
 

@@ -7,7 +7,7 @@ import entmax
 import torch
 from torch import Tensor, nn
 
-from softmaxes.head import Head, linear_logits, linear_parameters, log_of_sparse, once, widen
+from softmaxes.head import Head, linear_logits, linear_parameters, log_of_sparse, once, transformed, widen
 
 FIRST_SORTED = 100  # logits; if the support is larger, the sort goes on
 # torch.compile cannot follow them: their methods are class methods.
@@ -88,7 +88,7 @@ class Entmax(Head):
         if learn_alpha:
             self._number("alpha", alpha, "above 1.01 and below 2 to be learned", lambda a: LEAST_LEARNED < a < 2)
         self.learn_alpha = learn_alpha
-        self.weight, self.bias = linear_parameters(num_classes, in_features, bias, device, dtype)
+        self.weight, self.bias = linear_parameters(self.num_classes, self.in_features, bias, device, dtype)
         self.alpha_logit = nn.Parameter(torch.empty((), device=device, dtype=dtype)) if learn_alpha else None
         self.reset_parameters()
 
@@ -110,8 +110,7 @@ class Entmax(Head):
             return torch.logsumexp(logits, dim=1) - logits.gather(1, target.unsqueeze(1)).squeeze(1)
         # At the maximum the loss does not change with p to first order: for the gradient p is a constant.
         logits = once(logits)
-        with torch.no_grad():
-            p = entmax_probability(logits, alpha)
+        p = entmax_probability(logits.detach(), alpha.detach() if isinstance(alpha, Tensor) else alpha)
         over = (logits - logits.gather(1, target.unsqueeze(1))).masked_fill(p == 0, 0.0)  # no 0 times -inf
         exponent = (alpha - 1) * p.masked_fill(p == 0, 1.0).log()
         return (p * (over - torch.expm1(exponent) / (alpha * (alpha - 1)))).sum(1)
@@ -130,7 +129,15 @@ def entmax_probability(logits: Tensor, alpha: Tensor | float) -> Tensor:
     """The alpha-entmax of each row, for alpha above 1: exact at 1.5 and 2, else by bisection: (N, C) -> (N, C).
 
     NaN for a row with a logit that is NaN or inf; the package's partial sort would end in an index out of bounds.
+
+    Raises:
+        NotImplementedError: `torch.func` or forward-mode differentiation follows the logits or alpha.
     """
+    if transformed(logits, alpha if isinstance(alpha, Tensor) else None):
+        raise NotImplementedError(
+            "entmax_probability: expected tensors that torch.autograd alone follows, got ones of torch.func or of "
+            "forward-mode differentiation, for which the package entmax has no rule."
+        )
     largest = logits.detach().amax(1, keepdim=True)
     lost = ~largest.isfinite()
     logits = (logits - largest).masked_fill(lost, 0.0)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from softmaxes.head import Head, autocasts, linear_logits, linear_parameters, once
+from softmaxes.head import Head, autocasts, linear_logits, linear_parameters, once, transformed
 
 # The most logits that a loss holds at a time; more are computed in chunks of rows. Measured on a CPU, at 100,000 and
 # 500,000 classes and a batch of 256: no slower than all at once, and a fifth of the memory at 500,000.
@@ -67,7 +67,7 @@ class Softmax(Head):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_features, num_classes)
-        self.weight, self.bias = linear_parameters(num_classes, in_features, bias, device, dtype)
+        self.weight, self.bias = linear_parameters(self.num_classes, self.in_features, bias, device, dtype)
         self.reset_parameters()
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Softmax(Head):
     def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
         rows = max(1, CHUNK // self.num_classes)
         half = autocasts(input.device.type) or input.dtype in (torch.bfloat16, torch.float16)
-        if len(input) > rows and not half:
+        if len(input) > rows and not half and not transformed(input, target, self.weight, self.bias):
             options = torch.nn.LinearCrossEntropyOptions(chunking_method=None, batch_chunk_size=rows)
             bias = None if self.bias is None else once(self.bias)
             return -F.linear_cross_entropy(

@@ -1,7 +1,9 @@
 """The softmax of noisy logits: Gumbel-softmax, or with normal noise."""
 
+import hashlib
 import math
 from typing import ClassVar, Literal, final, get_args
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -9,6 +11,10 @@ from torch import Tensor
 from softmaxes.head import Head, linear_logits, linear_parameters
 
 Noise = Literal["gumbel", "normal"]
+
+REMEMBERED = 1024  # training steps that a backward pass may still ask for
+# Of each head the steps that were begun, by the random state that they began with. They are no part of a copy.
+_BEGUN: WeakKeyDictionary["GumbelSoftmax", dict[bytes, Tensor]] = WeakKeyDictionary()
 
 
 @final
@@ -112,7 +118,7 @@ class GumbelSoftmax(Head):
         self.anneal_steps = None if anneal_steps is None else self._at_least("anneal_steps", anneal_steps, 1)
         self.straight_through = straight_through
         self.num_samples = self._at_least("num_samples", num_samples, 1)
-        self.weight, self.bias = linear_parameters(num_classes, in_features, bias, device, dtype)
+        self.weight, self.bias = linear_parameters(self.num_classes, self.in_features, bias, device, dtype)
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64, device=device))
         self.reset_parameters()
 
@@ -123,16 +129,54 @@ class GumbelSoftmax(Head):
 
     def current_temperature(self) -> Tensor:
         """The temperature of the next training step, a scalar on the head's device."""
+        return self._temperature_after(self.num_steps)
+
+    def _temperature_after(self, num_steps: Tensor) -> Tensor:
+        """The temperature after some training steps."""
         dtype = torch.promote_types(self.weight.dtype, torch.float32)
-        start = torch.full((), self.temperature, dtype=dtype, device=self.num_steps.device)
+        start = torch.full((), self.temperature, dtype=dtype, device=num_steps.device)
         if self.final_temperature is None or self.anneal_steps is None:
             return start
-        share = (self.num_steps.to(dtype) / self.anneal_steps).clamp(max=1)
+        share = (num_steps.to(dtype) / self.anneal_steps).clamp(max=1)
         return start * (self.final_temperature / self.temperature) ** share
+
+    def _take_step(self) -> Tensor:
+        """How many training steps came before this one, which is counted.
+
+        Activation checkpointing calls the head again in the backward pass, for a step that was counted before. It has
+        put torch's random state back for that, and by it the step is found again. In inference mode nothing is trained,
+        and nothing is counted.
+        """
+        before = self.num_steps
+        if torch.compiler.is_compiling():
+            self.num_steps = before + 1
+            return before
+        begun = _BEGUN.setdefault(self, {})
+        state = self._random_state()
+        if torch._C._current_graph_task_id() >= 0:  # in a backward pass
+            return begun.get(state, before)
+        if not torch.is_inference_mode_enabled():
+            begun[state] = before
+            if len(begun) > REMEMBERED:
+                del begun[next(iter(begun))]
+            # A new tensor: if it is changed in place, a compiled backward pass reads the next step's temperature.
+            self.num_steps = before + 1
+        return before
+
+    def _random_state(self) -> bytes:
+        """Torch's random state, on the CPU and where the head is; nothing where no schedule needs it."""
+        if self.anneal_steps is None:
+            return b""
+        state = torch.get_rng_state().numpy().tobytes()
+        device = self.weight.device
+        if device.type not in ("cpu", "meta"):
+            state += torch.get_device_module(device).get_rng_state(device).numpy().tobytes()
+        return hashlib.blake2b(state).digest()
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         if not self.training:
             return -self._target_log_prob(input, target)
+        temperature = self._temperature_after(self._take_step())
         logits = linear_logits(input, self.weight, self.bias).expand(self.num_samples, -1, -1)  # (S, N, C)
         if self.noise == "gumbel":
             smallest = torch.finfo(logits.dtype).tiny
@@ -140,10 +184,8 @@ class GumbelSoftmax(Head):
         else:
             noise = torch.randn_like(logits)
         perturbed = logits + self.scale * noise
-        soft = torch.log_softmax(perturbed / self.current_temperature(), dim=2)
+        soft = torch.log_softmax(perturbed / temperature, dim=2)
         soft = soft.gather(2, target.expand(self.num_samples, -1).unsqueeze(2)).squeeze(2)  # (S, N)
-        # A new tensor: if the old one is changed in place, a compiled backward pass reads the next step's temperature.
-        self.num_steps = self.num_steps + 1
         if not self.straight_through:
             return -soft.mean(0)
         hard = (perturbed.argmax(2) == target).to(soft.dtype)

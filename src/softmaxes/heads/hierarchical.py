@@ -1,13 +1,15 @@
 """The softmax over a tree of classes: a decision at every inner node on the way from the root to a class."""
 
-from typing import Any, ClassVar, final
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, Self, final
 
 import torch
 from torch import Tensor
 
-from softmaxes.head import Head, linear_logits, linear_parameters, row_logits
-from softmaxes.large_pages import in_large_pages
+from softmaxes.head import Head, autocasts, linear_logits, linear_parameters, row_logits, transformed
 from softmaxes.on_cpu import on_cpu
+from softmaxes.structure import Structure
 from softmaxes.trees import paths, search
 from softmaxes.trees.tree import Tree
 
@@ -81,17 +83,6 @@ class HierarchicalSoftmax(Head):
 
     loss_is_nll: ClassVar[bool] = True
 
-    # What the tree says, in the form that the sums need. The tree itself is the record; these are made from it.
-    # `parent` is part of the state, so that a checkpoint of another tree is refused.
-    parent: Tensor  # (M,) of every node; the root is its own
-    nodes: Tensor  # (M, 4) parent, first_row, num_rows and slot: one line of memory for each node
-    row: Tensor  # (M,) the row of that logit; R of the fixed one
-    row_owner: Tensor  # (R,) the inner node of a row
-    level_order: Tensor  # (M,) all nodes, from the root down
-    place: Tensor  # (M,) of a node in `level_order`
-    child: Tensor  # (M - 1 + C,) the children of every node, in the nodes' order; a leaf is its own
-    first_child: Tensor  # (M,) where a node's begin in `child`
-
     def __init__(
         self,
         in_features: int,
@@ -105,44 +96,45 @@ class HierarchicalSoftmax(Head):
             raise TypeError(f"HierarchicalSoftmax: expected tree to be a Tree, got {type(tree).__name__}.")
         super().__init__(in_features, tree.num_classes)
         self.tree = tree
-        arrays = _arrays(tree)
-        rows = len(arrays["row_owner"])
-        self.width = int(arrays["nodes"][:, 2].max())  # logits of the widest node, K
+        self.structure = Structure(partial(_tables, tree), device)
+        num_rows = _num_rows(tree)
+        self.width = int(num_rows.max())  # logits of the widest node, K
         self.level_sizes = torch.bincount(tree.node_depth).tolist()
         self.sparse = sparse
-        self.weight, self.bias = linear_parameters(rows, in_features, bias, device, dtype)
-        for name, array in arrays.items():
-            buffer = in_large_pages(torch.empty(array.shape, dtype=array.dtype, device=device))
-            self.register_buffer(name, buffer, persistent=name == "parent")
+        self.weight, self.bias = linear_parameters(int(num_rows.sum()), self.in_features, bias, device, dtype)
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Draw the decisions as `torch.nn.Linear` does, and read the tree anew."""
-        super().reset_parameters()
-        for name, array in _arrays(self.tree).items():
-            self.get_buffer(name).copy_(array)
-
     @property
-    def first_row(self) -> Tensor:
-        """Where the rows of an inner node begin in `weight`, (M,); if it has none, another's on every path."""
-        return self.nodes[:, 1]
+    def tables(self) -> "Tables":
+        """What the tree says, in the form that the sums need, where the weights are."""
+        return self.structure.on(self.weight.device)
 
-    @property
-    def num_rows(self) -> Tensor:
-        """The rows of a node, (M,): 0, 1, or as many as it has children."""
-        return self.nodes[:, 2]
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self.structure.follow(fn)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
-    @property
-    def slot(self) -> Tensor:
-        """Which of its parent's logits a node has, (M,); `width` is the fixed logit, zero."""
-        return self.nodes[:, 3]
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}parent"] = self.tables.parent  # so that a checkpoint of another tree is refused
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-        saved = state_dict.get(f"{prefix}parent")
-        if saved is not None and not torch.equal(saved.cpu(), _own_parent(self.tree)):
-            error_messages: list[str] = rest[-1]
-            error_messages.append("HierarchicalSoftmax: expected a checkpoint of the same tree, got one of another.")
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        saved = state_dict.pop(f"{prefix}parent", None)  # torch gives a copy of the user's
+        lists = missing_keys, unexpected_keys, error_msgs
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
+        if saved is None:
+            missing_keys.append(f"{prefix}parent")
+        elif not saved.is_meta and not torch.equal(saved.cpu(), _own_parent(self.tree)):
+            error_msgs.append("HierarchicalSoftmax: expected a checkpoint of the same tree, got one of another.")
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         return -self._target_log_prob(input, target)
@@ -152,7 +144,15 @@ class HierarchicalSoftmax(Head):
         if (self.sparse or COMPILED * on_path <= len(self.weight)) and paths.usable(input, self.weight, self.bias):
             most = min(on_path, len(self.weight))
             return paths.log_prob(
-                input, target, self.weight, self.bias, self.nodes, self.tree.depth, most, self.sparse, self._of_branches
+                input,
+                target,
+                self.weight,
+                self.bias,
+                self.tables.nodes,
+                self.tree.depth,
+                most,
+                self.sparse,
+                self._of_branches,
             )
         if not self.sparse and on_path > 2 * len(self.weight):
             return super()._target_log_prob(input, target)  # deep and wide: paths would be mostly padding
@@ -164,19 +164,20 @@ class HierarchicalSoftmax(Head):
 
     def _branches(self, input: Tensor, target: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """The path from each target up to the root, and how probable each branch is: (N, D), (N,) -> (N, L), (N, L)."""
+        tables = self.tables
         path = [target]  # leaf c is class c
         for _ in range(self.tree.depth - 1):
-            path.append(self.parent[path[-1]])
+            path.append(tables.parent[path[-1]])
         nodes = torch.stack(path, dim=1)  # (N, L); a shorter path ends in repeats of the root
-        owner = self.parent[nodes]
+        owner = tables.parent[nodes]
         offset = torch.arange(self.width, device=input.device)  # (K,)
-        own = offset < self.num_rows[owner].unsqueeze(2)  # (N, L, K)
-        rows = self.first_row[owner].unsqueeze(2) + offset.where(own, 0)
+        own = offset < tables.num_rows[owner].unsqueeze(2)  # (N, L, K)
+        rows = tables.first_row[owner].unsqueeze(2) + offset.where(own, 0)
         logits = self._logits_of(input, rows, weight, bias).masked_fill(~own, -torch.inf)
         # The last column is the logit fixed at zero, of nodes with fewer than three children.
-        fixed = torch.zeros_like(logits[..., 0]).masked_fill(self.num_rows[owner] > 1, -torch.inf)
+        fixed = torch.zeros_like(logits[..., 0]).masked_fill(tables.num_rows[owner] > 1, -torch.inf)
         decisions = torch.log_softmax(torch.cat([logits, fixed.unsqueeze(2)], dim=2), dim=2)
-        taken = decisions.gather(2, self.slot[nodes].unsqueeze(2)).squeeze(2)  # (N, L)
+        taken = decisions.gather(2, tables.slot[nodes].unsqueeze(2)).squeeze(2)  # (N, L)
         return nodes, taken.masked_fill(nodes == owner, 0.0)  # only the root is its own parent
 
     def _logits_of(self, input: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -198,12 +199,13 @@ class HierarchicalSoftmax(Head):
             In the nodes' order: the place of each child's parent among the nodes, the child, and the log-probability of
             the branch to it, never above zero, each (T,).
         """
-        count = self.num_rows[node]
+        tables = self.tables
+        count = tables.num_rows[node]
         count = count + (count < 2)
         above = torch.arange(len(node), device=node.device).repeat_interleave(count)  # (T,)
-        before = self.first_child[node] - count.cumsum(0) + count
-        child = self.child[before[above] + torch.arange(len(above), device=node.device)]
-        row = self.row[child]
+        before = tables.first_child[node] - count.cumsum(0) + count
+        child = tables.child[before[above] + torch.arange(len(above), device=node.device)]
+        row = tables.row[child]
         own = (row < len(self.weight)).nonzero().squeeze(1)
         rows, whose = row[own].unsqueeze(1), example[above][own]
         known = [
@@ -214,42 +216,50 @@ class HierarchicalSoftmax(Head):
         return above, child, search.within(logits, above, len(node))
 
     def _predict(self, input: Tensor) -> Tensor:
-        return search.best(self, input, 1).squeeze(1) if self._pays(input, 1) else super()._predict(input)
+        return self._topk(input, 1)[1].squeeze(1) if self._searched(input) else super()._predict(input)
 
     def _topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        if self._pays(input, k):
-            return search.valued(self, input, search.best(self, input, k))
-        return super()._topk(input, k)
+        return search.topk(self, input, k, self._pays(input, k)) if self._searched(input) else super()._topk(input, k)
+
+    def _searched(self, input: Tensor) -> bool:
+        """Whether to look for the best classes, so that no more than these need be ranked.
+
+        It does not depend on how many are looked for: so the first of k classes are the same for every k.
+        """
+        # On an accelerator it was not measured; a compiled graph would break wherever it asks how far it has come. In
+        # half precision rounding would tell classes apart otherwise than where all are scored.
+        if torch.compiler.is_compiling() or input.device.type != "cpu" or autocasts("cpu"):
+            return False
+        full = (torch.float32, torch.float64)
+        return input.dtype in full and not transformed(input, self.weight, self.bias) and self._pays(input, 1)
 
     def _pays(self, input: Tensor, k: int) -> bool:
         """Whether going down the tree is faster than scoring all classes."""
-        # On an accelerator it was not measured; a compiled graph would break wherever it asks how far it has come.
-        if input.device.type != "cpu" or torch.compiler.is_compiling():
-            return False
         read = READ * len(input) * (k + search.SPARE) * self.width
         return self.tree.depth * (LEVEL + read) <= len(input) * len(self.weight)
 
     def _log_prob(self, input: Tensor) -> Tensor:
+        tables = self.tables
         # Nodes come first here, (R, N) and (M, N): what is gathered and added up are then whole rows of memory.
         logits = linear_logits(input, self.weight, self.bias).t().contiguous()
-        fixed = (self.num_rows < 2).unsqueeze(1)  # (M, 1) the nodes with a logit fixed at zero
+        fixed = (tables.num_rows < 2).unsqueeze(1)  # (M, 1) the nodes with a logit fixed at zero
         zero = logits.new_zeros(self.tree.num_nodes, logits.shape[1])
-        owner = self.row_owner.unsqueeze(1).expand_as(logits)
+        owner = tables.row_owner.unsqueeze(1).expand_as(logits)
         highest = zero.masked_fill(~fixed, -torch.inf).scatter_reduce(0, owner, logits.detach(), "amax")
         total = (-highest).exp().masked_fill(~fixed, 0.0)
-        total = total.index_add(0, self.row_owner, (logits - highest[self.row_owner]).exp())
+        total = total.index_add(0, tables.row_owner, (logits - highest[tables.row_owner]).exp())
         log_total = highest + total.log()  # (M, N) over the logits of every inner node
         # Then from the root down: a node has its parent's log-probability and its own decision.
         logits = torch.cat([logits, zero[:1]])
-        decision = logits[self.row[self.level_order]] - log_total[self.parent[self.level_order]]  # (M, N)
-        above = self.place[self.parent[self.level_order]]
+        decision = logits[tables.row[tables.level_order]] - log_total[tables.parent[tables.level_order]]  # (M, N)
+        above = tables.place[tables.parent[tables.level_order]]
         levels = [zero[:1]]
         start = end = 0
         for size in self.level_sizes[1:]:
             before, start = start, start + len(levels[-1])
             end = start + size
             levels.append(levels[-1][above[start:end] - before] + decision[start:end])
-        return torch.cat(levels)[self.place[: self.num_classes]].t()
+        return torch.cat(levels)[tables.place[: self.num_classes]].t()
 
 
 def _own_parent(tree: Tree) -> Tensor:
@@ -257,13 +267,47 @@ def _own_parent(tree: Tree) -> Tensor:
     return tree.parent.where(tree.parent >= 0, tree.root)
 
 
+def _num_rows(tree: Tree) -> Tensor:
+    """The rows of each node's decision, (M,): 0, 1, or as many as it has children."""
+    children = tree.num_children
+    return torch.where(children > 2, children, (children - 1).clamp(min=0))
+
+
+class Tables(NamedTuple):
+    """What a tree says, in the form that the sums need."""
+
+    parent: Tensor  # (M,) of every node; the root is its own
+    nodes: Tensor  # (M, 4) parent, first_row, num_rows and slot: one line of memory for each node
+    row: Tensor  # (M,) the row of that logit; R of the fixed one
+    row_owner: Tensor  # (R,) the inner node of a row
+    level_order: Tensor  # (M,) all nodes, from the root down
+    place: Tensor  # (M,) of a node in `level_order`
+    child: Tensor  # (M - 1 + C,) the children of every node, in the nodes' order; a leaf is its own
+    first_child: Tensor  # (M,) where a node's begin in `child`
+
+    @property
+    def first_row(self) -> Tensor:
+        """Where the rows of an inner node begin in the weights, (M,); if it has none, another's on every path."""
+        return self.nodes[:, 1]
+
+    @property
+    def num_rows(self) -> Tensor:
+        """The rows of a node, (M,): 0, 1, or as many as it has children."""
+        return self.nodes[:, 2]
+
+    @property
+    def slot(self) -> Tensor:
+        """Which of its parent's logits a node has, (M,); the width of the widest node is the fixed logit, zero."""
+        return self.nodes[:, 3]
+
+
 @on_cpu
-def _arrays(tree: Tree) -> dict[str, Tensor]:
-    """The head's buffers for a tree, by name."""
+def _tables(tree: Tree) -> Tables:
+    """The tables of a tree."""
     nodes = torch.arange(tree.num_nodes)
     parent = _own_parent(tree)
     children = tree.num_children
-    num_rows = torch.where(children > 2, children, (children - 1).clamp(min=0))
+    num_rows = _num_rows(tree)
     width = int(num_rows.max())
     siblings = children[parent]
     # Of two children the first has the fixed logit and the second the row; an only child has the fixed one.
@@ -275,13 +319,13 @@ def _arrays(tree: Tree) -> dict[str, Tensor]:
     level_order = tree.node_depth.argsort(stable=True)
     place = torch.empty_like(level_order)
     place[level_order] = nodes
-    return {
-        "parent": parent,
-        "nodes": torch.stack([parent, first_row.where(num_rows > 0, first_row[first]), num_rows, slot], dim=1),
-        "row": row,
-        "row_owner": nodes.repeat_interleave(num_rows),
-        "level_order": level_order,
-        "place": place,
-        "child": torch.cat([nodes[: tree.num_classes], tree.children]),
-        "first_child": nodes.where(children == 0, tree.first_child + tree.num_classes),
-    }
+    return Tables(
+        parent=parent,
+        nodes=torch.stack([parent, first_row.where(num_rows > 0, first_row[first]), num_rows, slot], dim=1),
+        row=row,
+        row_owner=nodes.repeat_interleave(num_rows),
+        level_order=level_order,
+        place=place,
+        child=torch.cat([nodes[: tree.num_classes], tree.children]),
+        first_child=nodes.where(children == 0, tree.first_child + tree.num_classes),
+    )

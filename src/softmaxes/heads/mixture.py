@@ -72,10 +72,10 @@ class MixtureOfSoftmaxes(Head):
     ) -> None:
         super().__init__(in_features, num_classes)
         self.num_components = self._at_least("num_components", num_components, 1)
-        self.weight, self.bias = linear_parameters(num_classes, in_features, bias, device, dtype)
-        rows = num_components * in_features
-        self.context_weight, self.context_bias = linear_parameters(rows, in_features, bias, device, dtype)
-        self.prior_weight, _ = linear_parameters(num_components, in_features, False, device, dtype)
+        self.weight, self.bias = linear_parameters(self.num_classes, self.in_features, bias, device, dtype)
+        rows = self.num_components * self.in_features
+        self.context_weight, self.context_bias = linear_parameters(rows, self.in_features, bias, device, dtype)
+        self.prior_weight, _ = linear_parameters(self.num_components, self.in_features, False, device, dtype)
         self.reset_parameters()
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:

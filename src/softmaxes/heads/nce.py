@@ -82,21 +82,20 @@ class NCE(Head):
         self.num_samples = self._at_least("num_samples", num_samples, 1)
         self.sparse = sparse
         self.sampler = copy.deepcopy(sampler).to(torch.get_default_device() if device is None else device)
-        self.weight, self.bias = linear_parameters(self.num_classes, in_features, bias, device, dtype)
+        self.weight, self.bias = linear_parameters(self.num_classes, self.in_features, bias, device, dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights as `torch.nn.Linear` does, set every bias to -log C, and fill the sampler's tables."""
+        """Draw the weights as `torch.nn.Linear` does, and set every bias to -log C."""
         super().reset_parameters()
         if self.bias is not None:
             nn.init.constant_(self.bias, -math.log(self.num_classes))
-        self.sampler.reset_parameters()
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         if not self.training:
             return -self._target_log_prob(input, target)
         own = self._less_noise(input, target.unsqueeze(1)).squeeze(1)  # (N,)
-        drawn = self.sampler.sample(self.num_samples)
+        drawn = self.sampler.sample(self.num_samples).to(input.device)  # a replica's
         return F.softplus(-own) + F.softplus(self._less_noise(input, drawn)).sum(1)
 
     def _less_noise(self, input: Tensor, rows: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softmaxes.head import Head, linear_logits, linear_parameters, row_logits
+from softmaxes.head import Head, in_order_of, linear_logits, linear_parameters, row_logits
 from softmaxes.sampler import Sampler
 
 
@@ -83,21 +83,20 @@ class NegativeSampling(Head):
         self.num_samples = self._at_least("num_samples", num_samples, 1)
         self.sparse = sparse
         self.sampler = copy.deepcopy(sampler).to(torch.get_default_device() if device is None else device)
-        self.weight, self.bias = linear_parameters(self.num_classes, in_features, bias, device, dtype)
+        self.weight, self.bias = linear_parameters(self.num_classes, self.in_features, bias, device, dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights as in `torch.nn.Linear`, set each bias to the logit of 1/C, and fill the tables."""
+        """Draw the weights as in `torch.nn.Linear`, and set each bias to the logit of 1/C."""
         super().reset_parameters()
         if self.bias is not None:
             nn.init.constant_(self.bias, -math.log(self.num_classes - 1))
-        self.sampler.reset_parameters()
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         if not self.training:
             return -self._target_log_prob(input, target)
         own = self._less_noise(input, target.unsqueeze(1)).squeeze(1)  # (N,)
-        drawn = self.sampler.sample(self.num_samples)
+        drawn = self.sampler.sample(self.num_samples).to(input.device)  # a replica's
         others = F.softplus(self._less_noise(input, drawn)).masked_fill(drawn == target.unsqueeze(1), 0.0)  # (N, K)
         return F.softplus(-own) + others.sum(1)
 
@@ -107,4 +106,5 @@ class NegativeSampling(Head):
         return logits - self.sampler.log_expected(rows, self.num_samples).to(logits.dtype)
 
     def _log_prob(self, input: Tensor) -> Tensor:
-        return torch.log_softmax(F.logsigmoid(linear_logits(input, self.weight, self.bias)), dim=1)
+        logits = linear_logits(input, self.weight, self.bias)
+        return in_order_of(logits, torch.log_softmax(F.logsigmoid(logits), dim=1))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softmaxes.head import Head, linear_logits, linear_parameters
+from softmaxes.head import Head, in_order_of, linear_logits, linear_parameters
 
 
 @final
@@ -66,7 +66,7 @@ class OneVsRest(Head):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_features, num_classes)
-        self.weight, self.bias = linear_parameters(num_classes, in_features, bias, device, dtype)
+        self.weight, self.bias = linear_parameters(self.num_classes, self.in_features, bias, device, dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -82,4 +82,5 @@ class OneVsRest(Head):
         return F.softplus(against).sum(1)
 
     def _log_prob(self, input: Tensor) -> Tensor:
-        return torch.log_softmax(F.logsigmoid(linear_logits(input, self.weight, self.bias)), dim=1)
+        logits = linear_logits(input, self.weight, self.bias)
+        return in_order_of(logits, torch.log_softmax(F.logsigmoid(logits), dim=1))

@@ -81,18 +81,13 @@ class SampledSoftmax(Head):
         self.num_samples = self._at_least("num_samples", num_samples, 1)
         self.sparse = sparse
         self.sampler = copy.deepcopy(sampler).to(torch.get_default_device() if device is None else device)
-        self.weight, self.bias = linear_parameters(self.num_classes, in_features, bias, device, dtype)
+        self.weight, self.bias = linear_parameters(self.num_classes, self.in_features, bias, device, dtype)
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw the linear layer as `torch.nn.Linear` does, and fill the sampler's tables."""
-        super().reset_parameters()
-        self.sampler.reset_parameters()
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         if not self.training:
             return -self._target_log_prob(input, target)
-        drawn = self.sampler.sample(self.num_samples)
+        drawn = self.sampler.sample(self.num_samples).to(input.device)  # a replica's
         others = row_logits(input, drawn, self.weight, self.bias, self.sparse)  # (N, K)
         others = others - self.sampler.log_expected(drawn, self.num_samples).to(others.dtype)
         others = others.masked_fill(drawn == target.unsqueeze(1), -torch.inf)

@@ -63,7 +63,7 @@ class Sigsoftmax(Head):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_features, num_classes)
-        self.weight, self.bias = linear_parameters(num_classes, in_features, bias, device, dtype)
+        self.weight, self.bias = linear_parameters(self.num_classes, self.in_features, bias, device, dtype)
         self.reset_parameters()
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:

@@ -65,15 +65,14 @@ class Sparsemax(Head):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_features, num_classes)
-        self.weight, self.bias = linear_parameters(num_classes, in_features, bias, device, dtype)
+        self.weight, self.bias = linear_parameters(self.num_classes, self.in_features, bias, device, dtype)
         self.reset_parameters()
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         logits = linear_logits(input, self.weight, self.bias)
         # At the maximum the loss does not change with p to first order: for the gradient p is a constant.
         logits = once(logits)
-        with torch.no_grad():
-            p = entmax_probability(logits, 2)
+        p = entmax_probability(logits.detach(), 2)
         over = (logits - logits.gather(1, target.unsqueeze(1))).masked_fill(p == 0, 0.0)  # no 0 times -inf
         return (p * (over + (1 - p) / 2)).sum(1)
 

@@ -6,7 +6,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from softmaxes.head import Head, linear_logits, linear_parameters
+from softmaxes.head import Head, in_order_of, linear_logits, linear_parameters
 
 
 @final
@@ -68,7 +68,7 @@ class SphericalSoftmax(Head):
     ) -> None:
         super().__init__(in_features, num_classes)
         self.epsilon = self._number("epsilon", epsilon, "in 1e-12..1e6", lambda e: 1e-12 <= e <= 1e6)
-        self.weight, self.bias = linear_parameters(num_classes, in_features, bias, device, dtype)
+        self.weight, self.bias = linear_parameters(self.num_classes, self.in_features, bias, device, dtype)
         self.reset_parameters()
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
@@ -77,4 +77,5 @@ class SphericalSoftmax(Head):
     def _log_prob(self, input: Tensor) -> Tensor:
         logits = linear_logits(input, self.weight, self.bias)
         floor = torch.full_like(logits, math.sqrt(self.epsilon))
-        return torch.log_softmax(2 * torch.hypot(logits, floor).log(), dim=1)  # no square that overflows
+        log_prob = torch.log_softmax(2 * torch.hypot(logits, floor).log(), dim=1)  # no square that overflows
+        return in_order_of(logits.abs(), log_prob)

@@ -69,9 +69,9 @@ class TaylorSoftmax(Head):
     ) -> None:
         super().__init__(in_features, num_classes)
         self.order = self._at_least("order", order, 2)
-        if order % 2 == 1 or order > 12:
-            raise ValueError(f"TaylorSoftmax: expected order to be even and at most 12, got {order}.")
-        self.weight, self.bias = linear_parameters(num_classes, in_features, bias, device, dtype)
+        if self.order % 2 == 1 or self.order > 12:
+            raise ValueError(f"TaylorSoftmax: expected order to be even and at most 12, got {self.order}.")
+        self.weight, self.bias = linear_parameters(self.num_classes, self.in_features, bias, device, dtype)
         self.reset_parameters()
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ class TreeSampledSoftmax(Head):
         self.sparse = sparse
         self.proposal_weight = self._number("proposal_weight", proposal_weight, "finite and above 0", _is_weight)
         self.proposal = HierarchicalSoftmax(in_features, tree, bias, sparse, device=device, dtype=dtype)
-        self.weight, self.bias = linear_parameters(self.num_classes, in_features, bias, device, dtype)
+        self.weight, self.bias = linear_parameters(self.num_classes, self.in_features, bias, device, dtype)
         self.reset_parameters()
 
     @property
@@ -146,7 +146,10 @@ class TreeSampledSoftmax(Head):
         return self.proposal_weight * learned + torch.logsumexp(torch.cat([own, others], dim=1), dim=1) - own.squeeze(1)
 
     def _draw(self, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Classes other than the target, and the log of how often each is drawn on average: (N, K), (N, K)."""
+        """Classes other than the target, and the log of how often each is drawn on average: (N, K), (N, K).
+
+        It is detached, since `no_grad` does not stop forward-mode derivatives.
+        """
         uniform = self.num_samples // 2
         likely = self.num_samples - uniform
         with torch.no_grad():
@@ -156,7 +159,8 @@ class TreeSampledSoftmax(Head):
             of_any = self.proposal.target_log_prob(input.unsqueeze(1).expand(-1, uniform, -1), any_other)
         log_chance = torch.cat([log_chance, of_any - left.unsqueeze(1)], dim=1)
         evenly = torch.full_like(log_chance, math.log(uniform / (self.num_classes - 1)))
-        return torch.cat([drawn, any_other], dim=1), torch.logaddexp(log_chance + math.log(likely), evenly)
+        log_expected = torch.logaddexp(log_chance + math.log(likely), evenly)
+        return torch.cat([drawn, any_other], dim=1), log_expected.detach()
 
     def _log_prob(self, input: Tensor) -> Tensor:
         return torch.log_softmax(linear_logits(input, self.weight, self.bias), dim=1)

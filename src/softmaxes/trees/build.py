@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from softmaxes import checks
 from softmaxes.sampler import class_weights
 
 LEAST = 16  # of an unbalanced cluster tree: a part has at least one class of so many
@@ -35,8 +36,8 @@ def integers(name: str, what: str, values: Tensor | Sequence[int]) -> Tensor:
 
 def balanced(num_classes: int, arity: int) -> Tensor:
     """The complete tree, filled from the left."""
-    _at_least("num_classes", num_classes, 2)
-    _at_least("arity", arity, 2)
+    num_classes = checks.integer("Tree", "num_classes", num_classes, 2)
+    arity = checks.integer("Tree", "arity", arity, 2)
     widths = [num_classes]  # nodes of each level, from the leaves up
     while widths[-1] > 1:
         widths.append(-(-widths[-1] // arity))
@@ -167,7 +168,7 @@ def huffman(counts: Tensor | Sequence[float], arity: int) -> Tensor:
     A node that is made weighs at least what the lightest `arity` weigh together. So nodes that weigh no more than that
     can all be put under new ones in one round, in their order; each round that weight grows by half, or more.
     """
-    _at_least("arity", arity, 2)
+    arity = checks.integer("Tree", "arity", arity, 2)
     weights = class_weights("Tree", "counts", counts)
     given = torch.as_tensor(counts)
     if not given.is_floating_point():
@@ -203,7 +204,7 @@ def huffman(counts: Tensor | Sequence[float], arity: int) -> Tensor:
 
 def clustered(vectors: Tensor | Sequence[Sequence[float]], arity: int, even: bool, seed: int) -> Tensor:
     """Clusters of class vectors, from the root down, all nodes of a level at once."""
-    _at_least("arity", arity, 2)
+    arity = checks.integer("Tree", "arity", arity, 2)
     if not isinstance(even, bool):
         raise TypeError(f"Tree: expected balanced to be a bool, got {even!r}.")
     generator = _generator(seed)
@@ -353,7 +354,7 @@ def _cut(points: Tensor, real: Tensor, least: Tensor, even: bool, direction: Ten
 
 def agglomerative(vectors: Tensor | Sequence[Sequence[float]], arity: int, linkage: str) -> Tensor:
     """SciPy's merges of class vectors."""
-    _at_least("arity", arity, 2)
+    arity = checks.integer("Tree", "arity", arity, 2)
     if linkage not in LINKAGES:
         raise ValueError(f"Tree: expected linkage to be one of {', '.join(LINKAGES)}, got {linkage!r}.")
     points = _vectors(vectors)
@@ -363,7 +364,7 @@ def agglomerative(vectors: Tensor | Sequence[Sequence[float]], arity: int, linka
 
 def from_confusion(confusion: Tensor | Sequence[Sequence[float]], arity: int) -> Tensor:
     """SciPy's merges of classes that are taken for each other."""
-    _at_least("arity", arity, 2)
+    arity = checks.integer("Tree", "arity", arity, 2)
     counts = _tensor("confusion as numbers of shape (C, C)", confusion).detach().cpu()
     if counts.is_complex() or counts.dtype == torch.bool or counts.dim() != 2:
         raise TypeError(
@@ -422,17 +423,8 @@ def _tensor(what: str, values: Tensor | Sequence[Any]) -> Tensor:
         raise TypeError(f"Tree: expected {what}, got {type(values).__name__} of other things.") from None
 
 
-def _at_least(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"Tree: expected {name} to be an int, got {value!r}.")
-    if value < least:
-        raise ValueError(f"Tree: expected {name} to be at least {least}, got {value}.")
-
-
 def _generator(seed: int) -> torch.Generator:
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"Tree: expected seed to be an int, got {seed!r}.")
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(checks.integer("Tree", "seed", seed))
 
 
 def _vectors(values: Tensor | Sequence[Sequence[float]]) -> Tensor:

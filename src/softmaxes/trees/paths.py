@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import is_functorch_wrapped_tensor
 
-from softmaxes.head import autocasts
+from softmaxes.head import autocasts, transformed
 from softmaxes.sgd_in_backward import rate_in_backward, refuse_second_derivatives
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}  # the compiled half's
@@ -55,13 +54,14 @@ def usable(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether the compiled half can take these."""
     if LIBRARY is None or torch.compiler.is_compiling() or autocasts("cpu") or input.dtype not in DTYPES:
         return False
+    if transformed(input, weight, bias):
+        return False
     return weight.is_contiguous() and all(
         type(tensor) in (Tensor, nn.Parameter)
         and tensor.dtype == input.dtype
         and tensor.device.type == "cpu"
         and tensor.layout == torch.strided
         and not tensor.is_neg()
-        and not is_functorch_wrapped_tensor(tensor)
         for tensor in (input, weight, bias)
         if tensor is not None
     )
@@ -85,7 +85,7 @@ def log_prob(
         target: (N,), each a class.
         weight: the decisions' rows, (R, D), contiguous.
         bias: (R,), or none.
-        nodes: (M, 4), as `HierarchicalSoftmax` has them.
+        nodes: (M, 4), as the tables of `HierarchicalSoftmax` have them.
         levels: at least the depth of the tree, L.
         most: at least the number of logits on a path.
         sparse: whether the gradients of weight and bias are sparse tensors; they are coalesced.

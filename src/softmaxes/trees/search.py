@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from softmaxes.head import widen
+from softmaxes.head import highest, mapped, widen
 
 if TYPE_CHECKING:
     from softmaxes.heads.hierarchical import HierarchicalSoftmax
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 # How much wider than k the beam is that goes ahead of an exact search. Measured at 100,000 classes on heads trained and
 # not: with 0 a bad bound costs up to twenty times as much, with 15 the beam itself costs most.
 SPARE = 3
+# A log-probability that is a sum over a path may be off by this many rounding errors for each level.
+ROUNDING = 4
 # An example for which more than one in so many rows of the weights would have to be read is scored in full. Measured on
 # a CPU: if that comes to pass for all examples, it takes 1.4 times as long as if they had been scored in full at once.
 BUDGET = 64
@@ -36,17 +38,31 @@ class Nodes(NamedTuple):
         return Nodes(self.example[which], self.node[which], self.value[which])
 
 
-def best(head: "HierarchicalSoftmax", input: Tensor, k: int) -> Tensor:
-    """The k most probable classes, exact, in no order: (N, D) -> (N, k). Of equally probable ones the lower are taken.
+def topk(head: "HierarchicalSoftmax", input: Tensor, k: int, down: bool) -> tuple[Tensor, Tensor]:
+    """The k most probable classes, exact, most probable first; of equally probable ones the lower first.
 
-    A beam goes down first; the least probable of its k best classes is a bound. Log-probabilities only fall on the way
-    down, so a class can be among the k only if all nodes above it reach the bound. Of the nodes that the beam left
-    aside those are followed, and the bound rises with every better class that they lead to. Each node is met once, so
-    nothing is rounded in two ways, and the bound needs no slack.
+    They are ranked by what `target_log_prob` says of them, whichever way they were found and whatever k is. On the way
+    rounding may exchange classes that are nearly equal, so some more than k are found and ranked.
+
+    Args:
+        head: the head.
+        input: (N, D).
+        k: 1 to C.
+        down: whether to go down the tree, or to score all classes.
+
+    Returns:
+        Their log-probabilities, (N, k), and the classes, (N, k).
     """
-    limit = max(1, len(head.weight) // BUDGET)
+    some = min(k + SPARE, head.num_classes)
     with torch.no_grad():
-        return torch.cat([_exact(head, input[part], k, limit) for part in parts(len(input), CHUNK // limit)])
+        if down:
+            limit = max(1, len(head.weight) // BUDGET)
+            found = [_exact(head, input[part], k, some, limit) for part in parts(len(input), CHUNK // limit)]
+        else:
+            rows = CHUNK // head.tree.num_nodes
+            found = [highest(head._log_prob(input[part]), some)[1] for part in parts(len(input), rows)]
+    values, classes = _valued(head, input, torch.cat(found))
+    return values[:, :k], classes[:, :k]
 
 
 def beam(head: "HierarchicalSoftmax", input: Tensor, k: int, width: int) -> tuple[Tensor, Tensor]:
@@ -78,13 +94,13 @@ def beam(head: "HierarchicalSoftmax", input: Tensor, k: int, width: int) -> tupl
         torch.Size([4, 5])
     """
     head._check_input(input)
-    head._check_k(k)
-    head._at_least("width", width, k)
+    k = head._check_k(k)
+    width = head._at_least("width", width, k)
     flat = input.reshape(-1, head.in_features)
     with torch.no_grad():
         found, _ = _beam(head, flat, width)
         classes = _best(found, len(flat), k).node.view(-1, k)
-    values, classes = valued(head, flat, classes)
+    values, classes = _valued(head, flat, classes)
     return values.view(*input.shape[:-1], k), classes.view(*input.shape[:-1], k)
 
 
@@ -123,7 +139,7 @@ def sample(
         False
     """
     head._check_input(input)
-    head._at_least("num_samples", num_samples, 1)
+    num_samples = head._at_least("num_samples", num_samples, 1)
     if other_than is not None:
         head._check_target(input, other_than)
         other_than = other_than.reshape(-1)
@@ -137,8 +153,8 @@ def drawn(
     head: "HierarchicalSoftmax", input: Tensor, num_samples: int, other_than: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What `sample` gives, and the log of the probability of all that can be drawn: (N, D) -> (N, K), (N, K), (N,)."""
-    # Going down asks how far it has come, which the meta device cannot say.
-    if len(head.weight) <= SCORED or head.weight.device.type == "meta":
+    # Going down asks how far it has come, which the meta device and `torch.func.vmap` cannot say.
+    if len(head.weight) <= SCORED or head.weight.device.type == "meta" or mapped(input):
         return _drawn_of_all(head, input, num_samples, other_than)
     return _drawn_down(head, input, num_samples, other_than)
 
@@ -193,10 +209,10 @@ def _without(head: "HierarchicalSoftmax", input: Tensor, classes: Tensor) -> tup
     """
     path = [classes]
     for _ in range(head.tree.depth - 1):
-        path.append(head.parent[path[-1]])
+        path.append(head.tables.parent[path[-1]])
     nodes = torch.stack(path, dim=1)  # a shorter path ends in repeats of the root
     example = torch.arange(len(input), device=input.device).repeat_interleave(nodes.shape[1])
-    above, child, branch = head._below(input, example, head.parent[nodes].flatten())
+    above, child, branch = head._below(input, example, head.tables.parent[nodes].flatten())
     own = child == nodes.flatten()[above]
     siblings = _log_sum(branch.masked_fill(own, -torch.inf), above, nodes.numel()).view_as(nodes)
     taken = siblings.new_zeros(nodes.numel()).index_copy(0, above[own], branch[own]).view_as(nodes)
@@ -300,7 +316,7 @@ def descend(
     at = _root(head, flat)
     for _ in range(min(depth, head.tree.depth)):
         children = _expand(head, flat, at)
-        below = children.take(_widest(children, len(flat), 1))
+        below = children.take(_widest(head, children, len(flat), 1))
         goes = ~(below.value < floor)
         after = below.node.where(goes, at.node)
         if torch.equal(after, at.node):
@@ -365,15 +381,17 @@ def _expand(head: "HierarchicalSoftmax", input: Tensor, nodes: Nodes) -> Nodes:
     return Nodes(nodes.example[above], child, nodes.value[above] + value)
 
 
-def _widest(nodes: Nodes, n: int, width: int) -> Tensor:
-    """Places of the most probable nodes of each of n examples, whose nodes are together: `width` of them, or all."""
+def _widest(head: "HierarchicalSoftmax", nodes: Nodes, n: int, width: int) -> Tensor:
+    """Places of the most probable nodes of each of n examples: `width` of them, or all; of equal ones the lower."""
+    order = (nodes.example * head.tree.num_nodes + nodes.node).argsort()
     count = torch.bincount(nodes.example, minlength=n)
     start = count.cumsum(0) - count
+    example = nodes.example[order]
     row = nodes.value.new_full((n, max([width, *count.tolist()])), -torch.inf)
-    place = torch.arange(len(nodes.example), device=count.device) - start[nodes.example]
-    row[nodes.example, place] = nodes.value.detach().clamp(min=torch.finfo(row.dtype).min)
-    place = row.topk(width, dim=1).indices
-    return (start.unsqueeze(1) + place)[place < count.unsqueeze(1)]
+    place = torch.arange(len(order), device=order.device) - start[example]
+    row[example, place] = nodes.value.detach()[order].clamp(min=torch.finfo(row.dtype).min)
+    place = highest(row, width)[1]
+    return order[(start.unsqueeze(1) + place)[place < count.unsqueeze(1)]]
 
 
 def _best(nodes: Nodes, n: int, k: int) -> Nodes:
@@ -392,48 +410,45 @@ def _beam(head: "HierarchicalSoftmax", input: Tensor, width: int) -> tuple[Nodes
     met, aside = [found], [torch.zeros_like(found.node, dtype=torch.bool)]
     while bool((found.node >= head.num_classes).any()):
         children = _expand(head, input, found)
-        widest = _widest(children, len(input), width)
+        widest = _widest(head, children, len(input), width)
         found = children.take(widest)
         met.append(children)
         aside.append(torch.ones_like(children.node, dtype=torch.bool).index_fill(0, widest, False))
     return found, _join(*met).take(torch.cat(aside))
 
 
-def _exact(head: "HierarchicalSoftmax", input: Tensor, k: int, limit: int) -> Tensor:
-    """The k most probable classes, reading `limit` rows for an example beside those of the beam: (N, D) -> (N, k)."""
+def _exact(head: "HierarchicalSoftmax", input: Tensor, k: int, some: int, limit: int) -> Tensor:
+    """The most probable classes, `some` of them, with all that may be among the first k: (N, D) -> (N, some).
+
+    A beam goes down first; the k-th of its classes is a bound. Log-probabilities only fall on the way down, so a class
+    can be among the first k only if all nodes above it reach the bound, but for rounding. Of the nodes that the beam
+    left aside those are followed, and the bound rises with every better class that they lead to. An example reads
+    `limit` rows beside those of the beam; if it wants more, all of its classes are scored.
+    """
     n = len(input)
-    found, waiting = _beam(head, input, k + SPARE)
-    found = _best(found, n, k)
+    found, waiting = _beam(head, input, some)
+    found = _best(found, n, some)
     read = torch.zeros(n, dtype=torch.int64, device=input.device)  # rows of the weights, for each example
+    rounding = ROUNDING * head.tree.depth * torch.finfo(found.value.dtype).eps
     while len(waiting.node) > 0:
-        bound = found.value.view(n, k)[:, -1]
+        bound = found.value.view(n, some)[:, k - 1] * (1 + rounding)
         waiting = waiting.take(~(waiting.value < bound[waiting.example]))
         leaf = waiting.node < head.num_classes
         if bool(leaf.any()):
-            found = _best(_join(found, waiting.take(leaf)), n, k)
+            found = _best(_join(found, waiting.take(leaf)), n, some)
             waiting = waiting.take(~leaf)
             continue
-        read = read.index_add(0, waiting.example, head.num_rows[waiting.node])
+        read = read.index_add(0, waiting.example, head.tables.num_rows[waiting.node])
         waiting = _expand(head, input, waiting.take(read[waiting.example] <= limit))
-    classes = found.node.view(n, k)
+    classes = found.node.view(n, some)
     much = (read > limit).nonzero().squeeze(1)
     if len(much) > 0:
         for part in parts(len(much), CHUNK // head.tree.num_nodes):
-            classes[much[part]] = _scored(head, input[much[part]], k)
+            classes[much[part]] = highest(head._log_prob(input[much[part]]), some)[1]
     return classes
 
 
-def _scored(head: "HierarchicalSoftmax", input: Tensor, k: int) -> Tensor:
-    """The k most probable classes, from the log-probabilities of all: (N, D) -> (N, k)."""
-    log_prob = head._log_prob(input)
-    least = log_prob.topk(k, dim=1).values[:, -1:]
-    above = log_prob > least
-    equal = ~(above | (log_prob < least))  # or not numbers
-    taken = above | (equal & (equal.cumsum(1, dtype=torch.int32) <= k - above.sum(1, keepdim=True)))
-    return taken.nonzero()[:, 1].view(-1, k)
-
-
-def valued(head: "HierarchicalSoftmax", input: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+def _valued(head: "HierarchicalSoftmax", input: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """The log-probabilities of classes, (N, k), as `target_log_prob` has them, and the classes, most probable first."""
     k = classes.shape[1]
     classes = classes.sort(dim=1).values
