@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -34,7 +35,9 @@ from softmaxes import (
     TaylorSoftmax,
     Tree,
     TreeSampledSoftmax,
+    metrics,
 )
+from softmaxes.heads import flat, hierarchical
 from softmaxes.trees import paths
 
 UNIFORM = Sampler.uniform(3)
@@ -716,3 +719,99 @@ def test_a_sparse_step_makes_nothing_that_is_as_long_as_the_classes(
     made = [event.self_cpu_memory_usage for event in profiled.events()]
     assert max(made) > 0
     assert sum(one for one in made if one > 0) < classes  # bytes: a byte a class would be too much
+
+
+# Ranking after a map that saturates
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda classes: OneVsRest(1, classes, bias=False),
+        lambda classes: NegativeSampling(1, Sampler.uniform(classes), 1, bias=False),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_sigmoid_that_saturates_does_not_end_the_ranking(make: Callable[[int], Head], dtype: torch.dtype) -> None:
+    """scikit-learn #14124: logits of 17, 18 and 25 have one float32 probability; so have 40, 41 and 42 in float64."""
+    for logits in ([17, 18, 25], [40, 42, 41], [-3, 500, 400, 500], list(range(100, 140))):
+        head, x = make(len(logits)).to(dtype).eval(), torch.ones(1, 1, dtype=dtype)
+        with torch.no_grad():
+            head.get_parameter("weight").copy_(torch.tensor(logits).unsqueeze(1))
+        best_first = sorted(range(len(logits)), key=lambda c: -logits[c])[:32]
+        log_prob = head.log_prob(x)
+        assert int(head.predict(x)) == best_first[0]
+        assert head.topk(x, len(best_first))[1][0].tolist() == best_first
+        assert int(log_prob.argmax()) == best_first[0]
+        for place, c in enumerate(best_first):  # the referee
+            judged = metrics.judge(log_prob, torch.tensor([c]))
+            assert int(judged.prediction) == best_first[0]
+            assert int(judged.rank) == place
+        assert abs(float(log_prob.exp().sum().detach()) - 1) < 1e-5
+
+
+# Infinite biases, in every path of a head
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+@pytest.mark.parametrize("path", ["compiled", "plain", "gathered", "searched"])
+def test_an_infinite_bias_says_the_same_in_every_path_of_a_tree(
+    path: str, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hierarchical, "COMPILED", 0)
+    if path != "compiled":
+        monkeypatch.setattr(paths, "LIBRARY", None)
+    if path == "gathered":
+        monkeypatch.setattr(hierarchical, "GATHER", 0)
+    if path == "searched":
+        monkeypatch.setattr(hierarchical, "READ", 0)
+        monkeypatch.setattr(hierarchical, "LEVEL", 0)
+    for tree in (Tree.balanced(12), Tree.balanced(12, arity=3), Tree.from_groups([0, 0, 1, 1, 1, 2])):
+        for row in (0, -1):
+            head = HierarchicalSoftmax(4, tree).eval()
+            with torch.no_grad():
+                head.get_parameter("bias")[row] = value
+            x, target = torch.randn(1, 4).expand(tree.num_classes, -1), torch.arange(tree.num_classes)
+            log_prob = head.log_prob(x)
+            assert not bool(log_prob.isnan().any())
+            own = log_prob.gather(1, target.unsqueeze(1)).squeeze(1)
+            torch.testing.assert_close(head(x, target), -own)
+            assert torch.equal(head.predict(x), log_prob.argmax(1))
+            values, classes = head.topk(x, 3)
+            torch.testing.assert_close(log_prob.gather(1, classes), values)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+def test_an_infinite_bias_says_the_same_in_the_chunks_of_a_flat_softmax(
+    value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flat, "CHUNK", 3)
+    head = Softmax(4, 6)
+    with torch.no_grad():
+        head.get_parameter("bias")[2] = value
+    x, target = torch.randn(6, 4), torch.arange(6)
+    expected = -head.log_prob(x).gather(1, target.unsqueeze(1)).squeeze(1)
+    torch.testing.assert_close(head(x, target), expected, equal_nan=True)
+
+
+# Integers of NumPy
+
+
+def test_sizes_may_be_integers_of_numpy() -> None:
+    """`labels.max() + 1`, counts in an array of bytes, cut-offs in an array."""
+    labels = np.array([0, 4, 2], dtype=np.int32)
+    assert Softmax(np.int64(8), labels.max() + 1).num_classes == 5
+    assert type(Softmax(8, labels.max() + 1).num_classes) is int
+    head = MixtureOfSoftmaxes(np.uint8(100), np.uint8(5), num_components=np.uint8(4))
+    assert head.context_weight.shape == (400, 100)
+    assert AdaptiveSoftmax(64, range(1, 101), cutoffs=np.array([10, 50])).cutoffs == (10, 50)
+    assert AdaptiveSoftmax(64, range(1, 101), cutoffs=torch.tensor([10, 50])).cutoffs == (10, 50)
+    assert TaylorSoftmax(4, 3, order=np.int8(4)).order == 4
+    assert GumbelSoftmax(4, 3, final_temperature=np.float32(0.5), anneal_steps=np.int64(9)).anneal_steps == 9
+    assert Tree.balanced(np.int64(9), arity=np.int8(3)).depth == 2
+    assert Tree.random(np.int64(9), seed=np.int64(3)) == Tree.random(9, seed=3)
+    assert Sampler.uniform(np.int64(9)).sample(np.int64(3)).shape == (3,)
+    assert CosineSoftmax(4, 3, scale=np.float32(8)).scale == 8
+    for wrong in (True, np.bool_(True), 3.0, np.float64(3), "3", None):
+        with pytest.raises(TypeError, match="Softmax: expected num_classes to be an int, got "):
+            Softmax(8, wrong)

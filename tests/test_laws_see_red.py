@@ -215,6 +215,74 @@ class SilentRepr(Plain):
         return ""
 
 
+class CountsInInferenceMode(CountsInPlace):
+    """A new tensor at every step, also in inference mode, whose tensors nothing may be loaded into."""
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        self.steps = self.steps + 1
+        return F.cross_entropy(self.logits(input), target, reduction="none")
+
+
+class OrderInABuffer(Plain):
+    """The order of the classes, in a buffer that a moving average averages and a checkpoint overwrites."""
+
+    order: Tensor
+
+    def __init__(self, in_features: int, device: Any = None, dtype: Any = None) -> None:
+        super().__init__(in_features, 5, device, dtype)
+        self.register_buffer("order", 11 * torch.tensor([3, 4, 0, 2, 1]))  # places of lines that are 11 apart
+
+    def logits(self, input: Tensor) -> Tensor:
+        return super().logits(input)[:, self.order // 11]
+
+
+class TiesAsTheyFall(Plain):
+    def _topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        values, classes = self._log_prob(input).flip(1).topk(k, dim=1)
+        return values, self.num_classes - 1 - classes
+
+
+class SaturatesBeforeRanking(Plain):
+    def _log_prob(self, input: Tensor) -> Tensor:
+        return F.logsigmoid(50 * self.logits(input)).log_softmax(1)
+
+
+class ForgetsInfinity(Plain):
+    """The target's logit against the others', another formula than the one that all classes have."""
+
+    def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
+        logits = self.logits(input).clamp(-1e4, 1e4)
+        return logits.gather(1, target.unsqueeze(1)).squeeze(1) - logits.logsumexp(1)
+
+
+class StopsBackwardAlone(Plain):
+    """A weight that is taken for a constant, by `no_grad`, which forward-mode derivatives pass."""
+
+    loss_is_nll = False
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        with torch.no_grad():
+            weight = self._log_prob(input).exp().amax(1)
+        return weight * F.cross_entropy(self.logits(input), target, reduction="none")
+
+
+class AsksForNumbers(Plain):
+    def _log_prob(self, input: Tensor) -> Tensor:
+        logits = self.logits(input)
+        return logits.log_softmax(1) if logits.max() < 1e30 else logits * 0
+
+
+class RowsAreANumber(Plain):
+    def _log_prob(self, input: Tensor) -> Tensor:
+        return self.logits(input).reshape(input.shape[:1].numel(), 5).log_softmax(1)
+
+
+class WantsAnInt(Plain):
+    def topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        values, classes = super().topk(input, k)
+        return (values, classes) if type(k) is int else (values.flip(-1), classes.flip(-1))
+
+
 RED: dict[str, Callable[..., Head]] = {
     "leading_dimensions": ForgetsShape,
     "batch_does_not_matter": AveragesOverTheBatch,
@@ -232,8 +300,19 @@ RED: dict[str, Callable[..., Head]] = {
     "copies_are_equal": StateOutsideTheState,
     "meta_device": ForgetsDevice,
     "low_precision": NarrowNormaliser,
+    "recomputation_is_the_same": CountsInPlace,
+    "inference_mode_leaves_no_mark": CountsInInferenceMode,
+    "averages_are_heads": OrderInABuffer,
+    "checkpoints_are_checked": OrderInABuffer,
+    "ties_go_to_the_lower_class": TiesAsTheyFall,
+    "half_the_digits_rank_alike": SaturatesBeforeRanking,
+    "infinite_biases_agree": ForgetsInfinity,
+    "forward_mode_is_reverse_mode": StopsBackwardAlone,
+    "function_transforms": AsksForNumbers,
     "compiled": CountsInPlace,
+    "exported": RowsAreANumber,
     "bad_arguments_are_refused": ClampsTargets,
+    "integers_are_integers": WantsAnInt,
     "arguments_are_attributes": SilentRepr,
 }
 

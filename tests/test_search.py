@@ -558,3 +558,38 @@ def test_how_many_are_drawn_is_checked(k: Any, kind: type[Exception]) -> None:
     head = HierarchicalSoftmax(3, Tree.balanced(5))
     with pytest.raises(kind, match="HierarchicalSoftmax: expected num_samples to be"):
         search.sample(head, torch.randn(3), k)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("make", [lambda: Tree.balanced(20_000), lambda: Tree.random(20_000, arity=5, seed=1)])
+def test_the_first_of_k_classes_are_those_of_fewer_whichever_way_they_are_found(
+    make: Callable[[], Tree], precision: str
+) -> None:
+    """A search goes down for few classes and scores all for many. Numbers are coarse, so that many classes are equal."""
+    torch.manual_seed(0)
+    head = HierarchicalSoftmax(3, make())
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.mul_(4).round_().div_(4)
+    x = torch.randn(40, 3).round()
+    x[0] = 0
+    assert head._pays(x, 1)
+    assert not head._pays(x, 2000)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+        most = head.topk(x, 2000)[1]
+        for k in (1, 2, 5, 30):
+            assert torch.equal(head.topk(x, k)[1], most[:, :k])
+        assert torch.equal(head.predict(x), most[:, 0])
+
+
+def test_a_greedy_way_and_a_beam_take_the_lower_of_equal_children() -> None:
+    for arity in (2, 3, 5):
+        head = HierarchicalSoftmax(2, Tree.balanced(arity**3, arity=arity))
+        with torch.no_grad():
+            for parameter in head.parameters():
+                parameter.zero_()
+        x = torch.randn(4, 2)
+        assert search.greedy(head, x)[1].tolist() == [0] * 4
+        for width in (1, 3, 7):
+            assert search.beam(head, x, 1, width)[1].flatten().tolist() == [0] * 4
+            assert search.beam(head, x, width, width)[1].tolist() == [list(range(width))] * 4

@@ -16,8 +16,8 @@ from .heads.sparsemax import Sparsemax as Sparsemax
 from .heads.spherical import SphericalSoftmax as SphericalSoftmax
 from .heads.taylor import TaylorSoftmax as TaylorSoftmax
 from .heads.tree_sampled import TreeSampledSoftmax as TreeSampledSoftmax
+from .optim import SGDInBackward as SGDInBackward
 from .sampler import Sampler as Sampler
-from .sgd_in_backward import SGDInBackward as SGDInBackward
 from .trees.tree import Tree as Tree
 
 __version__: str

@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -177,6 +177,17 @@ class Head(nn.Module, ABC):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
+        """This module and those in it; before them its parameters as an `torch.nn.Embedding`, if they are sparse.
+
+        `DistributedDataParallel` expects sparse gradients of embeddings alone, and asks here what a model consists of.
+        """
+        if getattr(self, "sparse", False) and self._parameters:
+            yield prefix, _SparseRows(self)
+        yield from super().named_modules(memo, prefix, remove_duplicate)
+
     def extra_repr(self) -> str:
         """The constructor's arguments, which are attributes; one that is a module is shown as a module."""
         shown = []
@@ -245,6 +256,18 @@ class Head(nn.Module, ABC):
                 raise ValueError(f"{rule}, got {low if low < 0 else high}.")
 
 
+class _SparseRows(nn.Embedding):
+    """The parameters of a head whose gradients are sparse, for those who know sparse gradients of embeddings alone."""
+
+    def __init__(self, head: Head) -> None:
+        nn.Module.__init__(self)
+        self.sparse = True
+        self._parameters = head._parameters
+
+    def extra_repr(self) -> str:
+        return "sparse=True"
+
+
 def _reshaped(tensor: Tensor, *shape: int) -> Tensor:
     """As `Tensor.reshape`, but with nothing to do in the backward pass where so many dimensions are there already."""
     return tensor if tensor.dim() == len(shape) else tensor.reshape(shape)
@@ -279,7 +302,8 @@ def row_logits(input: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None,
     chosen = F.embedding(rows, weight, sparse=sparse)  # (N, L, D) or (K, D)
     logits = F.linear(input, chosen) if rows.dim() == 1 else torch.bmm(chosen, input.unsqueeze(2)).squeeze(2)
     if bias is not None:
-        logits = logits + torch.gather(bias, 0, rows.flatten(), sparse_grad=sparse).view_as(rows)
+        # Times one, or the bias's gradient would be the logits' own: who halves it in place would halve the weight's.
+        logits = logits + 1 * torch.gather(bias, 0, rows.flatten(), sparse_grad=sparse).view_as(rows)
     return widen(logits)
 
 
@@ -331,9 +355,9 @@ def in_order_of(score: Tensor, log_prob: Tensor) -> Tensor:
         (N, C).
     """
     score, known = score.detach(), log_prob.detach()
-    scores, classes = highest(score, min(SET_APART, score.shape[1]))
+    scores, classes = highest(score, min(SET_APART + 1, score.shape[1]))
     value = known.gather(1, classes)
-    raised = [value[:, -1]]  # from the least of them up
+    raised = [value[:, -1]]  # from the least of them up, which stays where it is
     for place in range(value.shape[1] - 2, -1, -1):
         below = raised[-1]
         step = (below.abs() * torch.finfo(below.dtype).eps).masked_fill(below.isinf(), 0.0)

@@ -12,8 +12,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.autograd.gradcheck import GradcheckError
 from torch.func import functional_call
 
@@ -336,6 +338,251 @@ def compiled(make_head: MakeHead, in_features: int) -> None:
         _close(log_prob(input), head.log_prob(input), "the compiled log_prob")
 
 
+def recomputation_is_the_same(make_head: MakeHead, in_features: int) -> None:
+    """Activation checkpointing, of both kinds, changes no loss and no gradient, step after step.
+
+    The head is called twice before each backward pass: what a call changes must not reach the recomputation of another.
+    """
+    from torch.utils.checkpoint import checkpoint
+
+    first, input, target = _example(make_head, in_features)
+
+    def called(head: Head, x: Tensor, reentrant: bool | None) -> Tensor:
+        if reentrant is None:
+            plain: Tensor = head(x, target)
+            return plain
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own
+            loss: Tensor = checkpoint(head, x, target, use_reentrant=reentrant)
+        return loss
+
+    for reentrant in (False, True):
+        heads = [copy.deepcopy(first).train(), copy.deepcopy(first).train()]
+        for step in range(3):
+            losses = []
+            for head, how in zip(heads, (None, reentrant), strict=True):
+                head.zero_grad()
+                leaves = [(scale * input).requires_grad_() for scale in (1, 2)]
+                with _seeded(step):
+                    loss = torch.stack([called(head, x, how) for x in leaves]).mean(0)
+                    torch.autograd.backward(loss.mean())
+                losses.append(loss)
+            where = f"in step {step} with checkpoint(use_reentrant={reentrant})"
+            _close(losses[1], losses[0], f"the loss {where}")
+            for (name, one), other in zip(heads[0].named_parameters(), heads[1].parameters(), strict=True):
+                if one.grad is not None and other.grad is not None:
+                    _close(_dense(other.grad), _dense(one.grad), f"the gradient of {name} {where}")
+            with torch.no_grad():
+                for parameter in (parameter for head in heads for parameter in head.parameters()):
+                    if parameter.grad is not None:
+                        parameter.sub_(0.1 * _dense(parameter.grad))
+
+
+def inference_mode_leaves_no_mark(make_head: MakeHead, in_features: int) -> None:
+    """After a training loss in inference mode a head can be trained and loaded as before."""
+    head, input, target = _example(make_head, in_features)
+    state = copy.deepcopy(head.state_dict())
+    with torch.inference_mode():
+        head.train()(input, target)
+        head.log_prob(input)
+    try:
+        head.load_state_dict(state)
+        head(input, target).mean().backward()
+    except RuntimeError as error:
+        raise AssertionError(f"inference_mode_leaves_no_mark: expected no inference tensor to stay: {error}") from error
+    _true(all(p.grad is not None for p in head.parameters()), "expected gradients after a loss in inference mode")
+
+
+def averages_are_heads(make_head: MakeHead, in_features: int) -> None:
+    """The moving average of a model that does not change, with its buffers, is that model."""
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+    head, input, target = _example(make_head, in_features)
+    averaged = AveragedModel(head, multi_avg_fn=get_ema_multi_avg_fn(0.9999), use_buffers=True)  # type: ignore[no-untyped-call]
+    for _ in range(3):
+        averaged.update_parameters(head)
+    other: Any = averaged.module
+    _close(other.eval().log_prob(input), head.eval().log_prob(input), "log_prob of the moving average")
+    _close(other(input, target), _loss_at(0, head, input, target), "the loss of the moving average")
+    _true(bool(other.train()(input, target).isfinite().all()), "expected a finite training loss of the moving average")
+
+
+def checkpoints_are_checked(make_head: MakeHead, in_features: int) -> None:
+    """A checkpoint whose tables of whole numbers are no such tables is refused, and the head stays as it was."""
+    head, input, _ = _example(make_head, in_features)
+    expected = head.log_prob(input)
+    for name, table in head.state_dict().items():
+        if table.is_floating_point() or table.dim() == 0:
+            continue
+        for wrong in (torch.zeros_like(table), table.flip(0) + 1):
+            try:
+                head.load_state_dict({**head.state_dict(), name: wrong})
+            except RuntimeError as error:
+                _true("expected" in str(error), f"expected the error for {name} to say what was expected: {error}")
+            else:
+                raise AssertionError(f"checkpoints_are_checked: expected {wrong} to be refused for {name}.")
+            _true(torch.equal(head.log_prob(input), expected), f"expected a refused {name} to change nothing")
+
+
+def ties_go_to_the_lower_class(make_head: MakeHead, in_features: int) -> None:
+    """Of equally probable classes the lower comes first, for every k, also under autocast.
+
+    The first j of k classes are the j best, and the best one is what `predict` gives.
+    """
+    head, input, _ = _example(make_head, in_features, rows=64)
+    level = copy.deepcopy(head)
+    with torch.no_grad():
+        for parameter in level.parameters():
+            parameter.zero_()
+    classes = head.num_classes
+    sizes = sorted({1, min(2, classes), min(5, classes), classes - 1, classes})
+    for what, one, x in (("all weights zero", level, input), ("few features", head, input.round())):
+        for precision in ("float32", "bfloat16"):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+                log_prob, predicted = one.log_prob(x), one.predict(x)
+                found = {k: one.topk(x, k)[1] for k in sizes}
+            where = f"with {what}, in {precision}"
+            _true(torch.equal(found[1].squeeze(-1), predicted), f"expected topk(x, 1) to be predict(x) {where}")
+            for k in sizes:
+                _true(torch.equal(found[classes][:, :k], found[k]), f"expected the first {k} of all classes {where}")
+            if one is level:
+                expected = log_prob.sort(dim=-1, descending=True, stable=True).indices
+                _true(torch.equal(found[classes], expected), f"expected the lower of equal classes first {where}")
+
+
+def half_the_digits_rank_alike(make_head: MakeHead, in_features: int) -> None:
+    """What the head predicts does not hang on float32: a map that saturates must not end the ranking.
+
+    At most one example in a hundred may be so close that rounding decides.
+    """
+    head, input, _ = _example(make_head, in_features, rows=512)
+    double = copy.deepcopy(head).double()
+    for scale in (1.0, 10.0, 30.0):
+        x = scale * input
+        predicted = head.predict(x)
+        alike = (predicted == double.predict(x.double())).double().mean().item()
+        _true(alike >= 0.99, f"expected predictions of float64 at {scale} times the features, got {100 * alike:.0f} %")
+        _true(
+            torch.equal(head.log_prob(x).argmax(-1), predicted), f"expected predict to be log_prob's argmax at {scale}"
+        )
+
+
+def infinite_biases_agree(make_head: MakeHead, in_features: int) -> None:
+    """With a bias of inf or -inf the loss, `target_log_prob` and `log_prob` say the same."""
+    head, input, _ = _example(make_head, in_features, rows=1)
+    head.eval()
+    target = torch.arange(head.num_classes)
+    input = input.expand(len(target), -1)
+    for name, parameter in head.named_parameters():
+        if not name.endswith("bias") or parameter.dim() != 1:
+            continue
+        for value in (math.inf, -math.inf):
+            other = copy.deepcopy(head)
+            with torch.no_grad():
+                other.get_parameter(name)[0] = value
+            own = other.log_prob(input).gather(-1, target.unsqueeze(-1)).squeeze(-1)
+            what = f"with {name}[0] = {value}"
+            _alike(other.target_log_prob(input, target), own, f"target_log_prob against the gather of log_prob {what}")
+            if head.loss_is_nll:
+                _alike(-other(input, target), own, f"the loss against log_prob {what}")
+
+
+def forward_mode_is_reverse_mode(make_head: MakeHead, in_features: int) -> None:
+    """The training loss has one derivative in a direction, by forward and by reverse mode, where it has both."""
+    head, input, target = _example(make_head, in_features, torch.float64)
+    head.train()
+    parameters = {name: parameter.detach().clone() for name, parameter in head.named_parameters()}
+    buffers = {name: buffer.clone() for name, buffer in head.named_buffers()}
+    upstream = torch.linspace(-1.0, 2.0, len(target), dtype=torch.float64)
+
+    def total(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        fresh = {name: buffer.clone() for name, buffer in buffers.items()}
+        with _seeded(2):  # the same noise at every call
+            loss: Tensor = functional_call(head, parameters | fresh, (x, target))
+        return (upstream * loss).sum()
+
+    with _seeded(1):
+        direction = {name: torch.randn_like(parameter) for name, parameter in parameters.items()}
+        towards = torch.randn_like(input)
+    leaves = {name: parameter.clone().requires_grad_() for name, parameter in parameters.items()}
+    x = input.clone().requires_grad_()
+    gradients = torch.autograd.grad(total(leaves, x), [*leaves.values(), x], allow_unused=True)
+    pairs = zip(gradients, [*direction.values(), towards], strict=True)
+    expected = sum((_dense(gradient) * way).sum() for gradient, way in pairs if gradient is not None)
+    dual: Any = forward_ad.make_dual
+    unpacked: Any = forward_ad.unpack_dual
+    try:
+        with warnings.catch_warnings(), forward_ad.dual_level():
+            warnings.simplefilter("ignore")  # torch's own
+            made = {name: dual(parameters[name], direction[name]) for name in parameters}
+            result = unpacked(total(made, dual(input, towards))).tangent
+    except NotImplementedError:  # a function of somebody's without a forward mode
+        return
+    _close(result, torch.as_tensor(expected), "the forward-mode derivative of the training loss")
+
+
+def function_transforms(make_head: MakeHead, in_features: int) -> None:
+    """`torch.func` gives what a batch gives, for the loss's gradients and `log_prob`; or says in a line why not."""
+    head, input, target = _example(make_head, in_features)
+    head.eval()
+    parameters = {name: parameter.detach() for name, parameter in head.named_parameters()}
+
+    def loss(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        found: Tensor = functional_call(head, parameters, (x, y))
+        return found
+
+    def each(x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(parameters, x, y)
+        return {name: gradient.sum(0) for name, gradient in found.items()}
+
+    calls: dict[str, Callable[[], Tensor]] = {
+        "vmap of log_prob": lambda: torch.func.vmap(head.log_prob)(input) - head.log_prob(input),
+        "vmap of predict": lambda: torch.func.vmap(head.predict)(input) - head.predict(input),
+        "vmap of topk": lambda: torch.func.vmap(lambda x: head.topk(x, 2)[0])(input) - head.topk(input, 2)[0],
+        "grad of the loss": lambda: _apart(
+            torch.func.grad(lambda p: loss(p, input, target).sum())(parameters), _gradients(head, input, target)
+        ),
+        "vmap of grad of the loss": lambda: _apart(each(input, target), _gradients(head, input, target)),
+    }
+    for what, call in calls.items():
+        try:
+            apart = call().nan_to_num()
+        except (RuntimeError, TypeError, ValueError) as error:
+            one_line = "expected " in str(error) and "\n" not in str(error)
+            _true(one_line, f"expected {what} to work, or one sentence that says what was expected, got {error}")
+        else:
+            _close(apart, torch.zeros_like(apart), what)
+
+
+def exported(make_head: MakeHead, in_features: int) -> None:
+    """`torch.export` of `log_prob` and `predict` takes any batch size."""
+    head, input, _ = _example(make_head, in_features)
+    head.eval()
+
+    class Judged(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = head
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.head.log_prob(x), self.head.predict(x)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own
+        try:
+            sizes = {"x": {0: torch.export.Dim("batch")}}
+            program = torch.export.export(Judged(), (input,), dynamic_shapes=sizes).module()
+        except Exception as error:
+            raise AssertionError(f"exported: expected an export with any batch size, got: {error}") from error
+    for rows in (1, 3, 40):
+        x = torch.randn(rows, in_features)
+        log_prob, predicted = program(x)
+        _close(log_prob.nan_to_num(), head.log_prob(x).nan_to_num(), f"log_prob exported, for {rows} rows")
+        _true(
+            torch.equal(predicted, log_prob.argmax(-1)), f"expected predict exported to be the argmax, for {rows} rows"
+        )
+
+
 def bad_arguments_are_refused(make_head: MakeHead, in_features: int) -> None:
     """What does not fit is refused with the head's name, what was expected and what came."""
     head, x, y = _example(make_head, in_features)
@@ -375,6 +622,16 @@ def bad_arguments_are_refused(make_head: MakeHead, in_features: int) -> None:
             raise AssertionError(f"expected {kind.__name__} for {what}")
 
 
+def integers_are_integers(make_head: MakeHead, in_features: int) -> None:
+    """Sizes and k may be any integers, such as NumPy's; what the head keeps are ints."""
+    head, input, _ = _example(make_head, in_features)
+    twin = make_head(np.int64(in_features))  # type: ignore[arg-type]
+    _true(type(twin.in_features) is int, "expected in_features to be kept as an int")
+    _true(twin.in_features == in_features, f"expected {in_features} in_features")
+    for k in (np.int64(2), np.uint8(1), torch.tensor(2)):
+        _true(torch.equal(head.topk(input, k)[1], head.topk(input, int(k))[1]), f"expected topk to take {k!r}")  # type: ignore[arg-type]
+
+
 def arguments_are_attributes(make_head: MakeHead, in_features: int) -> None:
     """Every constructor argument is an attribute and is shown by `repr`."""
     head = make_head(in_features)
@@ -402,8 +659,19 @@ LAWS: tuple[Law, ...] = (
     copies_are_equal,
     meta_device,
     low_precision,
+    recomputation_is_the_same,
+    inference_mode_leaves_no_mark,
+    averages_are_heads,
+    checkpoints_are_checked,
+    ties_go_to_the_lower_class,
+    half_the_digits_rank_alike,
+    infinite_biases_agree,
+    forward_mode_is_reverse_mode,
+    function_transforms,
     compiled,
+    exported,
     bad_arguments_are_refused,
+    integers_are_integers,
     arguments_are_attributes,
 )
 
@@ -480,6 +748,31 @@ def _gradcheck(make_head: MakeHead, in_features: int, training: bool) -> None:
         torch.autograd.gradcheck(function, inputs, fast_mode=True)
     except GradcheckError as error:
         raise AssertionError(f"{type(head).__name__}: expected right gradients, got {error}") from error
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    return gradient.to_dense() if gradient.is_sparse else gradient
+
+
+def _gradients(head: Head, input: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """The gradients of the summed loss, zero where there is none."""
+    names, parameters = zip(*head.named_parameters(), strict=True)
+    found = torch.autograd.grad(head(input, target).sum(), parameters, allow_unused=True)
+    return {
+        name: torch.zeros_like(parameter) if gradient is None else _dense(gradient)
+        for name, parameter, gradient in zip(names, parameters, found, strict=True)
+    }
+
+
+def _apart(some: dict[str, Tensor], others: dict[str, Tensor]) -> Tensor:
+    """How far apart tensors of one name are, all in one."""
+    return torch.cat([(some[name] - other).flatten() for name, other in others.items()])
+
+
+def _alike(got: Tensor, expected: Tensor, what: str) -> None:
+    """As `_close`, but infinite and NaN where the other is."""
+    same = torch.allclose(got, expected, rtol=1e-4, atol=1e-5, equal_nan=True)
+    _true(same, f"expected {what} to agree, got {got.tolist()[:4]} and {expected.tolist()[:4]}")
 
 
 def _true(holds: bool, message: str) -> None:

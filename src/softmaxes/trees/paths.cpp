@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12 && defined(__x86_64__) && defined(__GLIBC__)
 // One copy for each generation of processors, chosen when the library is loaded.
@@ -46,6 +47,12 @@ template <typename T> INLINE T dot(const T *RESTRICT a, const T *RESTRICT b, int
     for (int64_t half = LANES / 2; half > 0; half /= 2)
         for (int64_t j = 0; j < half; ++j) sums[j] += sums[j + half];
     return sums[0];
+}
+
+// Infinity is taken for the largest number: so the branch that it is of is certain. What is no number stays.
+template <typename T> INLINE T bounded(T logit) {
+    constexpr T MOST = std::numeric_limits<T>::max();
+    return logit > MOST ? MOST : logit;
 }
 
 template <typename T> INLINE void add(T *RESTRICT sum, const T *RESTRICT row, T factor, int64_t size) {
@@ -164,7 +171,7 @@ INLINE int64_t forward(const int64_t *target, const Node *nodes, const T *input,
         for (const Decision *decision = begin; decision < begin + levels; ++decision) {
             if (decision + AHEAD < end) ask_for(weight, decision[AHEAD], features);
             for (int64_t row = decision->row; row < decision->row + decision->rows; ++row)
-                *logit++ = dot(x, weight + row * features, features) + (bias ? bias[row] : 0);
+                *logit++ = bounded(dot(x, weight + row * features, features) + (bias ? bias[row] : 0));
         }
         log_prob[n] = decide(begin, begin + levels, first);
         if (by_input) sum_rows(weight, begin, begin + levels, first, by_input + n * features, features);

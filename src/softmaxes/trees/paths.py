@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from softmaxes.head import autocasts, transformed
-from softmaxes.sgd_in_backward import rate_in_backward, refuse_second_derivatives
+from softmaxes.optim import rate_in_backward, refuse_second_derivatives
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}  # the compiled half's
 MOST = 2**31  # logits that a call can number

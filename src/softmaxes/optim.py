@@ -1,11 +1,11 @@
-"""SGD that has taken its step when ``backward`` returns."""
+"""Steps and clipping for gradients that are sparse, or that nobody wants to keep."""
 
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 # Of each parameter that is updated in the backward pass the optimiser and the number of its group. The optimiser is
@@ -76,6 +76,55 @@ class SGDInBackward(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Nothing, as `backward` has done it; with a closure what that does and returns."""
         return None if closure is None else closure()
+
+
+@torch.no_grad()
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
+) -> Tensor:
+    r"""Scale the gradients so that their norm is at most `max_norm`; sparse ones too.
+
+    .. math:: g \leftarrow g \min\left(1, \frac{m}{\|g\| + 10^{-6}}\right)
+
+    What `torch.nn.utils.clip_grad_norm_` does, which refuses the gradients of heads with ``sparse=True``. The norm is
+    that of all gradients together, taken for one vector. A sparse gradient comes out coalesced.
+
+    Args:
+        parameters: parameters, or one; those without a gradient are passed over.
+        max_norm: the largest norm, m.
+        norm_type: which norm; ``inf`` is the largest entry.
+        error_if_nonfinite: whether to raise where the norm is NaN or infinite.
+
+    Returns:
+        The norm before, a scalar.
+
+    Raises:
+        RuntimeError: the norm is not finite and that is an error.
+
+    Cost:
+        O(rows that have a gradient).
+
+    Example:
+        >>> import torch
+        >>> from softmaxes import HierarchicalSoftmax, Tree
+        >>> from softmaxes.optim import clip_grad_norm_
+        >>> head = HierarchicalSoftmax(8, Tree.balanced(100_000), sparse=True)
+        >>> head(torch.ones(1, 8), torch.tensor([7])).backward()
+        >>> norm = clip_grad_norm_(head.parameters(), max_norm=0.5)
+        >>> bool(norm > 0.5), round(float(clip_grad_norm_(head.parameters(), max_norm=9.0)), 3)
+        (True, 0.5)
+    """
+    numbers = []
+    for parameter in [parameters] if isinstance(parameters, Tensor) else parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            numbers.append(parameter.grad.values())
+        elif parameter.grad is not None:
+            numbers.append(parameter.grad)
+    norm: Tensor = nn.utils.get_total_norm(numbers, norm_type, error_if_nonfinite)
+    for some in numbers:
+        some.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0).to(some.device))
+    return norm
 
 
 def rate_in_backward(parameter: Tensor) -> float | None:

@@ -11,8 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from cases import CASES, RAGGED, Case
-from softmaxes import Head, HierarchicalSoftmax, SampledSoftmax, Sampler, SGDInBackward, Softmax, Tree
+from softmaxes import (
+    Head,
+    HierarchicalSoftmax,
+    SampledSoftmax,
+    Sampler,
+    SGDInBackward,
+    Softmax,
+    Tree,
+    TreeSampledSoftmax,
+)
 from softmaxes.heads import hierarchical
+from softmaxes.optim import clip_grad_norm_
 from softmaxes.trees import paths
 
 
@@ -246,3 +256,26 @@ def test_a_whole_model_of_which_the_head_is_a_part(called: list[str]) -> None:
 def test_sampled_rows_too() -> None:
     head = SampledSoftmax(6, Sampler.uniform(50), num_samples=10, sparse=True, dtype=torch.float64)
     agree_after_training(head)
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, float("inf")])
+@pytest.mark.parametrize("max_norm", [0.1, 100.0])
+def test_sparse_gradients_are_clipped_as_dense_ones(norm_type: float, max_norm: float) -> None:
+    tree = Tree.random(60, arity=4, seed=0)
+    makes = (
+        lambda sparse: HierarchicalSoftmax(6, tree, sparse=sparse),
+        lambda sparse: TreeSampledSoftmax(6, tree, 5, sparse=sparse),  # its gradients come with rows named twice
+    )
+    for make in makes:
+        clipped, dense = make(True), make(False)
+        dense.load_state_dict(clipped.state_dict())
+        input, target, _ = batch(clipped)
+        for head in (clipped, dense):
+            torch.manual_seed(0)
+            head(input, target).mean().backward()
+        norm = clip_grad_norm_(clipped.parameters(), max_norm, norm_type)
+        torch.testing.assert_close(norm, nn.utils.clip_grad_norm_(dense.parameters(), max_norm, norm_type))
+        for one, other in zip(clipped.parameters(), dense.parameters(), strict=True):
+            assert one.grad is not None
+            assert one.grad.is_sparse
+            torch.testing.assert_close(one.grad.to_dense(), other.grad)
