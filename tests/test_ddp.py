@@ -58,7 +58,7 @@ def in_a_process(process: int, address: str) -> None:
             each = [gradients(alone, other) for other in range(PROCESSES)]
             for parameter, gradient in found.items():
                 assert gradient.is_sparse is sparse, (name, parameter)
-                expected = sum(one[parameter].to_dense() for one in each) / PROCESSES
+                expected = sum(one[parameter.removeprefix("module.")].to_dense() for one in each) / PROCESSES
                 torch.testing.assert_close(gradient.to_dense(), expected, msg=f"{name} {parameter}")
     dist.destroy_process_group()
 

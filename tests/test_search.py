@@ -565,7 +565,7 @@ def test_how_many_are_drawn_is_checked(k: Any, kind: type[Exception]) -> None:
 def test_the_first_of_k_classes_are_those_of_fewer_whichever_way_they_are_found(
     make: Callable[[], Tree], precision: str
 ) -> None:
-    """A search goes down for few classes and scores all for many. Numbers are coarse, so that many classes are equal."""
+    """A search goes down for few classes and scores all for many. Coarse numbers make many classes equal."""
     torch.manual_seed(0)
     head = HierarchicalSoftmax(3, make())
     with torch.no_grad():
