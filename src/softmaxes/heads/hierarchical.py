@@ -185,8 +185,8 @@ class HierarchicalSoftmax(Head):
         """The logits of chosen rows: (N, D), (N, L, K) -> (N, L, K)."""
         flat = rows.flatten(1)
         if not self.sparse and GATHER * flat.shape[1] > len(weight):
-            return _bounded(linear_logits(input, weight, bias).gather(1, flat)).view_as(rows)
-        return _bounded(row_logits(input, flat, weight, bias, self.sparse)).view_as(rows)
+            return linear_logits(input, weight, bias).gather(1, flat).view_as(rows)
+        return row_logits(input, flat, weight, bias, self.sparse).view_as(rows)
 
     def _below(self, input: Tensor, example: Tensor, node: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The children of nodes, and how probable each branch is; a leaf is its own child.
@@ -210,7 +210,7 @@ class HierarchicalSoftmax(Head):
         own = (row < len(self.weight)).nonzero().squeeze(1)
         rows, whose = row[own].unsqueeze(1), example[above][own]
         known = [
-            _bounded(row_logits(input.index_select(0, whose[part]), rows[part], self.weight, self.bias, self.sparse))
+            row_logits(input.index_select(0, whose[part]), rows[part], self.weight, self.bias, self.sparse)
             for part in search.parts(len(own), search.CHUNK // self.in_features)
         ]
         logits = torch.zeros_like(above, dtype=known[0].dtype).index_copy(0, own, torch.cat(known).squeeze(1))
@@ -242,7 +242,7 @@ class HierarchicalSoftmax(Head):
     def _log_prob(self, input: Tensor) -> Tensor:
         tables = self.tables
         # Nodes come first here, (R, N) and (M, N): what is gathered and added up are then whole rows of memory.
-        logits = _bounded(linear_logits(input, self.weight, self.bias)).t().contiguous()
+        logits = linear_logits(input, self.weight, self.bias).t().contiguous()
         fixed = (tables.num_rows < 2).unsqueeze(1)  # (M, 1) the nodes with a logit fixed at zero
         zero = logits.new_zeros(self.tree.num_nodes, logits.shape[1])
         owner = tables.row_owner.unsqueeze(1).expand_as(logits)
@@ -261,11 +261,6 @@ class HierarchicalSoftmax(Head):
             end = start + size
             levels.append(levels[-1][above[start:end] - before] + decision[start:end])
         return torch.cat(levels)[tables.place[: self.num_classes]].t()
-
-
-def _bounded(logits: Tensor) -> Tensor:
-    """Logits, of which inf is taken for the largest number: so the branch that it is of is certain, in every path."""
-    return logits.clamp(max=torch.finfo(logits.dtype).max)
 
 
 def _own_parent(tree: Tree) -> Tensor:

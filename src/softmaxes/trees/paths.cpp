@@ -49,10 +49,9 @@ template <typename T> INLINE T dot(const T *RESTRICT a, const T *RESTRICT b, int
     return sums[0];
 }
 
-// Infinity is taken for the largest number: so the branch that it is of is certain. What is no number stays.
-template <typename T> INLINE T bounded(T logit) {
-    constexpr T MOST = std::numeric_limits<T>::max();
-    return logit > MOST ? MOST : logit;
+// A logit of infinity makes the softmax of its node no number, as in PyTorch; a sigmoid would make it one.
+template <typename T> INLINE T below_infinity(T logit) {
+    return logit > std::numeric_limits<T>::max() ? std::numeric_limits<T>::quiet_NaN() : logit;
 }
 
 template <typename T> INLINE void add(T *RESTRICT sum, const T *RESTRICT row, T factor, int64_t size) {
@@ -171,7 +170,7 @@ INLINE int64_t forward(const int64_t *target, const Node *nodes, const T *input,
         for (const Decision *decision = begin; decision < begin + levels; ++decision) {
             if (decision + AHEAD < end) ask_for(weight, decision[AHEAD], features);
             for (int64_t row = decision->row; row < decision->row + decision->rows; ++row)
-                *logit++ = bounded(dot(x, weight + row * features, features) + (bias ? bias[row] : 0));
+                *logit++ = below_infinity(dot(x, weight + row * features, features) + (bias ? bias[row] : 0));
         }
         log_prob[n] = decide(begin, begin + levels, first);
         if (by_input) sum_rows(weight, begin, begin + levels, first, by_input + n * features, features);

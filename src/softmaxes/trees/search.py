@@ -383,15 +383,26 @@ def _expand(head: "HierarchicalSoftmax", input: Tensor, nodes: Nodes) -> Nodes:
 
 def _widest(head: "HierarchicalSoftmax", nodes: Nodes, n: int, width: int) -> Tensor:
     """Places of the most probable nodes of each of n examples: `width` of them, or all; of equal ones the lower."""
-    order = (nodes.example * head.tree.num_nodes + nodes.node).argsort()
     count = torch.bincount(nodes.example, minlength=n)
     start = count.cumsum(0) - count
-    example = nodes.example[order]
-    row = nodes.value.new_full((n, max([width, *count.tolist()])), -torch.inf)
-    place = torch.arange(len(order), device=order.device) - start[example]
-    row[example, place] = nodes.value.detach()[order].clamp(min=torch.finfo(row.dtype).min)
-    place = highest(row, width)[1]
-    return order[(start.unsqueeze(1) + place)[place < count.unsqueeze(1)]]
+    row = _rows(nodes, start, count)
+    if row.shape[1] <= width:
+        return torch.arange(len(nodes.node), device=count.device)
+    found, column = row.topk(width + 1, dim=1)
+    if bool(((found[:, -2] == found[:, -1]) & (found[:, -1] > -torch.inf)).any()):  # whose choice would be topk's own
+        order = (nodes.example * head.tree.num_nodes + nodes.node).argsort()
+        column = highest(_rows(nodes.take(order), start, count), width)[1]
+        return order[(start.unsqueeze(1) + column)[column < count.unsqueeze(1)]]
+    column = column[:, :-1]
+    return (start.unsqueeze(1) + column)[column < count.unsqueeze(1)]
+
+
+def _rows(nodes: Nodes, start: Tensor, count: Tensor) -> Tensor:
+    """The nodes' values, those of an example in a row; then -inf, which no node has: (N, most)."""
+    row = nodes.value.new_full((len(count), max([0, *count.tolist()])), -torch.inf)
+    column = torch.arange(len(nodes.node), device=count.device) - start[nodes.example]
+    row[nodes.example, column] = nodes.value.detach().clamp(min=torch.finfo(row.dtype).min)
+    return row
 
 
 def _best(nodes: Nodes, n: int, k: int) -> Nodes:
