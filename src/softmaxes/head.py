@@ -323,6 +323,9 @@ def highest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
         That of `torch.topk`, and O(C) more for a row in which the k-th and the next are equal. In a graph, which cannot
         ask, that of a stable sort.
     """
+    if torch.onnx.is_in_onnx_export():  # whose TopK has this order, and which has no stable sort
+        found, columns = values.topk(k, dim=1)
+        return found, columns
     if k == values.shape[1] or torch.compiler.is_compiling() or values.is_meta or transformed(values):
         ordered, columns = values.sort(dim=1, descending=True, stable=True)
         return ordered[:, :k], columns[:, :k]
@@ -355,7 +358,7 @@ def in_order_of(score: Tensor, log_prob: Tensor) -> Tensor:
         (N, C).
     """
     score, known = score.detach(), log_prob.detach()
-    scores, classes = highest(score, min(SET_APART + 1, score.shape[1]))
+    scores, classes = score.topk(min(SET_APART + 1, score.shape[1]), dim=1)
     value = known.gather(1, classes)
     raised = [value[:, -1]]  # from the least of them up, which stays where it is
     for place in range(value.shape[1] - 2, -1, -1):
