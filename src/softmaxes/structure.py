@@ -57,3 +57,10 @@ class Structure(Generic[Tables]):
 def _copied(table: Tensor, device: torch.device) -> Tensor:
     copy = in_large_pages(torch.empty(table.shape, dtype=table.dtype, device=device))
     return copy.copy_(table)
+
+
+def saved_table(saved: object) -> Tensor | None:
+    """A table of a checkpoint, on the CPU: an empty one in place of what is no tensor, none of the meta device."""
+    if not isinstance(saved, Tensor):
+        return torch.empty(0, dtype=torch.int64)
+    return None if saved.is_meta else saved.cpu()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from softmaxes.head import Head, transformed, widen
 from softmaxes.on_cpu import on_cpu
 from softmaxes.sampler import class_weights
-from softmaxes.structure import Structure
+from softmaxes.structure import Structure, saved_table
 
 MOST_CLUSTERS = 4  # that are chosen if cut-offs are not given
 PLACES = 64  # for a cut, that are tried
@@ -160,9 +160,11 @@ class AdaptiveSoftmax(Head):
         lists = missing_keys, unexpected_keys, error_msgs
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
         missing_keys.extend(f"{prefix}{name}" for name, one in (("order", order), ("rank", rank)) if one is None)
-        if order is None or rank is None or order.is_meta:
+        if order is None or rank is None:
             return
-        order, rank = order.cpu(), rank.cpu()
+        order, rank = saved_table(order), saved_table(rank)
+        if order is None or rank is None:
+            return
         classes = torch.arange(self.num_classes)
         if torch.equal(order.sort().values, classes) and torch.equal(order.argsort(), rank):
             self.structure = Structure(partial(_tables, order), self.head.weight.device)

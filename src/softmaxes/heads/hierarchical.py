@@ -9,7 +9,7 @@ from torch import Tensor
 
 from softmaxes.head import Head, autocasts, linear_logits, linear_parameters, row_logits, transformed
 from softmaxes.on_cpu import on_cpu
-from softmaxes.structure import Structure
+from softmaxes.structure import Structure, saved_table
 from softmaxes.trees import paths, search
 from softmaxes.trees.tree import Tree
 
@@ -134,7 +134,7 @@ class HierarchicalSoftmax(Head):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
         if saved is None:
             missing_keys.append(f"{prefix}parent")
-        elif not saved.is_meta and not torch.equal(saved.cpu(), _own_parent(self.tree)):
+        elif (parent := saved_table(saved)) is not None and not torch.equal(parent, _own_parent(self.tree)):
             error_msgs.append("HierarchicalSoftmax: expected a checkpoint of the same tree, got one of another.")
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
