@@ -346,7 +346,7 @@ def test_links_to_themselves_pipes_and_devices_are_no_images(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("options", [{"image_size": 0}, {"test_share": 0.0}, {"test_share": 1.0}])
+@pytest.mark.parametrize("options", [{"image_size": 0}, {"test_share": 0.0}, {"test_share": 1.0}, {"seed": -1}])
 def test_options_out_of_range_are_refused(tmp_path, options):
     with pytest.raises(InputError, match=next(iter(options))):
         load_folder(write_classes(tmp_path, "a", "b"), **options)
@@ -493,6 +493,22 @@ def test_an_image_of_too_many_pixels_or_bytes_is_skipped(tmp_path, capsys, monke
         "a/large.png: 40 x 40 pixels, which are more than 1,000",
         "a/long.png: expected a file of at most 10,000 bytes, got 1,099,511,627,776",
     ]
+
+
+def test_a_jpeg_of_too_many_scans_is_skipped(tmp_path, picture):
+    path = tmp_path / "0.jpg"
+    picture.save(path, progressive=True)
+    content = path.read_bytes()
+    start, *scans = content.split(b"\xff\xda")
+    exif = Image.Exif()
+    exif[0x010E] = "\xff\xd9" * 9
+    picture.save(path, exif=exif, progressive=True)
+    assert not isinstance(folder_module._decode(path, 8), str)
+    path.write_bytes(content + b"\xff\xda" * 200)  # as a film that is added to a photograph
+    assert not isinstance(folder_module._decode(path, 8), str)
+    comment = b"\xff\xfe\0\4\xff\xd9"  # no end
+    path.write_bytes(b"\xff\xda".join([start, scans[0] + comment, *scans[1:2] * 100, *scans[1:]]))
+    assert folder_module._decode(path, 8) == "more than 100 scans"
 
 
 def test_an_image_that_another_program_would_draw_is_skipped(tmp_path, capsys):

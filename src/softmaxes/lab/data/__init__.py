@@ -263,7 +263,7 @@ def load(name: str, data_dir: Path | None = None, image_size: int = 32, drawing:
         return load_folder(Path(name), image_size=image_size)
     raise InputError(
         "--data: expected glyphs, glyphs:CLASSES, glyphs:all, cifar10, cifar100, features, or a folder with images, "
-        f"got {name}."
+        f"got {clip(name)}."
     )
 
 

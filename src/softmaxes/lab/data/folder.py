@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +36,14 @@ _OF_SPLIT = re.compile(
     f"(?:{BESIDE})?(?:{'|'.join(f'(?P<{part}>{words})' for part, words in SPLIT.items())})(?:{BESIDE})*"
 )
 _OF_NOTHING = re.compile(f"(?:{BESIDE})*")
+_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")  # of a part of a JPEG; within a scan there is none
 IN_PROCESS_LIMIT = 2000  # up to so many images, starting other processes takes longer than it saves
 LISTED = 20
 RUNS_A_PROGRAM = {"EPS"}  # formats that Pillow hands to another program to draw
 MOST_FILES = 2**21  # files and folders in a folder
 MOST_DEPTH = 64  # folders within folders
 MOST_PIXELS = 61_000_000  # of an image: the largest cameras'; each may take 16 bytes
+MOST_SCANS = 100  # of a JPEG: each goes over all its pixels, and a progressive one has some ten
 LARGEST_FILE = 2**28  # bytes of an image
 
 Pixels = npt.NDArray[np.uint8]
@@ -81,6 +84,8 @@ def load_folder(
         raise InputError(f"image_size: expected at least 1 pixel, got {image_size}.")
     if not 0 < test_share < 1:
         raise InputError(f"test_share: expected a share between 0 and 1, got {test_share}.")
+    if seed < 0:
+        raise InputError(f"seed: expected 0 or more, got {seed}.")
     train_dir, test_dir = _find_parts(data_dir)
     parts = [folder.relative_to(data_dir).as_posix() for folder in (train_dir, test_dir or train_dir)]
     if not all(map(str.isprintable, parts)):
@@ -402,6 +407,8 @@ def _decode(path: Path, image_size: int) -> Pixels | str:
                 opened.draft(None, (4 * image_size, 4 * image_size))  # lets a JPEG skip detail nobody will see
                 if opened.width * opened.height > MOST_PIXELS:
                     raise ValueError(f"{opened.width} x {opened.height} pixels, which are more than {MOST_PIXELS:,}")
+                if opened.format in ("JPEG", "MPO") and _scans(file) > MOST_SCANS:
+                    raise ValueError(f"more than {MOST_SCANS} scans")
                 ImageOps.exif_transpose(opened, in_place=True)
                 square = ImageOps.fit(_to_rgb(opened), (image_size, image_size), Image.Resampling.LANCZOS)
                 return np.asarray(square).transpose(2, 0, 1)
@@ -410,6 +417,18 @@ def _decode(path: Path, image_size: int) -> Pixels | str:
         except Exception as error:  # a broken image can raise anything
             said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return clip(" ".join(said.removeprefix(f"{path}: ").split()).rstrip(".")) or type(error).__name__
+
+
+def _scans(file: BinaryIO) -> int:
+    """How many scans a JPEG has, as far as it matters."""
+    file.seek(0)  # Pillow looks for what it needs by itself
+    content, scans, place = file.read(), 0, 0
+    while scans <= MOST_SCANS and (marker := _MARKER.search(content, place)) and marker[1] != b"\xd9":  # its end
+        scans += marker[1] == b"\xda"
+        place = marker.end()
+        if marker[1] != b"\xd8":  # its start, the only one without a length, which counts itself
+            place += int.from_bytes(content[place : place + 2], "big")
+    return scans
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
