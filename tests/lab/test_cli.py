@@ -327,7 +327,7 @@ BAD: list[tuple[list[str], str]] = [
         ["compare", "--data", "glyphs:many"],
         "expected glyphs or glyphs:CLASSES, e.g. glyphs:1000 or glyphs:all, got glyphs:many.",
     ),
-    (["compare", "--data", "glyphs:1"], "glyphs: expected 2 to "),
+    (["compare", "--data", "glyphs:1"], "glyphs: expected 2 classes or more, got 1."),
     (["compare", "--data", "folder"], "--data folder: expected --data-dir with the folder of images, got none."),
     (["compare", "--data", "glyphs", "--data-dir", "x"], "--data-dir: expected none with --data glyphs"),
     (["compare", "--data", "cifar100", "--data-dir", "/nowhere"], "/nowhere"),

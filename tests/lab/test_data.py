@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from softmaxes.lab import InputError
-from softmaxes.lab.data import Data, cache_dir
+from softmaxes.lab.data import Data, cache_dir, load
 from softmaxes.lab.data.long_tail import long_tail
 from softmaxes.lab.data.sheet import write_sheet
 from toy import toy_data
@@ -108,6 +108,13 @@ def test_the_sheet_shows_images_of_each_class(tmp_path: Path) -> None:
     for row, first in enumerate(range(6)):  # the first image of a class is the first of its row
         cell = pixels[4 + row * 52 : 52 + row * 52 : 3, 260:308:3]
         assert torch.equal(cell.permute(2, 0, 1), DATA.train_inputs[first])
+
+
+@pytest.mark.parametrize("classes", ["9" * 5000, "9" * 4000, "1" * 10, "-1", "+5", "1_0", "١٢", "²", "1.5", "al", " 5"])
+def test_a_number_of_glyphs_is_a_few_digits(classes: str) -> None:
+    message = r"^--data: expected glyphs or glyphs:CLASSES, e\.g\. glyphs:1000 or glyphs:all, got glyphs:.{1,80}\.$"
+    with pytest.raises(InputError, match=message):
+        load(f"glyphs:{classes}")
 
 
 def test_the_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from filelock import FileLock
 
 from softmaxes.lab import InputError
+from softmaxes.lab.data import download as download_module
 from softmaxes.lab.data.download import CHUNK_BYTES, download
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -31,6 +33,7 @@ class Server(ThreadingHTTPServer):
         self.knows_range = True
         self.shift = 0  # how far beside what was asked for it answers
         self.statuses: list[int] = []  # of the next answers, instead of the file
+        self.size: str | None = str(len(CONTENT))  # as it is stated, if it is
 
     @property
     def address(self) -> str:
@@ -59,10 +62,13 @@ class Handler(BaseHTTPRequestHandler):
         if wanted and self.server.knows_range:
             start += self.server.shift
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{self.server.size or '*'}")
         else:
             self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENT) - start))
+        if self.server.size == str(len(CONTENT)):
+            self.send_header("Content-Length", str(len(CONTENT) - start))
+        elif self.server.size:
+            self.send_header("Content-Length", self.server.size)
         self.end_headers()
         stop = start + self.server.cuts.pop(0) if self.server.cuts else len(CONTENT)
         self.wfile.write(CONTENT[start:stop])
@@ -155,6 +161,33 @@ def test_a_part_that_is_too_long_is_dropped(tmp_path, server):
     (tmp_path / "file.tar.gz.part").write_bytes(CONTENT + b"more")
     assert download(server.address, tmp_path, checksum=MD5, delay=0).read_bytes() == CONTENT
     assert server.ranges == [f"bytes={len(CONTENT) + 4}-", None]
+
+
+@pytest.mark.parametrize("name", ["file.tar.gz", "file.tar.gz.part"])
+def test_a_file_that_is_none_is_named_and_not_waited_for(tmp_path, server, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=rf"/{name}: expected a regular file, got a pipe"):
+        download(server.address, tmp_path, checksum=MD5)
+    assert server.ranges == []
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_download_that_is_too_large_is_stopped_and_removed(tmp_path, server, monkeypatch, stated):
+    monkeypatch.setattr(download_module, "MOST_BYTES", 3 * CHUNK_BYTES)
+    if not stated:
+        server.size = None
+    (tmp_path / "file.tar.gz.part").write_bytes(CONTENT[: 2 * CHUNK_BYTES])
+    with pytest.raises(InputError, match=r"expected a file of at most 196,608 bytes, got more; it was removed\.$"):
+        download(server.address, tmp_path, checksum=MD5, delay=0)
+    assert len(server.ranges) == 1
+    assert visible(tmp_path) == []
+
+
+@pytest.mark.parametrize("part", [b"", CONTENT[:CHUNK_BYTES]])
+def test_a_size_of_thousands_of_digits_is_none(tmp_path, server, part):
+    server.size = "9" * 5000
+    (tmp_path / "file.tar.gz.part").write_bytes(part)
+    assert download(server.address, tmp_path, checksum=MD5, delay=0).read_bytes() == CONTENT
 
 
 def test_a_wrong_checksum_is_refused_and_the_file_removed(tmp_path, server):

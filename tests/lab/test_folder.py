@@ -91,6 +91,136 @@ def test_test_comes_before_validation(tmp_path):
     assert load_folder(tmp_path).description.endswith("train/ and test/.")
 
 
+SPLITS = [
+    ("train", "test"),
+    ("Train", "Test"),
+    ("TRAIN", "VAL"),
+    ("training", "testing"),
+    ("Training", "Testing"),
+    ("Training", "Validation"),
+    ("trn", "tst"),
+    ("train", "dev"),
+    ("train", "eval"),
+    ("training", "evaluation"),
+    ("train", "holdout"),
+    ("train", "hold-out"),
+    ("train", "Held_Out"),
+    ("trainval", "test"),
+    ("train_val", "test"),
+    ("train_set", "test_set"),
+    ("TrainSet", "TestSet"),
+    ("trainset", "valset"),
+    ("train-images", "test-images"),
+    ("images_train", "images_val"),
+    ("imagesTrain", "imagesTest"),
+    ("train2017", "val2017"),
+    ("01_train", "02_test"),
+    ("seg_train", "seg_test"),
+    ("pets train v2", "pets test v2"),
+]
+
+
+@pytest.mark.parametrize(("train", "test"), SPLITS)
+def test_a_split_is_known_by_its_names(tmp_path, train, test):
+    for part in (train, test):
+        write_classes(tmp_path, f"{part}/a", f"{part}/b", count=1)
+    write_image(tmp_path / train / "b" / "only.png", GREEN)
+    data = load_folder(tmp_path)
+    assert list(data.class_names) == ["a", "b"]
+    assert data.group_names is None
+    assert data.counts(data.train_labels).tolist() == [1, 2]
+    assert data.counts(data.test_labels).tolist() == [1, 1]
+    assert data.description.endswith(f", split as in {train}/ and {test}/.")
+
+
+@pytest.mark.parametrize(
+    ("folders", "test"),
+    [
+        (["Train", "Validation", "Test"], "Test"),
+        (["training", "dev", "holdout"], "holdout"),
+        (["seg_train", "seg_val", "seg_test"], "seg_test"),
+    ],
+)
+def test_of_three_parts_the_one_to_test_on_is_taken(tmp_path, folders, test):
+    for part in folders:
+        write_classes(tmp_path, f"{part}/a", f"{part}/b")
+    assert load_folder(tmp_path).description.endswith(f"{folders[0]}/ and {test}/.")
+
+
+def test_a_part_without_labels_is_not_tested_on(tmp_path):
+    write_classes(tmp_path, "train/a", "train/b", "val/a", "val/b", "test", "pred")
+    assert load_folder(tmp_path).description.endswith("train/ and val/.")
+
+
+@pytest.mark.parametrize(
+    ("outer", "train", "test"),
+    [
+        ("", "seg_train/seg_train", "seg_test/seg_test"),
+        ("", "train/images", "test/images"),
+        ("archive/", "train", "test"),
+        ("download/archive/", "Training/Training", "Testing"),
+    ],
+)
+def test_folders_around_the_parts_and_the_classes_are_looked_through(tmp_path, outer, train, test):
+    for part in (train, test):
+        write_classes(tmp_path, f"{outer}{part}/a", f"{outer}{part}/b")
+    data = load_folder(tmp_path)
+    assert list(data.class_names) == ["a", "b"]
+    assert (len(data.train_labels), len(data.test_labels)) == (4, 4)
+    assert data.description.endswith(f", split as in {outer}{train}/ and {outer}{test}/.")
+
+
+def test_groups_of_a_split_are_groups(tmp_path):
+    for part in ("Training", "Testing"):
+        write_classes(tmp_path, f"{part}/plant/fern", f"{part}/animal/cat", f"{part}/animal/dog")
+    data = load_folder(tmp_path)
+    assert list(data.class_names) == ["animal/cat", "animal/dog", "plant/fern"]
+    assert list(data.group_names) == ["animal", "plant"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (["Lernen/a", "Lernen/b", "Prüfen/a", "Prüfen/b"], "got a in Lernen and a in Prüfen"),
+        (["fold1/a", "fold1/b", "fold2/a", "fold2/b"], "got a in fold1 and a in fold2"),
+        (["one/cat", "one/dog", "two/Cat", "two/bird"], "got cat in one and Cat in two"),
+        (["one/\u00e9", "one/b", "two/e\u0301", "two/c"], "in one and .* in two"),
+        (["train/a", "train/b", "seg_test/a", "seg_test/b"], "got a in seg_test and a in train"),
+        (["cat/train", "cat/test", "dog/train", "dog/test"], "got test in cat and test in dog"),
+        (["pets/train/cat", "pets/test/cat", "cars/train/van", "cars/test/van"], "got test in cars and test in pets"),
+        (["train/one/a", "train/one/b", "train/two/a", "test/one/a"], "got a in one and a in two"),
+    ],
+)
+def test_groups_that_hold_classes_of_one_name_are_refused(tmp_path, folders, message):
+    """They may be a split of another language, folds, or a slip: each would count a class several times."""
+    with pytest.raises(InputError, match=f"expected a class in one group alone, or folders .*{message}"):
+        load_folder(write_classes(tmp_path, *folders))
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (["train", "Train", "test"], "expected one folder to train on and one to test on, got Train and train"),
+        (["train", "test", "testing"], "expected one folder to train on and one to test on, got test and testing"),
+        (["train", "val", "dev"], "expected one folder to train on and one to test on, got dev and val"),
+        (["cats_train", "cats_test", "dogs_train", "dogs_test"], "not both, got dogs_test beside cats_train"),
+        (["trainA", "trainB", "testA", "testB"], "not both, got testB beside trainA"),
+        (["train", "test", "test-dev"], "not both, got test-dev beside train"),
+    ],
+)
+@pytest.mark.parametrize("classes", [("a", "b"), ("",)])
+def test_a_split_that_can_be_read_in_two_ways_is_refused(tmp_path, folders, message, classes):
+    with pytest.raises(InputError, match=message):
+        load_folder(write_classes(tmp_path, *(f"{folder}/{name}" for folder in folders for name in classes)))
+
+
+@pytest.mark.parametrize(
+    "names", [("bullet_train", "crash_test"), ("test", "valid"), ("train", "bus"), ("dev", "eval")]
+)
+def test_classes_whose_names_are_no_split_are_classes(tmp_path, names):
+    assert list(load_folder(write_classes(tmp_path, *names)).class_names) == sorted(names)
+
+
 def test_nested_files_count_and_hidden_ones_do_not(tmp_path, capsys):
     write_classes(tmp_path, "a", "b", "a/deeper/still", ".git", "b/.thumbnails")
     (tmp_path / "a" / ".DS_Store").write_bytes(b"hidden")
@@ -129,7 +259,12 @@ def test_a_class_called_train_is_a_class(tmp_path):
             ["animal/cat", "animal/dog", "fern"],
             "got images in fern and only folders in animal",
         ),
-        (["train/a", "train/b"], "expected one of test, val, valid, validation beside train, got train alone"),
+        (
+            ["train/a", "train/b"],
+            "expected a folder such as test or val beside train, got train alone; give .*/train to",
+        ),
+        (["Training/a", "Training/b"], "expected a folder such as test or val beside Training, got Training alone"),
+        (["train/a", "pred/x"], "beside train, got train alone"),
         (["train/a", "train/b", "test/a", "test/b", "bus"], "not both, got bus beside train"),
         (
             ["train/a", "train/b", "test/a", "test/b", "test/c"],
@@ -138,6 +273,7 @@ def test_a_class_called_train_is_a_class(tmp_path):
         (["train/a", "train/b", "test/a"], "test: expected a test image of class b, got none"),
         ([], "expected a folder for each class, got no folders"),
         (["only"], "expected at least 2 classes, got 1"),
+        (["train\x1b/a", "test/a"], r"expected folder names of printable characters, got 'train\\x1b and test'"),
         (["a\x1b[31m", "b"], r"expected class names of printable characters, got 'a\\x1b\[31m'"),
     ],
 )
@@ -156,7 +292,61 @@ def test_classes_without_enough_images_are_named(tmp_path):
         load_folder(tmp_path)
 
 
-@pytest.mark.parametrize("options", [{"image_size": 0}, {"test_share": 0.0}, {"test_share": 1.0}])
+# Bounds
+
+
+def make_deep(folder: Path, depth: int) -> None:
+    for _ in range(depth):
+        folder = folder / "d"
+        folder.mkdir(exist_ok=True)
+
+
+def test_folders_within_folders_are_bounded(tmp_path):
+    write_classes(tmp_path, "a", "b")
+    make_deep(tmp_path / "a", 64)
+    load_folder(tmp_path)
+    make_deep(tmp_path / "a", 66)
+    with pytest.raises(InputError, match=r"/a: expected folders within folders up to 64 times, got more\.$"):
+        load_folder(tmp_path)
+
+
+def test_a_chain_of_folders_is_not_followed_to_its_end(tmp_path):
+    make_deep(tmp_path, 70)
+    with pytest.raises(InputError, match="expected folders within folders up to 64 times"):
+        load_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "folders", [["a", "b"], ["a/deeper", "b/deeper"], ["a", "b", "c", "d", "e", "f", "g"], ["x/a", "y/b"]]
+)
+def test_the_number_of_files_is_bounded(tmp_path, monkeypatch, folders):
+    monkeypatch.setattr(folder_module, "MOST_FILES", 6)
+    with pytest.raises(InputError, match=r"expected .*at most 6 (images|files)"):
+        load_folder(write_classes(tmp_path, *folders, count=7 if len(folders) == 2 else 1))
+
+
+def test_the_images_must_fit_in_memory(tmp_path, monkeypatch):
+    write_classes(tmp_path, "a", "b")
+    monkeypatch.setattr("softmaxes.lab.data.free_memory", lambda: 4 * 2 * 3 * 64**2 - 1)
+    message = r"expected 0\.0 GiB of free memory for 4 images of 64x64 pixels, got 0\.0 GiB\.$"
+    with pytest.raises(InputError, match=message):
+        load_folder(tmp_path, image_size=64)
+    load_folder(tmp_path, image_size=63)
+
+
+def test_links_to_themselves_pipes_and_devices_are_no_images(tmp_path, capsys):
+    write_classes(tmp_path, "a", "b")
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    for place, target in (("loop", "loop"), ("a/loop.png", "loop.png"), ("a/device.png", "/dev/zero"), ("a/up", "..")):
+        (tmp_path / place).symlink_to(target)
+    (tmp_path / "c").symlink_to("a")  # a class all the same
+    data = load_folder(tmp_path)
+    assert list(data.class_names) == ["a", "b", "c"]
+    assert len(data.train_labels) + len(data.test_labels) == 6
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("options", [{"image_size": 0}, {"test_share": 0.0}, {"test_share": 1.0}, {"seed": -1}])
 def test_options_out_of_range_are_refused(tmp_path, options):
     with pytest.raises(InputError, match=next(iter(options))):
         load_folder(write_classes(tmp_path, "a", "b"), **options)
@@ -289,6 +479,38 @@ def test_a_decompression_bomb_is_skipped(tmp_path, capsys, monkeypatch):
     assert lines[2].startswith("a/larger.png: Image size (3600 pixels) exceeds limit")
 
 
+def test_an_image_of_too_many_pixels_or_bytes_is_skipped(tmp_path, capsys, monkeypatch):
+    write_classes(tmp_path, "a", "b")
+    monkeypatch.setattr(folder_module, "MOST_PIXELS", 1000)
+    monkeypatch.setattr(folder_module, "LARGEST_FILE", 10_000)
+    write_image(tmp_path / "a" / "large.png", size=(40, 40))
+    write_image(tmp_path / "a" / "large.jpg", size=(200, 200))  # decoded at an eighth
+    write_image(tmp_path / "a" / "long.png")
+    os.truncate(tmp_path / "a" / "long.png", 2**40)
+    load_folder(tmp_path, image_size=4)
+    assert capsys.readouterr().err.splitlines() == [
+        "2 unreadable files skipped:",
+        "a/large.png: 40 x 40 pixels, which are more than 1,000",
+        "a/long.png: expected a file of at most 10,000 bytes, got 1,099,511,627,776",
+    ]
+
+
+def test_a_jpeg_of_too_many_scans_is_skipped(tmp_path, picture):
+    path = tmp_path / "0.jpg"
+    picture.save(path, progressive=True)
+    content = path.read_bytes()
+    start, *scans = content.split(b"\xff\xda")
+    exif = Image.Exif()
+    exif[0x010E] = "\xff\xd9" * 9
+    picture.save(path, exif=exif, progressive=True)
+    assert not isinstance(folder_module._decode(path, 8), str)
+    path.write_bytes(content + b"\xff\xda" * 200)  # as a film that is added to a photograph
+    assert not isinstance(folder_module._decode(path, 8), str)
+    comment = b"\xff\xfe\0\4\xff\xd9"  # no end
+    path.write_bytes(b"\xff\xda".join([start, scans[0] + comment, *scans[1:2] * 100, *scans[1:]]))
+    assert folder_module._decode(path, 8) == "more than 100 scans"
+
+
 def test_an_image_that_another_program_would_draw_is_skipped(tmp_path, capsys):
     write_classes(tmp_path, "a", "b")
     Image.new("RGB", (8, 8)).save(tmp_path / "a" / "drawing.eps")
@@ -351,13 +573,22 @@ def test_a_broken_image_never_ends_in_another_error(tmp_path):
             assert isinstance(decoded, str) or decoded.shape == (3, 8, 8)
 
 
-@pytest.mark.parametrize(("error", "reason"), [(OSError("two\n lines."), "two lines"), (MemoryError(), "MemoryError")])
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError("two\n lines."), "two lines"),
+        (MemoryError(), "MemoryError"),
+        (OSError(5, "Input/output error"), "Input/output error"),
+        (ValueError("x" * 10**6), f"{'x' * 79}…"),
+    ],
+)
 def test_a_reason_is_one_line(tmp_path, monkeypatch, error, reason):
     def refuse(*_: object, **__: object) -> None:
         raise error
 
+    path = write_image(tmp_path / "0.png")
     monkeypatch.setattr(Image, "open", refuse)
-    assert folder_module._decode(tmp_path / "0.png", 8) == reason
+    assert folder_module._decode(path, 8) == reason
 
 
 def test_several_processes_read_what_one_does(tmp_path, capsys):

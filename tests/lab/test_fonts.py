@@ -1,7 +1,10 @@
 """Fonts of a user's own: which files and faces are found, that their bytes alone decide, and what is refused."""
 
 import json
+import os
 import shutil
+import struct
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,11 +14,13 @@ import torch
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from fontTools.ttLib import TTCollection, TTFont
+from fontTools.ttLib.tables.DefaultTable import DefaultTable
 from PIL import Image, features
 
 from softmaxes.lab import InputError
 from softmaxes.lab.cli import main
 from softmaxes.lab.data import Data, free_memory, glyphs
+from softmaxes.lab.data import fonts as fonts_module
 from softmaxes.lab.data.fonts import PLACEHOLDER, Face, find_fonts, shipped_fonts
 from softmaxes.lab.data.glyphs import alphabet, choose_characters, load_glyphs
 from softmaxes.lab.run import Drawing
@@ -88,6 +93,7 @@ def characters(data: Data) -> str:
 
 def forget() -> None:
     glyphs._alphabet.cache_clear()
+    glyphs._held.cache_clear()
 
 
 # The shipped fonts
@@ -271,6 +277,166 @@ def test_when_no_font_can_be_read_one_line_says_so(tmp_path: Path, capsys: pytes
     assert not (tmp_path / "x.png").exists()
 
 
+def test_a_font_that_is_no_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.ttf")
+    for path in (tmp_path / "pipe.ttf", Path("/dev/zero")):
+        with pytest.raises(InputError, match=f"{path}: expected a regular file, got a (pipe|device)"):
+            draw(path)
+    with pytest.raises(InputError, match=r"expected a folder with font files .*, got none in it"):
+        draw(tmp_path)
+    (tmp_path / "large.ttf").touch()
+    os.truncate(tmp_path / "large.ttf", 2**40)
+    with pytest.raises(InputError, match=r"large\.ttf: expected a file of at most 268,435,456 bytes, got 1,099"):
+        draw(tmp_path)
+
+
+def test_folders_of_fonts_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        (tmp_path / "some" / str(number)).mkdir(parents=True)
+        build_font(LATIN[number:]).save(tmp_path / "some" / str(number) / "font.ttf")
+    monkeypatch.setattr(fonts_module, "MOST_BYTES", 2000)
+    with pytest.raises(InputError, match=r"some: expected fonts of at most 2,000 bytes, got more\.$"):
+        draw(tmp_path / "some")
+    deep = tmp_path / "deep"
+    for _ in range(70):
+        deep.mkdir()
+        deep = deep / "d"
+    with pytest.raises(InputError, match=r"deep: expected folders within folders up to 64 times, got more\.$"):
+        draw(tmp_path / "deep")
+
+
+def test_the_characters_of_faces_together_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(glyphs, "MOST_CHARACTERS", 20)
+    with pytest.raises(InputError, match="expected faces with at most 20 characters together, got 28"):
+        draw(folder)
+
+
+def test_characters_are_those_that_font_tools_finds() -> None:
+    for file in shipped_fonts().files:
+        with TTFont(file, lazy=True) as font:
+            glyph_names = font.getBestCmap()
+        uses = Counter(glyph_names.values())
+        expected = [chr(code) for code, name in sorted(glyph_names.items()) if uses[name] <= PLACEHOLDER]
+        assert fonts_module._characters(Face(file, 0, "")) == "".join(expected)
+
+
+def character_map(kind: int, body: bytes) -> bytes:
+    """A table with one map of characters, of a format, for all of Unicode."""
+    wide = kind in (12, 13)
+    head = struct.pack(">HHLL", kind, 0, 12 + len(body), 0) if wide else struct.pack(">HHH", kind, 6 + len(body), 0)
+    return struct.pack(">HHHHL", 0, 1, 3, 10 if wide else 1, 12) + head + body
+
+
+def segments(*rows: tuple[int, int, int, int], numbers: bytes = b"") -> bytes:
+    firsts, lasts, deltas, offsets = zip(*rows, (0xFFFF, 0xFFFF, 1, 0), strict=True)
+    count = len(firsts)
+    return struct.pack(f">4H{count}HH{3 * count}H", 2 * count, 0, 0, 0, *lasts, 0, *firsts, *deltas, *offsets) + numbers
+
+
+def groups(*rows: tuple[int, int, int]) -> bytes:
+    return struct.pack(">L", len(rows)) + b"".join(struct.pack(">LLL", *row) for row in rows)
+
+
+def held(path: Path, table: bytes) -> tuple[str, str]:
+    """What a font with this table of characters holds, here and as fontTools finds it; its glyphs are 0 to 8."""
+    font, raw = build_font(LATIN), DefaultTable("cmap")
+    raw.data = table
+    font["cmap"] = raw
+    font.save(path)
+    with TTFont(path, lazy=True) as written:
+        expected = written.getBestCmap()
+        order = written.getGlyphOrder()
+    kept = (chr(code) for code, name in sorted(expected.items()) if name in order[1:])
+    return fonts_module._characters(Face(path, 0, "")), "".join(kept)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "expected"),
+    [
+        (0, bytes([0] * 66 + [1, 2, 9, 8] + [0] * 186), "BCE"),
+        (4, segments((65, 72, 65536 - 64, 0)), "ABCDEFGH"),
+        (4, segments((65, 67, 0, 4), numbers=b"\0\3\0\0\0\5"), "AC"),
+        (4, segments((65, 67, 1, 4), numbers=b"\0\3\0\0\0\7"), "AC"),
+        (4, segments((70, 60, 0, 0), (65, 66, 65536 - 64, 0)), "AB"),
+        (6, struct.pack(">HH3H", 97, 3, 1, 0, 2), "ac"),
+        (12, groups((65, 70, 1), (0x20000, 0x20001, 7)), "ABCDEF\U00020000\U00020001"),
+        (12, groups((65, 90, 1), (68, 70, 1), (80, 75, 1)), "ABCDEFGH"),  # one overlaps, one is turned round
+        (13, groups((65, 70, 3)), "ABCDEF"),
+    ],
+)
+def test_every_kind_of_table_is_read(tmp_path: Path, kind: int, body: bytes, expected: str) -> None:
+    assert held(tmp_path / "some.ttf", character_map(kind, body)) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (character_map(4, segments(*[(0, 0xFFFE, 1, 0)] * 8000)), "more characters than Unicode has room for"),
+        (character_map(4, segments((65, 67, 0, 400), numbers=b"\0\3")), "a table of characters that leads out"),
+        (character_map(12, groups((0, 0xFFFFFFFF, 1), (0x10FFFF, 0xFFFFFFFF, 1))), "more characters than Unicode"),
+        (character_map(12, groups((65, 70, 1))[:-1]), "face 0: "),
+        (character_map(12, b"\xff\xff\xff\xff"), "fonts with two characters or more"),
+        (character_map(2, bytes(520)), "a table of characters in format 2"),
+        (character_map(14, bytes(520)), "a table of characters"),
+        (character_map(4, b"")[:-2], "a table of characters that is cut off"),
+        (struct.pack(">HH", 0, 0), "no table of Unicode characters"),
+        (struct.pack(">HH", 0, 65535), "a table of characters that is cut off"),
+        (struct.pack(">HHHHL", 0, 1, 3, 1, 2**31), "fonts with two characters or more"),
+        (bytes(2**22 + 2), "a table of characters of 4,194,306 bytes, which are more than 4,194,304"),
+    ],
+)
+def test_a_table_of_characters_costs_no_more_than_unicode_has(tmp_path: Path, table: bytes, message: str) -> None:
+    font, raw = build_font(LATIN), DefaultTable("cmap")
+    raw.data = table
+    font["cmap"] = raw
+    font.save(tmp_path / "some.ttf")
+    with pytest.raises(InputError, match=message) as caught:
+        draw(tmp_path / "some.ttf")
+    assert "\n" not in str(caught.value)
+
+
+def test_characters_of_glyphs_that_a_font_lacks_are_not_drawn(tmp_path: Path) -> None:
+    font, raw = build_font(LATIN), DefaultTable("cmap")
+    raw.data = character_map(12, groups((0x4E00, 0x9FFF, 1)))
+    font["cmap"] = raw
+    font.save(tmp_path / "some.ttf")
+    assert len(fonts_module._characters(Face(tmp_path / "some.ttf", 0, ""))) == 8
+
+
+def test_no_broken_font_ends_in_another_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generator = np.random.default_rng(0)
+    build_font(LATIN).save(tmp_path / "good.ttf")
+    write_collection(tmp_path / "good.ttc", build_font(LATIN), build_font(HANGUL))
+    written = [(tmp_path / "good.ttf").read_bytes(), (tmp_path / "good.ttc").read_bytes()]
+    extremes = [b"\xff" * 4, b"\x80\0\0\0", b"\x7f\xff\xff\xff", b"\0" * 4, b"\xff\xff", b"\x7f\xff"]
+    for place in range(60):
+        broken = bytearray(written[place % 2])
+        for _ in range(generator.integers(1, 5)):
+            at = generator.integers(len(broken))
+            extreme = extremes[generator.integers(len(extremes))]
+            broken[at : at + len(extreme)] = extreme
+        (tmp_path / "broken.ttf").write_bytes(broken)
+        forget()
+        try:
+            draw(tmp_path / "broken.ttf")
+        except InputError as error:
+            said = str(error)
+        else:
+            said = ""
+        assert "\n" not in said
+    capsys.readouterr()
+
+
+def test_a_face_that_raises_anything_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Odd:
+        def getbbox(self, character: str, **_: object) -> None:
+            raise SystemError(f"no {character}\nat all")
+
+    monkeypatch.setattr(glyphs, "open_face", lambda _: Odd())
+    with pytest.raises(OSError, match=r"^no A at all$"):
+        glyphs._ink("A", Face(tmp_path / "odd.ttf", 0, ""), 0)
+
+
 def test_a_glyph_too_large_to_draw_is_left_out(tmp_path: Path) -> None:
     build_font(LATIN, units=40).save(tmp_path / "large.ttf")  # 25 ems wide
     face = Face(tmp_path / "large.ttf", 0, "")
@@ -313,7 +479,18 @@ def test_the_alphabet_is_kept_for_other_numbers_of_classes(folder: Path, monkeyp
 
 
 @pytest.mark.parametrize(
-    "damage", ["", "{", "[]", '{"faces": 1}', '{"sha256": "0", "faces": [[0, 0, "AB"]]}', '{"sha256": "0"}', "é"]
+    "damage",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 10**5,
+        "9" * 5000,
+        '{"faces": 1}',
+        '{"sha256": "0", "faces": [[0, 0, "AB"]]}',
+        '{"sha256": "0"}',
+        "é",
+    ],
 )
 def test_a_damaged_alphabet_is_made_again(folder: Path, cache_folder: Path, damage: str) -> None:
     first = draw(folder)
@@ -332,7 +509,7 @@ def test_images_that_do_not_fit_in_memory_are_refused_before_they_are_drawn(
     folder: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = 2 * 20 * (100 + 25) * 3072
-    monkeypatch.setattr(glyphs, "free_memory", lambda: size - 1)
+    monkeypatch.setattr("softmaxes.lab.data.free_memory", lambda: size - 1)
     message = (
         r"^glyphs: expected 0\.0 GiB of free memory for all classes with 100 training and 25 test images each, "
         r"got 0\.0 GiB; take fewer classes or fewer images a class\.$"
@@ -341,14 +518,14 @@ def test_images_that_do_not_fit_in_memory_are_refused_before_they_are_drawn(
         load_glyphs(None, fonts=folder, jobs=1)
     assert not list(cache_folder.glob("all*"))
     for free in (size, None):
-        monkeypatch.setattr(glyphs, "free_memory", lambda free=free: free)
+        monkeypatch.setattr("softmaxes.lab.data.free_memory", lambda free=free: free)
         assert load_glyphs(None, fonts=folder, jobs=1).num_classes == 20
         shutil.rmtree(cache_folder)
 
 
 def test_images_that_are_kept_must_fit_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw(folder)
-    monkeypatch.setattr(glyphs, "free_memory", lambda: 1000)
+    monkeypatch.setattr("softmaxes.lab.data.free_memory", lambda: 1000)
     with pytest.raises(InputError, match="of free memory for all classes"):
         draw(folder)
 

@@ -1,6 +1,8 @@
 """The drawn characters: which classes there are, that each image depends only on its own address, and the cache."""
 
 import hashlib
+import os
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from importlib.metadata import version
@@ -160,12 +162,32 @@ def test_a_second_load_reads_the_cache(monkeypatch: pytest.MonkeyPatch, cache_fo
     assert first.class_names == second.class_names
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "foreign"])
+def rewritten(content: bytes, old: str, new: str) -> bytes:
+    """The cache file with another header."""
+    size = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + size].decode().strip().replace(old, new, 1).encode()
+    return len(header).to_bytes(8, "little") + header + content[8 + size :]
+
+
+HEADERS = {
+    "shape": ("[8,3,32,32]", "[3,8,32,32]"),
+    "type": ("U8", "I8"),
+    "small type": ("U8", "F8_E4M3"),
+    "name": ("train", "trail"),
+    "characters": ('"characters"', '"charactera"'),
+    "digest": ('"sha256"', '"sha255"'),
+    "metadata": ("__metadata__", "__metadatu__"),
+}
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "foreign", *HEADERS])
 def test_a_damaged_cache_file_is_made_again(cache_folder: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     first = load_glyphs(4, train_per_class=2, test_per_class=1)
     (file,) = cache_folder.iterdir()
     good = file.read_bytes()
     bad = {"empty": b"", "cut": good[:-100], "flipped": good[:-1] + bytes([good[-1] ^ 1]), "foreign": b"GIF89a" * 99}
+    bad |= {name: rewritten(good, *change) for name, change in HEADERS.items()}
+    assert bad[damage] != good
     file.write_bytes(bad[damage])
     assert same(first, load_glyphs(4, train_per_class=2, test_per_class=1))
     assert list(cache_folder.iterdir()) == [file]
@@ -173,12 +195,43 @@ def test_a_damaged_cache_file_is_made_again(cache_folder: Path, monkeypatch: pyt
     assert same(first, load_glyphs(4, train_per_class=2, test_per_class=1))
 
 
-@pytest.mark.parametrize("num_classes", [-1, 0, 1, 9999])
-def test_a_number_of_classes_out_of_range_is_refused(num_classes: int, cache_folder: Path) -> None:
-    with pytest.raises(InputError) as caught:
-        load_glyphs(num_classes)
-    assert str(caught.value) == f"glyphs: expected 2 to {len(alphabet())} classes, got {num_classes}."
+@pytest.mark.parametrize(
+    ("num_classes", "message"),
+    [
+        (-1, "2 classes or more, got -1"),
+        (0, "2 classes or more, got 0"),
+        (1, "2 classes or more, got 1"),
+        (1_114_113, "at most 1,114,112 classes, as Unicode has characters, got 1,114,113"),
+    ],
+)
+def test_a_number_of_classes_that_no_font_serves_is_refused_before_one_is_read(
+    num_classes: int, message: str, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(glyphs, "alphabet", None)
+    monkeypatch.setattr(glyphs, "_held", None)
+    for refuse in (load_glyphs, choose_characters):
+        with pytest.raises(InputError) as caught:
+            refuse(num_classes)
+        assert str(caught.value) == f"glyphs: expected {message}."
     assert not cache_folder.exists()
+
+
+def test_a_number_of_classes_that_these_fonts_do_not_serve_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = len(alphabet())
+    with pytest.raises(InputError, match=rf"^glyphs: expected 2 to {most} classes, got {most + 1}\.$"):
+        load_glyphs(most + 1)
+    monkeypatch.setattr(glyphs, "alphabet", None)  # nothing is drawn
+    with pytest.raises(
+        InputError, match=r"^glyphs: expected at most [0-9,]+ classes, as the fonts have characters, got"
+    ):
+        load_glyphs(9999)
+
+
+def test_images_that_do_not_fit_in_memory_are_refused_before_a_font_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(glyphs, "alphabet", None)
+    monkeypatch.setattr(glyphs, "_held", None)
+    with pytest.raises(InputError, match="GiB of free memory for 1000 classes with 1,000,000 training"):
+        load_glyphs(1000, train_per_class=10**6)
 
 
 def test_other_numbers_out_of_range_are_refused() -> None:
@@ -186,10 +239,35 @@ def test_other_numbers_out_of_range_are_refused() -> None:
         load_glyphs(train_per_class=0)
     with pytest.raises(InputError, match=r"^glyphs: expected 1 or more as test images a class, got -2\.$"):
         load_glyphs(test_per_class=-2)
+    with pytest.raises(InputError, match=r"^glyphs: expected 1,000,000 or less as test images a class, got 1000001\.$"):
+        load_glyphs(test_per_class=1_000_001)
+    with pytest.raises(InputError, match="expected 18,446,744,073,709,551,616 or less as seed, got 1000"):
+        load_glyphs(seed=10**300)
     with pytest.raises(InputError, match=r"^glyphs: expected 0 or more as seed, got -1\.$"):
         load_glyphs(seed=-1)
     with pytest.raises(InputError, match=r"^glyphs: expected 1 or more as processes, got 0\.$"):
         load_glyphs(jobs=0)
+
+
+@pytest.mark.parametrize(("kind", "message"), [("pipe", "a pipe"), ("folder", "a folder")])
+def test_a_cache_file_that_is_none_is_named_and_nothing_drawn(
+    cache_folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str, message: str
+) -> None:
+    load_glyphs(4, train_per_class=2, test_per_class=1)
+    (file,) = cache_folder.iterdir()
+    file.unlink()
+    os.mkfifo(file) if kind == "pipe" else file.mkdir()
+    monkeypatch.setattr(glyphs, "_draw_all", None)
+    with pytest.raises(InputError, match=re.escape(f"{file.name}: expected a regular file, got {message}")):
+        load_glyphs(4, train_per_class=2, test_per_class=1)
+
+
+def test_every_character_has_a_name() -> None:
+    assert glyphs._name("A") == "Latin capital letter a"
+    assert glyphs._name("\u4e05") == "CJK unified ideograph-4e05"
+    assert glyphs._name("\U00017000") == "Tangut-17000"  # without a name in Python's tables
+    nameless = [code for code in range(0x110000) if glyphs._is_own(chr(code)) and not unicodedata.name(chr(code), "")]
+    assert len({glyphs._name(chr(code)) for code in nameless}) == len(nameless) > 1000
 
 
 def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 
 CHUNK = 2**22  # numbers that are looked at together where there may be more than the memory holds
+COPIES = 2  # of all examples that are in memory at a time: training takes images with their channels last
+SHOWN = 80  # characters of a stranger's text in a message
 VECTOR_TYPES = (torch.float16, torch.float32, torch.float64)
 
 
@@ -197,6 +200,11 @@ def encode_png(image: Tensor) -> bytes:
     return file.getvalue()
 
 
+def clip(text: str) -> str:
+    """Text from a stranger, cut to what one line has room for."""
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
 def load(name: str, data_dir: Path | None = None, image_size: int = 32, drawing: Drawing | None = None) -> Data:
     """A data set by the name that the command line takes.
 
@@ -218,8 +226,10 @@ def load(name: str, data_dir: Path | None = None, image_size: int = 32, drawing:
     if kind == "glyphs":
         if data_dir is not None:
             raise InputError(f"--data-dir: expected none with --data {name}, which is rendered, got {data_dir}.")
-        if classes and classes != "all" and not classes.isdecimal():
-            raise InputError(f"--data: expected glyphs or glyphs:CLASSES, e.g. glyphs:1000 or glyphs:all, got {name}.")
+        if classes and classes != "all" and not re.fullmatch("[0-9]{1,9}", classes):
+            raise InputError(
+                f"--data: expected glyphs or glyphs:CLASSES, e.g. glyphs:1000 or glyphs:all, got {clip(name)}."
+            )
         from softmaxes.lab.data.glyphs import load_glyphs
 
         number = None if classes == "all" else int(classes or 100)
@@ -253,7 +263,7 @@ def load(name: str, data_dir: Path | None = None, image_size: int = 32, drawing:
         return load_folder(Path(name), image_size=image_size)
     raise InputError(
         "--data: expected glyphs, glyphs:CLASSES, glyphs:all, cifar10, cifar100, features, or a folder with images, "
-        f"got {name}."
+        f"got {clip(name)}."
     )
 
 
@@ -277,6 +287,15 @@ def free_memory() -> int | None:
     except (OSError, ValueError, StopIteration):  # none, or without a limit
         return free
     return max(min(free, limit - used + given_back), 0)
+
+
+def check_memory(size: int, where: str, what: str, advice: str = "") -> None:
+    """Examples of so many bytes must fit before minutes are spent on them."""
+    needed, free = COPIES * size, free_memory()
+    if free is not None and needed > free:
+        raise InputError(
+            f"{where}: expected {needed / 2**30:.1f} GiB of free memory for {what}, got {free / 2**30:.1f} GiB{advice}."
+        )
 
 
 def cache_dir() -> Path:

@@ -1,14 +1,9 @@
 """CIFAR-10, CIFAR-100 and anything in one of their two file layouts, read from a folder or straight from an archive."""
 
 import hashlib
-import io
-import pickle
 import re
-import tarfile
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,17 +11,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from softmaxes.files import read_whole
 from softmaxes.lab import InputError
-from softmaxes.lab.data import Data, cache_dir
+from softmaxes.lab.data import Data, cache_dir, clip
+from softmaxes.lab.data.archives import SUFFIXES, read_archive
 from softmaxes.lab.data.download import download
+from softmaxes.lab.data.pickles import integers, read_pickle, text, values
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
-LARGEST_FILE = 2**30  # bytes of a file in an archive: the largest official one has 155 MB
-ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
+LARGEST_FILE = 2**30  # bytes: the largest official one has 155 MB
+LARGEST_NAMES = 2**22  # bytes of a file with the names of classes or groups
+LONGEST_NAME = 256  # characters of one of them
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,10 @@ class Layout:
     def files(self) -> tuple[str, ...]:
         """Every file of the layout."""
         return (*self.train, *self.test, *self.names)
+
+    def most(self, file: str) -> int:
+        """Bytes that a file may have."""
+        return LARGEST_NAMES if file in self.names else LARGEST_FILE
 
 
 @dataclass(frozen=True)
@@ -149,9 +152,9 @@ def load_cifar(name: Literal["cifar10", "cifar100"], data_dir: Path | None = Non
         for file in files:
             where = f"{place}/{file}"
             if layout.pickled:
-                parts.append(_read_pickle(contents[file], where, official, official.images_per_pickle[file]))
+                parts.append(_read_pickle(contents.pop(file), where, official, official.images_per_pickle[file]))
             else:
-                parts.append(_read_records(contents[file], where, official))
+                parts.append(_read_records(contents.pop(file), where, official))
             _check_range(parts[-1].labels, len(class_names), "labels", where)
             _check_range(parts[-1].groups, len(group_names), "coarse labels", where)
         return _Part(
@@ -189,7 +192,7 @@ def load_cifar(name: Literal["cifar10", "cifar100"], data_dir: Path | None = Non
 def _unofficial_name(name: str, path: Path) -> str:
     """A name from the archive's or folder's, never one that the official data goes by."""
     stem = path.resolve().name
-    for suffix in ARCHIVE_SUFFIXES:
+    for suffix in SUFFIXES:
         stem = stem.removesuffix(suffix)
     stem = re.sub("-(binary|python|batches-py|batches-bin)$", "", stem)
     if re.sub("[-_ ]", "", stem.lower()) in {"", *OFFICIAL}:
@@ -203,20 +206,26 @@ def _unofficial_name(name: str, path: Path) -> str:
 def _find(name: str, path: Path) -> tuple[str, Layout, dict[str, bytes]]:
     """The place, layout and contents of the files at `path`."""
     layouts = OFFICIAL[name].layouts
-    if path.is_file():
-        return _choose(name, path, _read_archive(path, {file for layout in layouts for file in layout.files}))
     if not path.is_dir():
-        raise InputError(f"{path}: expected an archive or folder with {name}'s files, got nothing of that name.")
+        try:
+            contents_at = read_archive(path, {file: layout.most(file) for layout in layouts for file in layout.files})
+        except (FileNotFoundError, NotADirectoryError):
+            raise InputError(
+                f"{path}: expected an archive or folder with {name}'s files, got nothing of that name."
+            ) from None
+        return _choose(name, path, contents_at)
     folders = (path, *(path / layout.folder for layout in layouts))
     for layout in layouts:
         for folder in folders:
-            if all((folder / file).is_file() for file in layout.files):
-                return str(folder), layout, {file: _read_file(folder / file) for file in layout.files}
+            if all((folder / file).exists() for file in layout.files):
+                contents = {file: read_whole(folder / file, layout.most(file)) for file in layout.files}
+                return str(folder), layout, contents
     for layout in layouts:
-        for suffix in ARCHIVE_SUFFIXES:
-            if (archive := path / f"{layout.archive}{suffix}").is_file():
+        for suffix in SUFFIXES:
+            if (archive := path / f"{layout.archive}{suffix}").exists():
                 return _find(name, archive)
-    return _choose(name, path, {str(folder): _list_files(folder) for folder in folders if folder.is_dir()})
+    known = {file for layout in layouts for file in layout.files}
+    return _choose(name, path, {str(folder): _list_files(folder, known) for folder in folders if folder.is_dir()})
 
 
 def _choose(name: str, path: Path, contents_at: Mapping[str, dict[str, bytes]]) -> tuple[str, Layout, dict[str, bytes]]:
@@ -237,46 +246,15 @@ def _choose(name: str, path: Path, contents_at: Mapping[str, dict[str, bytes]]) 
             f"{place}: expected the files {', '.join(layout.files)}, got no {', '.join(missing[place, layout])}."
         )
     expected = " or ".join(f"{', '.join(layout.files)} (as in {layout.folder})" for layout in layouts)
-    archives = [file for file in contents_at.get(str(path), ()) if file.endswith(ARCHIVE_SUFFIXES)]
+    archives = [file for file in contents_at.get(str(path), ()) if file.endswith(SUFFIXES)]
     given = f"; an archive is given by its own name, such as {path / min(archives)}" if archives else ""
     raise InputError(f"{path}: expected {name}'s files {expected}, got none of them{given}.")
 
 
-def _list_files(folder: Path) -> dict[str, bytes]:
-    """The names of the files in `folder`, for an error; nothing is read."""
-    return {file.name: b"" for file in folder.iterdir() if file.is_file()}
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: expected a readable file, got: {error.strerror}.") from error
-
-
-def _read_archive(path: Path, wanted: set[str]) -> dict[str, dict[str, bytes]]:
-    """The contents of the wanted regular files of a tar archive, by folder and name, in one pass over it."""
-    contents_at: dict[str, dict[str, bytes]] = {}
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                folder, _, file = member.name.rpartition("/")
-                if file in wanted and member.isfile() and not member.issparse():
-                    if member.size > LARGEST_FILE:
-                        raise InputError(
-                            f"{path}/{member.name}: expected at most {LARGEST_FILE} bytes, got {member.size}."
-                        )
-                    content = archive.extractfile(member)
-                    if content is not None:
-                        place = f"{path}/{folder}".rstrip("/")
-                        contents_at.setdefault(place, {})[file] = content.read()
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise InputError(
-            f"{path}: expected a whole tar archive ({', '.join(ARCHIVE_SUFFIXES)}), "
-            f"got {path.stat().st_size} bytes that cannot be read as one: {reason}."
-        ) from error
-    return contents_at
+def _list_files(folder: Path, known: Container[str]) -> dict[str, bytes]:
+    """The names of known files and of archives in `folder`, for an error; nothing is read."""
+    named = (path for path in folder.iterdir() if path.name in known or path.name.endswith(SUFFIXES))
+    return {path.name: b"" for path in named if path.exists()}
 
 
 # Names and groups
@@ -288,17 +266,19 @@ def _read_names(
     """The names of the classes and of the groups; no groups where the layout has none."""
     if layout.pickled:
         where = f"{place}/{layout.names[0]}"
-        record = _unpickle(contents[layout.names[0]], where, "label names")
+        record = read_pickle(contents[layout.names[0]], where, "label names")
         keys = ("fine_label_names", "coarse_label_names") if official.grouped else ("label_names",)
-        lists = [[_text(name, where) for name in _list(_value(record, key, where), key, where)] for key in keys]
+        lists = [[text(name, where) for name in values(_value(record, key, where), key, where)] for key in keys]
     else:
         lists = []
         for file in layout.names:
-            lines = _text(contents[file], f"{place}/{file}").splitlines()
+            lines = text(contents[file], f"{place}/{file}").splitlines()
             lists.append([line.strip() for line in lines if line.strip()])
     for name in (name for names in lists for name in names):
         if not name or not name.isprintable():
-            raise InputError(f"{place}: expected names of printable characters, got {name!a}.")
+            raise InputError(f"{place}: expected names of printable characters, got {clip(ascii(name))}.")
+        if len(name) > LONGEST_NAME:
+            raise InputError(f"{place}: expected names of at most {LONGEST_NAME} characters, got {clip(name)}.")
     class_names, group_names = lists if official.grouped else (*lists, [])
     return class_names, group_names
 
@@ -347,153 +327,25 @@ def _read_records(content: bytes, where: str, official: Official) -> _Part:
 
 def _read_pickle(content: bytes, where: str, official: Official, count: int) -> _Part:
     """The images and labels of a pickled batch, which officially has `count` images."""
-    record = _unpickle(content, where, f"{count} images")
-    images = _array(_value(record, "data", where), "data", where)
+    record = read_pickle(content, where, f"{count} images")
+    images = integers(_value(record, "data", where), "data", where)
     if images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != PIXELS or not len(images):
         raise InputError(f"{where}: expected data as uint8 (N, {PIXELS}), got {images.dtype} {images.shape}.")
 
     pixels = images.astype(np.uint8, copy=False)
 
-    def integers(key: str) -> Integers:
-        labels = _array(_value(record, key, where), key, where)
+    def labels_of(key: str) -> Integers:
+        labels = integers(_value(record, key, where), key, where)
         if labels.shape != (len(images),):
             raise InputError(f"{where}: expected {len(images)} {key}, one an image, got {labels.shape}.")
         return labels.astype(np.int64)
 
     if official.grouped:
-        return _Part(pixels, integers("fine_labels"), integers("coarse_labels"))
-    return _Part(pixels, integers("labels"), np.empty(0, dtype=np.int64))
+        return _Part(pixels, labels_of("fine_labels"), labels_of("coarse_labels"))
+    return _Part(pixels, labels_of("labels"), np.empty(0, dtype=np.int64))
 
 
 def _value(record: Mapping[str, object], key: str, where: str) -> object:
     if key not in record:
         raise InputError(f"{where}: expected the key {key}, got a dictionary without it.")
     return record[key]
-
-
-def _list(value: object, what: str, where: str) -> list[object]:
-    if not isinstance(value, list):
-        raise InputError(f"{where}: expected {what} as a list, got {type(value).__name__}.")
-    return value
-
-
-def _text(value: object, where: str) -> str:
-    try:
-        text = value.decode() if isinstance(value, bytes) else value
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where}: expected names in UTF-8, got: {error}.") from error
-    if not isinstance(text, str):
-        raise InputError(f"{where}: expected names as text, got {type(value).__name__}.")
-    return text
-
-
-def _array(value: object, what: str, where: str) -> npt.NDArray[np.integer]:
-    """The integer array that a pickled array or list of numbers stands for."""
-    try:
-        if isinstance(value, _PickledArray):
-            return value.rebuild()
-        numbers = _list(value, what, where)
-        if not all(type(number) is int for number in numbers):
-            raise ValueError("a list of other things")
-        return np.array(numbers, dtype=np.int64)
-    except InputError:
-        raise
-    except (ValueError, TypeError, OverflowError) as error:
-        raise InputError(f"{where}: expected {what} as an array or list of integers, got {error}.") from error
-
-
-@dataclass
-class _PickledType:
-    """A number type as a pickle describes it: its code, and after BUILD its state."""
-
-    code: object = None
-    align: object = None
-    copy: object = None
-    state: object = field(default=None, init=False)
-
-    def __setstate__(self, state: object) -> None:
-        self.state = state
-
-    def rebuild(self) -> np.dtype[np.integer]:
-        code = self.code.decode("ascii") if isinstance(self.code, bytes) else self.code
-        if not isinstance(code, str) or not re.fullmatch("[iu][1248]", code):
-            raise ValueError(f"elements of type {code!a}")
-        order = self.state[1] if isinstance(self.state, tuple) and len(self.state) > 1 else "="
-        return np.dtype(code).newbyteorder(">" if order in (">", b">") else "<")
-
-
-@dataclass
-class _PickledArray:
-    """An array as a pickle describes it; it takes numpy's place while reading, so numpy sees only checked values."""
-
-    subtype: object = None
-    shape: object = None
-    code: object = None
-    state: object = field(default=None, init=False)
-
-    def __setstate__(self, state: object) -> None:
-        self.state = state
-
-    def rebuild(self) -> npt.NDArray[np.integer]:
-        match self.state:
-            case (_, tuple(shape), _PickledType() as kind, int() as column_major, bytes(content)):
-                pass
-            case _:
-                raise ValueError("an array without shape, type or content")
-        if not all(type(length) is int and length >= 0 for length in shape):
-            raise ValueError("an array of a shape that is none")
-        flat = np.frombuffer(content, dtype=kind.rebuild())
-        return flat.reshape(shape, order="F" if column_major else "C")
-
-
-def _encode(text: str, encoding: object) -> bytes:
-    """The bytes that Python 3 writes into old pickles as text."""
-    if encoding not in ("latin1", "latin-1", b"latin1"):
-        raise pickle.UnpicklingError("bytes in an unknown encoding")
-    return text.encode("latin-1")
-
-
-_STANDS_FOR: dict[tuple[str, str], Callable[..., object]] = {
-    ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
-    ("numpy._core.multiarray", "_reconstruct"): _PickledArray,
-    ("numpy", "ndarray"): _PickledArray,
-    ("numpy", "dtype"): _PickledType,
-    ("_codecs", "encode"): _encode,
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    """Reads a pickle of arrays, strings and numbers; anything else that it names is an error and is never called.
-
-    Even the allowed names are not looked up: each gives a stand-in that only records what the pickle says. A new
-    `partial` each time keeps a pickle from changing the stand-ins themselves.
-    """
-
-    def __init__(self, content: bytes, where: str) -> None:
-        super().__init__(io.BytesIO(content), encoding="bytes")
-        self.where = where
-
-    def find_class(self, module_name: str, global_name: str, /) -> object:
-        stand_in = _STANDS_FOR.get((module_name, global_name))
-        if stand_in is None:
-            called = f"{module_name}.{global_name}".encode("unicode_escape").decode()
-            raise InputError(f"{self.where}: expected only arrays, strings and numbers, got a call of {called}.")
-        return partial(stand_in)
-
-
-def _unpickle(content: bytes, where: str, what: str) -> dict[str, object]:
-    """The dictionary in a pickle, its keys as text."""
-    try:
-        record = _Unpickler(content, where).load()
-    except InputError:
-        raise
-    except Exception as error:  # a broken pickle can raise anything
-        if isinstance(error, EOFError) or "truncated" in str(error):
-            raise InputError(
-                f"{where}: expected a whole pickle of {what}, the file ends after {len(content)} bytes."
-            ) from error
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{where}: expected a pickle of {what}, got one that cannot be read: {reason}.") from error
-    if not isinstance(record, dict):
-        raise InputError(f"{where}: expected a pickled dictionary, got {type(record).__name__}.")
-    return {_text(key, where): value for key, value in record.items()}

@@ -20,9 +20,11 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from softmaxes.files import check_regular
 from softmaxes.lab import InputError
 
 CHUNK_BYTES = 1 << 16
+MOST_BYTES = 2**30  # of a file: the largest official one has 170 MB
 
 
 def download(
@@ -46,12 +48,16 @@ def download(
         InputError: there is no such file, no connection, no place to keep it, or the checksum is another one.
     """
     target = folder / Path(urlsplit(address).path).name
+    part = target.with_name(f"{target.name}.part")
     algorithm, _, expected = checksum.partition(":")
-    if target.is_file() and pooch.file_hash(target, alg=algorithm) == expected.lower():
-        return target
-    fetcher = _Fetcher(target.with_name(f"{target.name}.part"), checksum, retries, delay, timeout)
+    fetcher = _Fetcher(part, checksum, retries, delay, timeout)
     pooch.get_logger().setLevel("WARNING")
     try:
+        for path in (target, part):  # to read a pipe would wait for ever
+            if path.exists():
+                check_regular(path)
+        if target.exists() and pooch.file_hash(target, alg=algorithm) == expected.lower():
+            return target
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(target.with_name(f"{target.name}.lock"))
         try:
@@ -137,9 +143,13 @@ class _Fetcher:
                 if response.status_code == 206 and start != have:
                     self.part.unlink(missing_ok=True)
                     raise _BrokenError("another part of the file than asked for")
+                if size > MOST_BYTES:
+                    raise self._too_large(address)
                 progress.update(task, completed=start, total=size or None)
                 with self.part.open("ab" if response.status_code == 206 else "wb") as file:
                     for chunk in response.iter_content(CHUNK_BYTES):
+                        if file.tell() + len(chunk) > MOST_BYTES:
+                            raise self._too_large(address)
                         file.write(chunk)
                         progress.advance(task, len(chunk))
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema):
@@ -151,13 +161,19 @@ class _Fetcher:
         except requests.RequestException as error:
             raise _BrokenError("no connection") from error
 
+    def _too_large(self, address: str) -> InputError:
+        self.part.unlink(missing_ok=True)
+        return InputError(f"{address}: expected a file of at most {MOST_BYTES:,} bytes, got more; it was removed.")
+
 
 def _content_range(response: requests.Response) -> tuple[int, int]:
     """Where the answer starts in the file, and the file's size, 0 if the server does not say."""
-    if match := re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", "")):
+    number = r"\d{1,18}"
+    stated = response.headers.get("Content-Range", "")
+    if match := re.fullmatch(rf"bytes (?:({number})-{number}|\*)/({number}|\*)", stated):
         return int(match[1] or 0), 0 if match[2] == "*" else int(match[2])
     length = response.headers.get("Content-Length", "")
-    return 0, int(length) if length.isdecimal() else 0
+    return 0, int(length) if re.fullmatch(number, length) else 0
 
 
 def _no_download(address: str, reason: str) -> InputError:

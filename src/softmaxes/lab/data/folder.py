@@ -2,12 +2,17 @@
 
 import multiprocessing
 import os
+import re
+import unicodedata
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +21,30 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import Progress
 
+from softmaxes.files import open_regular
 from softmaxes.lab import InputError
-from softmaxes.lab.data import Data, usable_cores
+from softmaxes.lab.data import Data, check_memory, clip, usable_cores
 
-TEST_FOLDERS = ("test", "val", "valid", "validation")
+SPLIT = {  # words in the names of folders that are no classes, in the order in which one to test on is chosen
+    "train": "train|training|trn|trainval",
+    "test": "test|testing|tst|holdout|heldout",
+    "validation": "val|valid|validate|validation|dev|devel|development|eval|evaluation",
+    "unlabelled": "pred|predict|prediction|unlabelled|unlabeled",
+}
+BESIDE = "set|data|images?|imgs?|pictures?|photos?|samples?|examples?|split|part"  # what else such a name may say
+_OF_SPLIT = re.compile(
+    f"(?:{BESIDE})?(?:{'|'.join(f'(?P<{part}>{words})' for part, words in SPLIT.items())})(?:{BESIDE})*"
+)
+_OF_NOTHING = re.compile(f"(?:{BESIDE})*")
+_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")  # of a part of a JPEG; within a scan there is none
 IN_PROCESS_LIMIT = 2000  # up to so many images, starting other processes takes longer than it saves
 LISTED = 20
 RUNS_A_PROGRAM = {"EPS"}  # formats that Pillow hands to another program to draw
+MOST_FILES = 2**21  # files and folders in a folder
+MOST_DEPTH = 64  # folders within folders
+MOST_PIXELS = 61_000_000  # of an image: the largest cameras'; each may take 16 bytes
+MOST_SCANS = 100  # of a JPEG: each goes over all its pixels, and a progressive one has some ten
+LARGEST_FILE = 2**28  # bytes of an image
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -32,11 +54,14 @@ def load_folder(
 ) -> Data:
     """Reads images from folders named after their classes.
 
-    Three ways to lay the folders out are known, with or without ``train`` and one of ``test``, ``val``, ``valid`` or
-    ``validation`` above them (if there are several of these, the first in this order is used): ``class/image``, where
-    images may also lie in folders further down; ``group/class/image``, where no image lies directly in a group; and
+    Three ways to lay the folders out are known: ``class/image``, where images may also lie in folders further down;
+    ``group/class/image``, where no image lies directly in a group and no two groups have a class of one name; and
     ``class/only-folder/image``. Hidden files are ignored. Classes are sorted by character code: capitals first, ``10``
     before ``9``.
+
+    Above them may be a folder to train on and one to test on, or to validate on if there is none to test on. They are
+    known by their names, such as ``train`` and ``test``, ``Training`` and ``Testing``, ``train2017`` and ``val2017``,
+    ``seg_train`` and ``seg_test``; see `SPLIT`.
 
     An image is turned as its EXIF orientation says, laid on white where it is transparent, scaled so that its shorter
     side fits and cropped to the square in its centre. Of an animation the first frame counts. Files that are no image,
@@ -59,7 +84,12 @@ def load_folder(
         raise InputError(f"image_size: expected at least 1 pixel, got {image_size}.")
     if not 0 < test_share < 1:
         raise InputError(f"test_share: expected a share between 0 and 1, got {test_share}.")
+    if seed < 0:
+        raise InputError(f"seed: expected 0 or more, got {seed}.")
     train_dir, test_dir = _find_parts(data_dir)
+    parts = [folder.relative_to(data_dir).as_posix() for folder in (train_dir, test_dir or train_dir)]
+    if not all(map(str.isprintable, parts)):
+        raise InputError(f"{data_dir}: expected folder names of printable characters, got {' and '.join(parts)!a}.")
     train_files, grouped = _list_classes(train_dir)
     class_names = sorted(train_files)
     files = [path for name in class_names for path in train_files[name]]
@@ -71,6 +101,11 @@ def load_folder(
             raise InputError(f"{test_dir}: expected the classes of {train_dir}, got {unknown[0]}, which it lacks.")
         files += [path for name in class_names for path in test_files.get(name, ())]
         labels += [label for label, name in enumerate(class_names) for _ in test_files.get(name, ())]
+    check_memory(
+        len(files) * 3 * image_size**2,
+        str(data_dir),
+        f"{len(files):,} images of {image_size}x{image_size} pixels",
+    )
 
     images, reasons = _decode_all(files, image_size, jobs)
     if reasons:
@@ -82,7 +117,7 @@ def load_folder(
         split = f"a share of {test_share:g} of each class held out as test images at seed {seed}"
     else:
         in_test = np.arange(len(files)) >= train_total
-        split = f"split as in {train_dir.name}/ and {test_dir.name}/"
+        split = f"split as in {parts[0]}/ and {parts[1]}/"
     train, test = np.flatnonzero(readable & ~in_test), np.flatnonzero(readable & in_test)
     for rows, part, folder in ((train, "training", train_dir), (test, "test", test_dir or data_dir)):
         for label in np.flatnonzero(np.bincount(label_of_file[rows], minlength=len(class_names)) == 0):
@@ -91,6 +126,7 @@ def load_folder(
             )
 
     group_names = sorted({name.partition("/")[0] for name in class_names}) if grouped else None
+    number = {group: place for place, group in enumerate(group_names or ())}
     title = data_dir.resolve().name or "images"
     return Data(
         name=title,
@@ -104,9 +140,7 @@ def load_folder(
         test_labels=torch.from_numpy(label_of_file[test]),
         class_names=class_names,
         group_names=group_names,
-        group_of_class=(
-            [group_names.index(name.partition("/")[0]) for name in class_names] if group_names is not None else None
-        ),
+        group_of_class=[number[name.partition("/")[0]] for name in class_names] if grouped else None,
     )
 
 
@@ -115,20 +149,77 @@ def load_folder(
 
 def _find_parts(data_dir: Path) -> tuple[Path, Path | None]:
     """The folder with the training classes and the one with the test classes, if they are apart."""
-    folders = {folder.name for folder in _subfolders(data_dir)}
-    tests = [name for name in TEST_FOLDERS if name in folders]
-    if "train" not in folders or not (tests or folders == {"train"}):
-        return data_dir, None
-    if not tests:
-        raise InputError(
-            f"{data_dir}: expected one of {', '.join(TEST_FOLDERS)} beside train, got train alone; "
-            f"give {data_dir / 'train'} to have test images chosen from it."
-        )
-    if others := sorted(folders - {"train", *TEST_FOLDERS}):
-        raise InputError(
-            f"{data_dir}: expected folders of classes or train and {tests[0]}, not both, got {others[0]} beside train."
-        )
-    return data_dir / "train", data_dir / tests[0]
+    place = data_dir
+    for _ in range(MOST_DEPTH):
+        folders = _subfolders(place)
+        if parts := _split(place, folders):
+            return _unwrapped(parts[0]), _unwrapped(parts[1])
+        if len(folders) != 1 or _holds_images(place):
+            break
+        place = folders[0]  # an archive often unpacks to a folder that holds what matters
+    return data_dir, None
+
+
+def _split(place: Path, folders: Sequence[Path]) -> tuple[Path, Path] | None:
+    """Of the folders in a place the one to train on and the one to test on, if their names say so."""
+    known: dict[tuple[str, ...], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for folder in folders:
+        if said := _part_of_split(folder.name):
+            part, rest = said
+            known[rest][part].append(folder)
+    with_train = [parts for parts in known.values() if "train" in parts]
+    pairs = [parts for parts in with_train if "test" in parts or "validation" in parts]
+    if not pairs:
+        if len(with_train) == 1 and len(folders) == sum(map(len, with_train[0].values())):
+            train = with_train[0]["train"][0]
+            raise InputError(
+                f"{place}: expected a folder such as test or val beside {train.name}, got {train.name} alone; "
+                f"give {train} to have test images chosen from it."
+            )
+        return None
+    trains = pairs[0]["train"]
+    known_tests = [pairs[0][part] for part in ("test", "validation") if part in pairs[0]]
+    labelled = [some for some in known_tests if any(map(_subfolders, some))]
+    tests = (labelled or known_tests)[0]
+    for some in (trains, tests):
+        if len(some) > 1:
+            raise InputError(
+                f"{place}: expected one folder to train on and one to test on, got {some[0].name} and {some[1].name}."
+            )
+    split = {folder.name for some in pairs[0].values() for folder in some}
+    for folder in folders:
+        if folder.name not in split:
+            raise InputError(
+                f"{place}: expected folders of classes or {trains[0].name} and {tests[0].name}, not both, "
+                f"got {folder.name} beside {trains[0].name}."
+            )
+    return trains[0], tests[0]
+
+
+def _part_of_split(name: str) -> tuple[str, tuple[str, ...]] | None:
+    """Which part of a split a folder's name says it is, and what else the name says; none if it says no part or two."""
+    found, rest = set(), []
+    name = re.sub(r"(?i)(hold|held)[\W_]+out", "holdout", name)
+    for word in re.split(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])", name):
+        if match := _OF_SPLIT.fullmatch(word.lower()):
+            found.add(str(match.lastgroup))
+        elif not _OF_NOTHING.fullmatch(word.lower()):
+            rest.append(word.lower())
+    if found == {"train", "validation"}:
+        found = {"train"}
+    return (found.pop(), tuple(rest)) if len(found) == 1 else None
+
+
+def _unwrapped(folder: Path) -> Path:
+    """The folder with the classes: some archives wrap it in others, of its own name or of none of a class."""
+    for _ in range(MOST_DEPTH):
+        folders = _subfolders(folder)
+        if len(folders) != 1 or _holds_images(folder):
+            break
+        if not (_part_of_split(folders[0].name) or _OF_NOTHING.fullmatch(folders[0].name.lower())):
+            break
+        folder = folders[0]
+    return folder
 
 
 def _list_classes(root: Path, grouped: bool | None = None) -> tuple[dict[str, list[Path]], bool]:
@@ -139,13 +230,34 @@ def _list_classes(root: Path, grouped: bool | None = None) -> tuple[dict[str, li
     if grouped is None:
         grouped = _is_grouped(root, tops)
     classes = [folder for top in tops for folder in _subfolders(top)] if grouped else tops
-    files = {folder.relative_to(root).as_posix(): sorted(_files_below(folder)) for folder in classes}
-    for name, paths in files.items():
+    if grouped:
+        _check_groups(root, classes)
+    files: dict[str, list[Path]] = {}
+    total = 0
+    for folder in classes:
+        name = folder.relative_to(root).as_posix()
         if not name.isprintable():
             raise InputError(f"{root}: expected class names of printable characters, got {name!a}.")
-        if not paths:
+        files[name] = sorted(files_below(folder, hidden=False))
+        if not files[name]:
             raise InputError(f"{root}: expected an image of class {name}, got an empty folder.")
+        total += len(files[name])
+        if total > MOST_FILES:
+            raise InputError(f"{root}: expected at most {MOST_FILES:,} images, got more.")
     return files, grouped
+
+
+def _check_groups(root: Path, classes: Sequence[Path]) -> None:
+    """Groups with classes of one name are the parts of a split, or one of the names is wrong."""
+    first: dict[str, Path] = {}
+    for folder in classes:
+        name = unicodedata.normalize("NFKC", folder.name).casefold()
+        group = first.setdefault(name, folder).parent
+        if group != folder.parent:
+            raise InputError(
+                f"{root}: expected a class in one group alone, or folders with names such as train and test, "
+                f"got {first[name].name} in {group.name} and {folder.name} in {folder.parent.name}."
+            )
 
 
 def _is_grouped(root: Path, tops: Sequence[Path]) -> bool:
@@ -160,23 +272,61 @@ def _is_grouped(root: Path, tops: Sequence[Path]) -> bool:
     return any(len(_subfolders(top)) > 1 for top in nested)
 
 
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        found = list(islice(entries, MOST_FILES + 1))
+    if len(found) > MOST_FILES:
+        raise InputError(f"{folder}: expected a folder of at most {MOST_FILES:,} files, got more.")
+    return found
+
+
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(
+        Path(entry)
+        for entry in _entries(folder)
+        if not entry.name.startswith(".") and (Path(entry).is_dir() if entry.is_symlink() else entry.is_dir())
+    )
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    return Path(entry).is_file() if entry.is_symlink() else entry.is_file()  # a link may lead to itself
 
 
 def _holds_images(folder: Path) -> bool:
     """Whether a file directly in `folder` is named like an image."""
     known = Image.registered_extensions()
-    return any(path.suffix.lower() in known and path.is_file() for path in folder.iterdir() if path.name[0] != ".")
+    return any(
+        not entry.name.startswith(".") and Path(entry.name).suffix.lower() in known and _is_file(entry)
+        for entry in _entries(folder)
+    )
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            path = Path(parent, name)
-            if not name.startswith(".") and path.is_file():
-                yield path
+def files_below(folder: Path, *, hidden: bool) -> Iterator[Path]:
+    """The files in a folder and in those below it, in no order; links to folders are not followed.
+
+    Args:
+        folder: the folder.
+        hidden: whether what is hidden counts too.
+
+    Raises:
+        InputError: the folders are too many, or too deep within one another.
+    """
+    waiting, count = [(folder, 0)], 0
+    while waiting:
+        parent, depth = waiting.pop()
+        for entry in _entries(parent):
+            count += 1
+            if count > MOST_FILES:
+                raise InputError(f"{folder}: expected at most {MOST_FILES:,} files and folders below it, got more.")
+            if not hidden and entry.name.startswith("."):
+                continue
+            if not entry.is_dir(follow_symlinks=False):
+                if _is_file(entry):
+                    yield Path(entry)
+            elif depth < MOST_DEPTH:
+                waiting.append((Path(entry), depth + 1))
+            else:
+                raise InputError(f"{folder}: expected folders within folders up to {MOST_DEPTH} times, got more.")
 
 
 def _choose_test(
@@ -190,8 +340,10 @@ def _choose_test(
     """Which files are held out: the same share of every class, at least one image for either side."""
     generator = np.random.default_rng(seed)
     in_test = np.zeros(len(labels), dtype=bool)
-    for label, name in enumerate(class_names):
-        rows = np.flatnonzero(readable & (labels == label))
+    usable = np.flatnonzero(readable)
+    usable = usable[labels[usable].argsort(kind="stable")]
+    counts = np.bincount(labels[usable], minlength=len(class_names))
+    for name, rows in zip(class_names, np.split(usable, counts.cumsum()[:-1]), strict=True):
         if len(rows) < 2:
             raise InputError(
                 f"{data_dir}: expected at least 2 readable images of class {name}, one to train on and one to test, "
@@ -251,27 +403,46 @@ def _decode(path: Path, image_size: int) -> Pixels | str:
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(path, formats=_formats()) as opened:
+            with open_regular(path, LARGEST_FILE) as file, Image.open(file, formats=_formats()) as opened:
                 opened.draft(None, (4 * image_size, 4 * image_size))  # lets a JPEG skip detail nobody will see
-                image = _to_rgb(ImageOps.exif_transpose(opened))
-            square = ImageOps.fit(image, (image_size, image_size), Image.Resampling.LANCZOS)
-            return np.asarray(square).transpose(2, 0, 1)
+                if opened.width * opened.height > MOST_PIXELS:
+                    raise ValueError(f"{opened.width} x {opened.height} pixels, which are more than {MOST_PIXELS:,}")
+                if opened.format in ("JPEG", "MPO") and _scans(file) > MOST_SCANS:
+                    raise ValueError(f"more than {MOST_SCANS} scans")
+                ImageOps.exif_transpose(opened, in_place=True)
+                square = ImageOps.fit(_to_rgb(opened), (image_size, image_size), Image.Resampling.LANCZOS)
+                return np.asarray(square).transpose(2, 0, 1)
         except UnidentifiedImageError:
             return "no image, or of an unknown format"
         except Exception as error:  # a broken image can raise anything
-            return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+            said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            return clip(" ".join(said.removeprefix(f"{path}: ").split()).rstrip(".")) or type(error).__name__
+
+
+def _scans(file: BinaryIO) -> int:
+    """How many scans a JPEG has, as far as it matters."""
+    file.seek(0)  # Pillow looks for what it needs by itself
+    content, scans, place = file.read(), 0, 0
+    while scans <= MOST_SCANS and (marker := _MARKER.search(content, place)) and marker[1] != b"\xd9":  # its end
+        scans += marker[1] == b"\xda"
+        place = marker.end()
+        if marker[1] != b"\xd8":  # its start, the only one without a length, which counts itself
+            place += int.from_bytes(content[place : place + 2], "big")
+    return scans
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # grey, 0..65535
-        grey = np.rint(np.asarray(image, dtype=np.float64).clip(0, 65535) / 257)
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+        grey = np.array(image, dtype=np.float64)
+        grey.clip(0, 65535, out=grey)
+        grey /= 257
+        return Image.fromarray(np.rint(grey, out=grey).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("floating-point pixels, of which white is unknown")
     if image.has_transparency_data:
-        opaque = image.convert("RGBA")
+        opaque = image if image.mode == "RGBA" else image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def report_unreadable(unreadable: Sequence[tuple[Path, str]]) -> None:

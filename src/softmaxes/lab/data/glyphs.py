@@ -29,15 +29,15 @@ from fontTools import unicodedata as unicode_blocks
 from PIL import Image, ImageDraw, ImageFilter, features
 from rich.console import Console
 from rich.progress import Progress
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from softmaxes.files import write_whole
+from softmaxes.files import check_regular, read_whole, write_whole
 from softmaxes.lab import InputError
-from softmaxes.lab.data import Data, cache_dir, free_memory, usable_cores
+from softmaxes.lab.data import Data, cache_dir, check_memory, usable_cores
 from softmaxes.lab.data.folder import report_unreadable
-from softmaxes.lab.data.fonts import EM, Face, Fonts, find_fonts, open_face, read_faces, shipped_fonts
+from softmaxes.lab.data.fonts import CODES, EM, Face, Fonts, find_fonts, open_face, read_faces, shipped_fonts
 
 Pixels = npt.NDArray[np.uint8]
 Pairs = npt.NDArray[np.int64]
@@ -46,10 +46,11 @@ Drawn = TypeVar("Drawn")
 RECIPE = 1  # of the images and of the choice of classes: raise it with every change that changes a byte
 SIDE = 32  # pixels
 PIXELS = 3 * SIDE * SIDE  # bytes of an image
-COPIES = 2  # of all images that are in memory at a time: training takes them with their channels last
 LARGEST = 16 * EM  # pixels: a larger glyph is a fault of the font, and would take the memory of a picture
 ALIKE = 200  # squared distance of two 16 x 16 pictures in 16 greys, at and below which they show one shape
-CODES = 0x110000  # code points that Unicode has room for
+MOST_IMAGES = 10**6  # of a class
+MOST_CHARACTERS = 2**22  # that all faces hold together
+LARGEST_ALPHABET = 2**26  # bytes of the file in which one is kept
 HANGUL = range(0xAC00, 0xD7A4)  # syllables, which Unicode defines by their parts
 ONE_PROCESS = 100_000  # up to so many pictures, starting other processes takes longer than it saves
 SOFTENING = ImageFilter.Kernel((3, 3), (1, 2, 1, 2, 4, 2, 1, 2, 1), scale=16)
@@ -96,11 +97,19 @@ def choose_characters(num_classes: int | None, fonts: Fonts | None = None, jobs:
     Raises:
         InputError: there are fewer characters, or `num_classes` is below 2.
     """
+    if num_classes is None:
+        return list(alphabet(fonts, jobs))
+    _check_number(num_classes)
+    if _read_alphabet(fonts or shipped_fonts()) is None:
+        held, _ = _held(fonts or shipped_fonts())
+        most = len({character for characters in held.values() for character in characters})
+        if num_classes > most >= 2:  # before each of them is drawn
+            raise InputError(
+                f"glyphs: expected at most {most:,} classes, as the fonts have characters, got {num_classes:,}."
+            )
     faces = alphabet(fonts, jobs)
     characters = list(faces)
-    if num_classes is None:
-        return characters
-    if not 2 <= num_classes <= len(characters):
+    if num_classes > len(characters):
         raise InputError(f"glyphs: expected 2 to {len(characters)} classes, got {num_classes}.")
     if num_classes != 100:
         return _spread(characters, num_classes)
@@ -116,6 +125,14 @@ def choose_characters(num_classes: int | None, fonts: Fonts | None = None, jobs:
         return _spread(characters, num_classes)
     chosen = sorted(drawings, key=lambda block: (-drawings[block], block))[:20]
     return sorted(character for block in chosen for character in _spread(blocks[block], 5))
+
+
+def _check_number(num_classes: int) -> None:
+    """What no font can serve is refused before any is read."""
+    if num_classes < 2:
+        raise InputError(f"glyphs: expected 2 classes or more, got {num_classes}.")
+    if num_classes > CODES:
+        raise InputError(f"glyphs: expected at most {CODES:,} classes, as Unicode has characters, got {num_classes:,}.")
 
 
 def load_glyphs(
@@ -144,27 +161,35 @@ def load_glyphs(
         InputError: a number is out of range, the fonts cannot be used, the images do not fit in memory, or the cache
             folder cannot be made.
     """
-    for what, value, least in (
-        ("training images a class", train_per_class, 1),
-        ("test images a class", test_per_class, 1),
-        ("seed", seed, 0),
-        ("processes", 1 if jobs is None else jobs, 1),
+    if num_classes is not None:
+        _check_number(num_classes)
+    for what, value, least, most in (
+        ("training images a class", train_per_class, 1, MOST_IMAGES),
+        ("test images a class", test_per_class, 1, MOST_IMAGES),
+        ("seed", seed, 0, 2**64),
+        ("processes", 1 if jobs is None else jobs, 1, 2**10),
     ):
         if value < least:
             raise InputError(f"glyphs: expected {least} or more as {what}, got {value}.")
+        if value > most:
+            raise InputError(f"glyphs: expected {most:,} or less as {what}, got {value}.")
     named = None if fonts is None else find_fonts(fonts)
     count = "all" if num_classes is None else str(num_classes)
     images = f"{count} classes with {train_per_class:,} training and {test_per_class:,} test images each"
+    each = train_per_class + test_per_class
+    if num_classes is not None:
+        _check_memory(num_classes * each * PIXELS, images)
     versions = f"pillow{version('pillow')}-freetype{features.version('freetype2')}-"
     versions += f"matplotlib{version('matplotlib')}" if named is None else _of_fonts(named)
     drawing = f"{count}x{train_per_class}+{test_per_class}-seed{seed}-recipe{RECIPE}"
     path = cache_dir() / "glyphs" / f"{drawing}-{versions}.safetensors"
-    if path.is_file():
-        _check_memory(path.stat().st_size, images)
-    stored = _read(path)
+    stored = None
+    if path.exists():
+        _check_memory(check_regular(path), images)
+        stored = _read(path, train_per_class, test_per_class)
     if stored is None:
         characters = choose_characters(num_classes, named, jobs)
-        _check_memory(len(characters) * (train_per_class + test_per_class) * PIXELS, images)
+        _check_memory(len(characters) * each * PIXELS, images)
         _make_folder(path.parent)
         faces = [alphabet(named, jobs)[character] for character in characters]
         stored = characters, *_draw_all(characters, faces, train_per_class, test_per_class, seed, jobs)
@@ -193,17 +218,12 @@ def load_glyphs(
 
 
 def _check_memory(size: int, images: str) -> None:
-    """Images of so many bytes must fit before minutes are spent on drawing them."""
-    needed, free = COPIES * size, free_memory()
-    if free is not None and needed > free:
-        raise InputError(
-            f"glyphs: expected {needed / 2**30:.1f} GiB of free memory for {images}, "
-            f"got {free / 2**30:.1f} GiB; take fewer classes or fewer images a class."
-        )
+    check_memory(size, "glyphs", images, "; take fewer classes or fewer images a class")
 
 
 def _name(character: str) -> str:
-    return unicodedata.name(character).capitalize().replace("Cjk", "CJK")
+    name = unicodedata.name(character, "") or f"{unicode_blocks.block(character)}-{ord(character):x}"
+    return name.capitalize().replace("Cjk", "CJK")
 
 
 def _spread(characters: Sequence[str], count: int) -> list[str]:
@@ -215,12 +235,14 @@ def _spread(characters: Sequence[str], count: int) -> list[str]:
 
 def _find_alphabet(fonts: Fonts, jobs: int | None) -> dict[Face, str]:
     """The alphabet, from the fonts themselves: the characters of each face."""
-    held, unreadable = read_faces(fonts)
-    if unreadable:
-        report_unreadable([(Path(file.name), reason) for file, reason in unreadable])
-    own = {face: [each for each in characters if _is_own(each)] for face, characters in held.items()}
+    own, unreadable = _held(fonts)
+    total = sum(map(len, own.values()))
+    if total > MOST_CHARACTERS:
+        raise InputError(
+            f"{fonts}: expected faces with at most {MOST_CHARACTERS:,} characters together, got {total:,}."
+        )
     if jobs is None:
-        jobs = 1 if sum(map(len, own.values())) <= ONE_PROCESS else usable_cores()
+        jobs = 1 if total <= ONE_PROCESS else usable_cores()
     chunks = [(face, some[at : at + 1000]) for face, some in own.items() for at in range(0, len(some), 1000)]
     faces, parts = [face for face, _ in chunks], [part for _, part in chunks]
     drawn = _side_by_side(_pictures, faces, parts, jobs=jobs, description="Looking at fonts")
@@ -251,7 +273,16 @@ def _find_alphabet(fonts: Fonts, jobs: int | None) -> dict[Face, str]:
             f"{fonts.files[0] if len(fonts.files) == 1 else fonts}: expected fonts with two characters or more "
             f"that can be told apart, got {len(seen) - len(dropped)}{reason}."
         )
+    if unreadable:
+        report_unreadable([(Path(file.name), reason) for file, reason in unreadable])
     return {face: "".join(each for each in some if ord(each) not in dropped) for face, some in drawn_by.items()}
+
+
+@lru_cache(maxsize=1)
+def _held(fonts: Fonts) -> tuple[dict[Face, list[str]], list[tuple[Path, str]]]:
+    """The characters of each face that could be classes, and why other faces cannot be used."""
+    held, unreadable = read_faces(fonts)
+    return {face: [each for each in characters if _is_own(each)] for face, characters in held.items()}, unreadable
 
 
 def _is_own(character: str) -> bool:
@@ -299,12 +330,17 @@ def _ink(character: str, face: Face, stroke: int) -> Image.Image:
     Raises:
         OSError: the face cannot draw it.
     """
-    font = open_face(face)
-    left, top, right, bottom = (int(edge) for edge in font.getbbox(character, stroke_width=stroke))
-    if max(right - left, bottom - top) > LARGEST:
-        raise OSError(f"a glyph of {right - left} x {bottom - top} pixels")
-    canvas = Image.new("L", (max(right - left, 0) + 4, max(bottom - top, 0) + 4))
-    ImageDraw.Draw(canvas).text((2 - left, 2 - top), character, fill=255, font=font, stroke_width=stroke)
+    try:
+        font = open_face(face)
+        left, top, right, bottom = (int(edge) for edge in font.getbbox(character, stroke_width=stroke))
+        if max(right - left, bottom - top) > LARGEST:
+            raise OSError(f"a glyph of {right - left} x {bottom - top} pixels")
+        canvas = Image.new("L", (max(right - left, 0) + 4, max(bottom - top, 0) + 4))
+        ImageDraw.Draw(canvas).text((2 - left, 2 - top), character, fill=255, font=font, stroke_width=stroke)
+    except OSError:
+        raise
+    except Exception as error:  # a broken outline can lead to anything
+        raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
     box = canvas.getbbox()
     return canvas.crop((box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1)) if box else canvas
 
@@ -431,14 +467,14 @@ def _read_alphabet(fonts: Fonts) -> dict[Face, str] | None:
     if not fonts.digest:
         return None
     try:
-        stored = json.loads(_alphabet_file(fonts).read_bytes())
+        stored = json.loads(read_whole(_alphabet_file(fonts), LARGEST_ALPHABET))
         if stored["sha256"] != hashlib.sha256(json.dumps(stored["faces"]).encode()).hexdigest():
             return None
         return {
             Face(fonts.files[place], number, fonts.contents[place]): characters
             for place, number, characters in stored["faces"]
         }
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
@@ -459,18 +495,19 @@ def _digest(characters: Sequence[str], train: Tensor, test: Tensor) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path) -> tuple[list[str], Tensor, Tensor] | None:
+def _read(path: Path, train_per_class: int, test_per_class: int) -> tuple[list[str], Tensor, Tensor] | None:
     """What `_write` stored, or none if there is no such file or it was damaged."""
-    if not path.is_file():
-        return None
     try:
         with safe_open(path, framework="pt") as file:
-            stored = dict(file.metadata() or {})
+            stored = dict(file.metadata())
             train, test = file.get_tensor("train"), file.get_tensor("test")
-    except SafetensorError:
+        characters = list(stored["characters"])
+        for tensor, each in ((train, train_per_class), (test, test_per_class)):
+            if tensor.dtype != torch.uint8 or tensor.shape != (len(characters) * each, 3, SIDE, SIDE):
+                return None
+        return (characters, train, test) if stored["sha256"] == _digest(characters, train, test) else None
+    except Exception:  # a damaged file can raise anything
         return None
-    characters = list(stored.get("characters", ""))
-    return (characters, train, test) if stored.get("sha256") == _digest(characters, train, test) else None
 
 
 def _write(path: Path, characters: Sequence[str], train: Tensor, test: Tensor) -> None:
