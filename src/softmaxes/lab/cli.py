@@ -45,6 +45,7 @@ Begin with `softmaxes compare`: minutes later there is a table and a page, `runs
 """,
     help_format="markdown",
     help_epilogue="`softmaxes VERB --help` has the options of a verb, with examples.",
+    default_parameter=Parameter(json_list=False, json_dict=False),  # a path may begin with [ or {
     result_action="return_value",
     suppress_keyboard_interrupt=False,  # `main` says how to go on
 )
@@ -451,7 +452,9 @@ def _between(option: str, value: int, least: int, most: int) -> None:
 
 def _number(value: int) -> str:
     """A number as a reader reads it; Python refuses to write one of thousands of digits."""
-    return f"{value:,}" if abs(value) < 10**20 else "a number of more than 20 digits"
+    if abs(value) < 10**20:
+        return f"{value:,}"
+    return "more than 10^20" if value > 0 else "less than -10^20"
 
 
 def _check_runs(heads: int, seeds: int) -> None:
