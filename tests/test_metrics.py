@@ -15,6 +15,7 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
     top_k_accuracy_score,
 )
+from torch import Tensor
 
 from cases import RAGGED
 from softmaxes import Tree, metrics
@@ -345,3 +346,291 @@ def test_what_is_no_confusion_of_the_tree_is_refused() -> None:
     for shape in ((3,), (2, 2)):
         with pytest.raises(ValueError, match=r"^node_accuracy: expected confusion of shape \(P, 3\), got \("):
             metrics.node_accuracy(torch.zeros(shape, dtype=torch.int64), RAGGED)
+
+
+def uniform(rows: int = 2, classes: int = 3, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Log-probabilities that are all alike."""
+    return torch.full((rows, classes), -math.log(classes), dtype=dtype)
+
+
+ONE = metrics.judge(uniform(), torch.tensor([0, 2]))
+PAIRS = torch.tensor([[0, 0, 1], [1, 2, 3]])
+TARGETS = torch.tensor([0, 2])
+OF_A_BATCH = {
+    "judge": metrics.judge,
+    "fit_temperature": metrics.fit_temperature,
+    "at_temperature": lambda log_prob, _: metrics.at_temperature(log_prob, 2.0),
+}
+OF_JUDGED: dict[str, Callable[..., object]] = {
+    "join": lambda judged: metrics.join([ONE, judged]),
+    "topk_accuracy": lambda judged: metrics.topk_accuracy(judged, 2),
+    "nll": metrics.nll,
+    "outside_support": metrics.outside_support,
+    "calibration_error": metrics.calibration_error,
+    "reliability": metrics.reliability,
+    "confusion": lambda judged: metrics.confusion(judged, 3),
+    "macro_scores": lambda judged: metrics.macro_scores(judged, 3),
+    "level_accuracy": lambda judged: metrics.level_accuracy(judged, Tree.balanced(3)),
+    "mean_lca_height": lambda judged: metrics.mean_lca_height(judged, Tree.balanced(3)),
+    "hierarchical_scores": lambda judged: metrics.hierarchical_scores(judged, Tree.balanced(3)),
+}
+OF_AN_INTEGER: dict[str, Callable[..., object]] = {
+    "topk_accuracy: expected k": lambda value: metrics.topk_accuracy(ONE, value),
+    "calibration_error: expected bins": lambda value: metrics.calibration_error(ONE, value),
+    "reliability: expected bins": lambda value: metrics.reliability(ONE, value),
+    "confusion: expected num_classes": lambda value: metrics.confusion(ONE, value),
+    "macro_scores: expected num_classes": lambda value: metrics.macro_scores(ONE, value),
+}
+
+
+def test_every_function_of_the_referee_has_its_arguments_checked() -> None:
+    """What is public is in one of the tables below, or calls one that is."""
+    public = {name for name, thing in vars(metrics).items() if getattr(thing, "__module__", "") == metrics.__name__} - {
+        "Judged",
+        "Reliability",
+    }
+    known = {*OF_A_BATCH, *OF_JUDGED, *(said.partition(":")[0] for said in OF_AN_INTEGER), "accuracy", "node_accuracy"}
+    assert {name for name in public if not name.startswith("_")} == known
+
+
+@pytest.mark.parametrize("function", OF_A_BATCH)
+@pytest.mark.parametrize(
+    ("log_prob", "error", "said"),
+    [
+        (np.zeros((2, 3)), TypeError, "expected log_prob to be a Tensor, got ndarray"),
+        (uniform().long(), TypeError, r"expected log_prob of a floating-point dtype, got torch\.int64"),
+        (uniform().bool(), TypeError, r"expected log_prob of a floating-point dtype, got torch\.bool"),
+        (uniform()[0], ValueError, r"expected log_prob of shape \(N, C\)[^.]*, got \(3,\)"),
+        (uniform()[None], ValueError, r"expected log_prob of shape \(N, C\)[^.]*, got \(1, 2, 3\)"),
+        (uniform()[:, :0], ValueError, r"expected log_prob of shape \(N, C\)[^.]*, got \(2, 0\)"),
+        (uniform() * math.nan, ValueError, "expected log-probabilities, got NaN in 2 of 2 rows"),
+        (uniform().index_fill(0, torch.tensor([1]), math.nan), ValueError, "got NaN in 1 of 2 rows"),
+        (uniform() + 2, ValueError, r"expected log-probabilities, none above 0, got 0\.901"),
+        (uniform().fill_(math.inf), ValueError, "none above 0, got inf"),
+        (uniform() - 1, ValueError, r"sum to 1 in each row, got 0\.368 in 2 of 2 rows"),
+        (uniform().exp().neg(), ValueError, r"sum to 1 in each row, got 2\.15 in 2 of 2 rows"),
+        (uniform().fill_(-math.inf), ValueError, "sum to 1 in each row, got 0 in 2 of 2 rows"),
+    ],
+)
+def test_what_is_no_batch_of_log_probabilities_is_refused_everywhere(
+    function: str, log_prob: torch.Tensor, error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=rf"^{function}: .*{said}"):
+        OF_A_BATCH[function](log_prob, TARGETS)
+
+
+@pytest.mark.parametrize("function", ["judge", "fit_temperature"])
+@pytest.mark.parametrize(
+    ("target", "error", "said"),
+    [
+        ([0, 2], TypeError, "expected target to be a Tensor, got list"),
+        (TARGETS.int(), TypeError, r"expected target of dtype torch\.int64, got torch\.int32"),
+        (TARGETS.double(), TypeError, r"expected target of dtype torch\.int64, got torch\.float64"),
+        (TARGETS.bool(), TypeError, r"expected target of dtype torch\.int64, got torch\.bool"),
+        (TARGETS[:1], ValueError, r"target of shape \(N,\), got \(2, 3\) and \(1,\)"),
+        (TARGETS[:, None], ValueError, r"target of shape \(N,\), got \(2, 3\) and \(2, 1\)"),
+        (TARGETS.to("meta"), ValueError, "expected target on cpu, where log_prob is, got meta"),
+        (TARGETS - 1, ValueError, r"expected target in 0\.\.2, got -1"),
+        (TARGETS + 1, ValueError, r"expected target in 0\.\.2, got 3"),
+    ],
+)
+def test_what_are_no_targets_is_refused_everywhere(
+    function: str, target: torch.Tensor, error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=rf"^{function}: .*{said}"):
+        OF_A_BATCH[function](uniform(), target)
+
+
+READ = dict.fromkeys(OF_JUDGED, ("target", "prediction")) | {
+    "join": metrics.Judged._fields,
+    "topk_accuracy": ("rank",),
+    "nll": ("nll",),
+    "outside_support": ("nll",),
+    "calibration_error": ("confidence", "rank"),
+    "reliability": ("confidence", "rank"),
+}
+
+
+@pytest.mark.parametrize("function", OF_JUDGED)
+@pytest.mark.parametrize(
+    ("field", "spoil", "error", "said"),
+    [
+        ("target", Tensor.int, TypeError, r"expected target of dtype torch\.int64, got torch\.int32"),
+        ("prediction", Tensor.int, TypeError, r"expected prediction of dtype torch\.int64, got torch\.int32"),
+        ("rank", Tensor.double, TypeError, r"expected rank of dtype torch\.int64, got torch\.float64"),
+        ("nll", Tensor.long, TypeError, r"expected nll of a floating-point dtype, got torch\.int64"),
+        ("confidence", Tensor.tolist, TypeError, "expected confidence to be a Tensor, got list"),
+        ("prediction", lambda column: column[:1], ValueError, r"of shape \(N,\), got"),
+        ("rank", lambda column: column[:, None], ValueError, r"of shape \(N,\), got"),
+        ("rank", lambda column: column - 1, ValueError, r"expected rank in 0\.\.inf, got -1"),
+        ("confidence", lambda column: column + 1, ValueError, r"expected confidence in 0\.0\.\.1\.0, got 1\.33"),
+        ("confidence", lambda column: column * math.nan, ValueError, "expected confidence in .*, got nan"),
+        ("nll", lambda column: column * math.nan, ValueError, "expected nll in .*, got nan"),
+        ("target", lambda column: column - 1, ValueError, r"classes in 0\.\.2.*got -1"),
+        ("prediction", lambda column: column + 3, ValueError, r"classes in 0\.\.2.*got 3"),
+    ],
+)
+def test_what_was_not_judged_is_refused_everywhere(
+    function: str, field: str, spoil: Callable[[Tensor], object], error: type[Exception], said: str
+) -> None:
+    """By every function that reads the field; int32 classes would overflow in a confusion matrix."""
+    spoiled = ONE._replace(**{field: spoil(getattr(ONE, field))})
+    if field not in READ[function] or (function == "join" and "classes" in said):
+        OF_JUDGED[function](spoiled)
+        return
+    with pytest.raises(error, match=rf"^{function}: .*{said}"):
+        OF_JUDGED[function](spoiled)
+
+
+@pytest.mark.parametrize("function", OF_JUDGED)
+def test_another_tuple_than_what_was_judged_is_refused(function: str) -> None:
+    with pytest.raises(TypeError, match=rf"^{function}: expected what `judge` gives, got tuple\.$"):
+        OF_JUDGED[function](tuple(ONE))
+
+
+@pytest.mark.parametrize("function", OF_AN_INTEGER)
+def test_integers_of_any_type_are_integers_and_nothing_else_is(function: str) -> None:
+    score = OF_AN_INTEGER[function]
+    expected = score(3)
+    for same in (np.int64(3), np.uint8(3), np.array(3), torch.tensor(3)):
+        torch.testing.assert_close(score(same), expected, rtol=0, atol=0)
+    for other in (3.0, True, np.True_, "3", None, np.float64(3), np.array([3]), torch.tensor(3.0)):
+        with pytest.raises(TypeError, match=rf"^{function} to be an int, got "):
+            score(other)
+    for low in (0, -1, np.int64(-3), -(10**30)):
+        with pytest.raises(ValueError, match=rf"^{function} to be at least 1, got {low}\.$"):
+            score(low)
+    if "expected k" in function:
+        assert score(10**30) == 1
+    else:
+        with pytest.raises(ValueError, match=rf"^{function} to be at most \d+, got 10{{30}}\.$"):
+            score(10**30)
+
+
+@pytest.mark.parametrize("function", ["confusion", "macro_scores"])
+def test_more_classes_than_there_are_said_to_be_are_refused(function: str) -> None:
+    for judged in (judged_as([0, 2], [0, 1]), judged_as([0, 1], [0, 2])):
+        with pytest.raises(ValueError, match=rf"^{function}: expected classes in 0\.\.1, got 2\.$"):
+            getattr(metrics, function)(judged, 2)
+
+
+def test_a_confusion_of_many_classes_does_not_overflow() -> None:
+    classes, unknown = 100_000, torch.zeros(2)
+    judged = metrics.Judged(torch.tensor([60_000, 99_999]), torch.tensor([0, 99_999]), unknown, unknown, unknown)
+    assert metrics.confusion(judged, classes).tolist() == [[60_000, 0, 1], [99_999, 99_999, 1]]
+    assert metrics.confusion(judged, metrics.MOST_CLASSES).tolist() == [[60_000, 0, 1], [99_999, 99_999, 1]]
+
+
+def test_what_is_no_confusion_or_no_tree_is_refused() -> None:
+    for wrong in (PAIRS.int(), PAIRS.double()):
+        with pytest.raises(TypeError, match=r"^node_accuracy: expected confusion of dtype torch\.int64, got torch\."):
+            metrics.node_accuracy(wrong, RAGGED)
+    with pytest.raises(TypeError, match=r"^node_accuracy: expected confusion to be a Tensor, got list\.$"):
+        metrics.node_accuracy(PAIRS.tolist(), RAGGED)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^node_accuracy: expected counts to be at least 0, got -2\.$"):
+        metrics.node_accuracy(torch.tensor([[0, 0, 1], [1, 1, -2]]), RAGGED)
+    for score in (metrics.level_accuracy, metrics.mean_lca_height, metrics.hierarchical_scores):
+        with pytest.raises(TypeError, match=rf"^{score.__name__}: expected tree to be a Tree, got list\.$"):
+            score(ONE, [2, 2, -1])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^node_accuracy: expected tree to be a Tree, got list\.$"):
+        metrics.node_accuracy(PAIRS, [2, 2, -1])  # type: ignore[arg-type]
+
+
+def test_what_is_no_temperature_is_refused() -> None:
+    for wrong in (True, "2", None, torch.tensor(2.0), 2j):
+        with pytest.raises(TypeError, match=r"^at_temperature: expected temperature to be a number, got "):
+            metrics.at_temperature(uniform(), wrong)  # type: ignore[arg-type]
+    expected = metrics.at_temperature(uniform(), 2.0)
+    assert metrics.at_temperature(uniform(), np.float32(2)).equal(expected)
+    assert metrics.at_temperature(uniform(), 2).equal(expected)
+
+
+def test_batches_are_joined_if_there_are_any_and_on_one_device() -> None:
+    with pytest.raises(ValueError, match=r"^join: expected at least one batch, got none\.$"):
+        metrics.join([])
+    with pytest.raises(TypeError, match=r"^join: expected what `judge` gives, got Tensor\.$"):
+        metrics.join(torch.zeros(2, 2))  # type: ignore[arg-type]
+    elsewhere = metrics.Judged(*(column.to("meta") for column in ONE))
+    with pytest.raises(ValueError, match=r"^join: expected .* on "):
+        metrics.join([ONE, ONE._replace(rank=elsewhere.rank)])
+    assert metrics.join(judged for judged in (ONE, ONE)).target.tolist() == [0, 2, 0, 2]
+
+
+def test_of_no_examples_means_are_nan_and_counts_are_0() -> None:
+    nothing = metrics.judge(uniform(0), TARGETS[:0])
+    tree = Tree.balanced(3)
+    shares = [metrics.accuracy(nothing), metrics.nll(nothing), metrics.outside_support(nothing)]
+    shares += [metrics.calibration_error(nothing), *metrics.level_accuracy(nothing, tree)]
+    shares += [metrics.mean_lca_height(nothing, tree), *metrics.hierarchical_scores(nothing, tree)]
+    shares += metrics.node_accuracy(metrics.confusion(nothing, 3), tree).tolist()
+    assert all(map(math.isnan, shares))
+    assert metrics.confusion(nothing, 3).shape == (0, 3)
+    assert metrics.macro_scores(nothing, 3) == (0, 0, 0)
+    assert metrics.reliability(nothing, 2).examples.tolist() == [0, 0]
+    assert metrics.at_temperature(uniform(0), 2.0).shape == (0, 3)
+    assert metrics.fit_temperature(uniform(0), TARGETS[:0]) is None
+    assert metrics.join([nothing, nothing]).rank.shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_of_equally_probable_classes_the_lowest_comes_first(dtype: torch.dtype) -> None:
+    """Whatever the dtype, the number of classes and how they lie in memory; prediction and rank say the same."""
+    generator = torch.Generator().manual_seed(0)
+    for classes in (2, 3, 7, 16, 33, 100, 1000, 5000):
+        probability = torch.randint(1, 4, (40, classes), generator=generator)
+        log_prob = (probability.double() / probability.sum(1, keepdim=True)).log().to(dtype)
+        target = torch.randint(classes, (40,), generator=generator)
+        for laid in (log_prob, log_prob.t().contiguous().t(), log_prob.repeat_interleave(2, 1)[:, ::2]):
+            judged = metrics.judge(laid, target)
+            rows = [sorted(range(classes), key=lambda c, row=row: -row[c]) for row in probability.tolist()]
+            assert judged.prediction.tolist() == [row[0] for row in rows]
+            assert judged.rank.tolist() == [row.index(t) for row, t in zip(rows, target.tolist(), strict=True)]
+            assert ((judged.rank == 0) == (judged.prediction == target)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_log_probabilities_of_any_floating_dtype_are_judged_alike(dtype: torch.dtype) -> None:
+    """Also of very many classes, whose rounding adds up; what is judged is float32 at least."""
+    generator = torch.Generator().manual_seed(0)
+    for classes in (3, 40_000):
+        log_prob = torch.randn(30, classes, generator=generator).log_softmax(1)
+        target = torch.randint(classes, (30,), generator=generator)
+        found, expected = metrics.judge(log_prob.to(dtype), target), metrics.judge(log_prob, target)
+        assert found.nll.dtype == found.confidence.dtype == torch.promote_types(dtype, torch.float32)
+        assert metrics.nll(found) == pytest.approx(metrics.nll(expected), rel=1e-2)
+        assert metrics.calibration_error(found) == pytest.approx(metrics.calibration_error(expected), abs=1e-2)
+        scaled = metrics.at_temperature(log_prob.to(dtype), 2.0)
+        assert scaled.exp().sum(1).double().tolist() == pytest.approx([1] * 30, abs=1e-4)
+        temperature = metrics.fit_temperature(log_prob.to(dtype), target)
+        assert temperature == pytest.approx(metrics.fit_temperature(log_prob, target) or 0, rel=0.05)
+
+
+def test_nothing_judged_can_be_differentiated() -> None:
+    log_prob = torch.zeros(2, 3, requires_grad=True).log_softmax(1)
+    judged = metrics.judge(log_prob, TARGETS)
+    assert not any(column.requires_grad for column in judged)
+    assert metrics.fit_temperature(log_prob, TARGETS) == 1
+    assert metrics.at_temperature(log_prob, 2.0).requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("bins", [1, 3, 7, 10, 15, 49])
+def test_a_confidence_on_an_edge_is_in_the_bin_below_it(dtype: torch.dtype, bins: int) -> None:
+    """k / B as the dtype has it; the number after it is in the next bin, and the one before in the same."""
+    edges = (torch.arange(1, bins + 1, dtype=torch.float64) / bins).to(dtype)
+    unknown = torch.zeros(bins, dtype=torch.int64)
+
+    def examples(confidence: torch.Tensor) -> list[int]:
+        judged = metrics.Judged(unknown, unknown, confidence, unknown.double(), unknown)
+        assert metrics.calibration_error(judged, bins) == pytest.approx((1 - confidence.double()).mean().item())
+        return metrics.reliability(judged, bins).examples.tolist()
+
+    eps = torch.finfo(dtype).eps
+    assert examples(edges) == examples(edges * (1 - eps)) == [1] * bins
+    assert examples((edges * (1 + eps)).clamp(max=1)) == [0] + [1] * (bins - 2) + [2] if bins > 1 else [1]
+
+
+def test_the_confidence_of_a_head_on_an_edge_is_in_the_bin_below_it() -> None:
+    share = torch.arange(8, 16) / 15
+    judged = metrics.judge(torch.stack([share, 1 - share], 1).log(), torch.zeros(8, dtype=torch.int64))
+    assert metrics.reliability(judged).examples.tolist() == [0] * 7 + [1] * 8

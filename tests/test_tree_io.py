@@ -1,3 +1,4 @@
+import csv
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -104,6 +105,21 @@ def test_what_was_converted_is_converted_back(bare: Tree, named: Tree) -> None:
         assert from_triples(reversed(to_triples(tree))) == Tree(tree.parent)
         assert shape(from_nodes(tree.root, tree.children_of, names.__getitem__, range(tree.num_classes))) == shape(tree)
     assert from_nested(to_nested(bare)) == from_edges(to_edges(bare)) == bare
+
+
+def test_a_name_in_a_csv_file_is_no_formula(tmp_path: Path) -> None:
+    """Of a spreadsheet that opens it; it is read as it was, and so is a name that somebody else wrote."""
+    names = ['=HYPERLINK("http://x")', "@SUM(A1)", "+1+1", "-cmd", "'=1", "\tx", "-1", "'tis", "root"]
+    tree = Tree([8] * 8 + [-1], names)
+    path = tmp_path / "tree.csv"
+    write(tree, path)
+    with path.open(encoding="utf-8", newline="") as file:
+        cells = {cell for row in csv.reader(file) for cell in row}
+    assert not any(cell.startswith(("=", "@", "+", "\t", "-c")) for cell in cells)
+    assert {"-1", "'tis", '\'=HYPERLINK("http://x")', "''=1"} <= cells
+    assert read(path) == tree
+    path.write_text("parent,child\nroot,=a\nroot,@b\n", encoding="utf-8")
+    assert read(path).names == ("=a", "@b", "root")
 
 
 @pytest.mark.parametrize("format", ["json", "csv"])

@@ -3,11 +3,17 @@
 `judge` reduces the log-probabilities of a batch, (N, C), to five numbers an example; every score is a function of
 these, so batches are joined by concatenation and a large test set needs no (N, C) array.
 
+Every function checks its arguments: a TypeError says that one is of another kind or dtype than expected, a ValueError
+that its shape, device or values are not. Of no examples at all, N = 0, a mean is NaN and a count is 0.
+
 The scores on a tree say how far wrong a prediction is. The tree is the one that judges; a head that was trained on
 another, or on none, is judged by it all the same.
 """
 
 import math
+from collections.abc import Iterable
+from numbers import Real
+from operator import index
 from typing import NamedTuple
 
 import torch
@@ -16,7 +22,9 @@ from torch import Tensor
 from softmaxes.on_cpu import on_cpu
 from softmaxes.trees.tree import Tree
 
-ROUNDING = 0.01  # a log-probability may be as much above zero, in bfloat16
+ROUNDING = 0.01  # a log-probability may be as much above zero, in bfloat16; and the sum of a row from one
+MOST_CLASSES = 2**31  # whose square is an int64
+MOST_BINS = 2**24  # of equal width, which are as many as float32 tells apart
 TEMPERATURES = 100.0  # temperatures are looked for between one over this and this
 PRECISION = 1e-6  # of a temperature, relative
 ROUNDING_OF_NLL = 1e-9  # nats an example: a temperature that gains no more makes no difference
@@ -28,12 +36,12 @@ class Judged(NamedTuple):
     """What the scores need to know of each example.
 
     Attributes:
-        target: the true class, (N,).
-        prediction: the most probable class, (N,).
-        confidence: its probability, (N,).
-        nll: negative log-likelihood of the target in nats, (N,); inf where its probability is zero.
-        rank: how many classes come before the target, (N,); 0 where the prediction is right, C - 1 where the target's
-            probability is zero.
+        target: the true class, (N,) int64.
+        prediction: the most probable class, of equally probable ones the lowest, (N,) int64.
+        confidence: its probability, (N,), float32 at least.
+        nll: negative log-likelihood of the target in nats, (N,), float32 at least; inf where its probability is zero.
+        rank: how many classes come before the target, (N,) int64; 0 where the prediction is right, C - 1 where the
+            target's probability is zero.
     """
 
     target: Tensor
@@ -49,17 +57,19 @@ def judge(log_prob: Tensor, target: Tensor) -> Judged:
     Classes of equal probability are ordered by their number, so a head that says the same of every class is not given
     credit for all of them. A target of probability zero comes last: a head with a sparse distribution did not choose
     it, and where it stands among the other zeros would be chance. It is among the k most probable classes only if k is
-    C or more. A probability that rounding puts a hair above one counts as one.
+    C or more. A probability that rounding puts a hair above one counts as one. Nothing of it can be differentiated.
 
     Args:
-        log_prob: (N, C), normalised, in nats.
-        target: (N,), int64.
+        log_prob: (N, C), of a floating-point dtype, normalised, in nats.
+        target: (N,), int64, in 0..C - 1, on the device of `log_prob`.
 
     Returns:
         Five tensors, (N,).
 
     Raises:
-        ValueError: shapes do not fit, or a log-probability is NaN or above zero by more than rounding.
+        TypeError: an argument is no tensor, or not of its dtype.
+        ValueError: shapes or devices do not fit, a target is no class, a log-probability is NaN or above zero by more
+            than rounding, or the probabilities of a row do not sum to one.
 
     Example:
         >>> import torch
@@ -71,30 +81,26 @@ def judge(log_prob: Tensor, target: Tensor) -> Judged:
         >>> metrics.accuracy(judged)
         0.5
     """
-    if log_prob.dim() != 2 or target.shape != log_prob.shape[:1]:
-        raise ValueError(
-            f"judge: expected log_prob of shape (N, C) and target of shape (N,), "
-            f"got {tuple(log_prob.shape)} and {tuple(target.shape)}."
-        )
-    if bool(log_prob.isnan().any()):
-        raise ValueError(
-            f"judge: expected log-probabilities, got NaN in {int(log_prob.isnan().any(1).sum())} of {len(target)} rows."
-        )
-    if bool((log_prob > ROUNDING).any()):
-        raise ValueError(f"judge: expected log-probabilities, none above 0, got {log_prob.max().item():.3g}.")
+    log_prob = _log_prob("judge", log_prob, target)
     own = log_prob.gather(1, target.unsqueeze(1))
     classes = torch.arange(log_prob.shape[1], device=log_prob.device)
     before = (log_prob > own) | ((log_prob == own) & (classes < target.unsqueeze(1)))
     own = own.squeeze(1)
     rank = before.sum(1).where(own > -math.inf, log_prob.shape[1] - 1)
-    prediction = log_prob.argmax(1)
-    confidence = log_prob.gather(1, prediction.unsqueeze(1)).squeeze(1).exp().clamp(max=1)
-    return Judged(target, prediction.where(rank > 0, target), confidence, (-own).clamp(min=0), rank)
+    prediction = log_prob.argmax(1)  # of equals the first
+    confidence = _wide(log_prob.gather(1, prediction.unsqueeze(1)).squeeze(1)).exp().clamp(max=1)
+    return Judged(target, prediction, confidence, (-_wide(own)).clamp(min=0), rank)
 
 
-def join(parts: list[Judged]) -> Judged:
-    """The batches of a test set as one."""
-    return Judged(*(torch.cat(column) for column in zip(*parts, strict=True)))
+def join(parts: Iterable[Judged]) -> Judged:
+    """The batches of a test set, at least one, as one."""
+    columns = [_columns("join", part, *Judged._fields) for part in parts]
+    if not columns:
+        raise ValueError("join: expected at least one batch, got none.")
+    devices = {column[0].device for column in columns}
+    if len(devices) > 1:
+        raise ValueError(f"join: expected batches on one device, got {' and '.join(sorted(map(str, devices)))}.")
+    return Judged(*(torch.cat(column) for column in zip(*columns, strict=True)))
 
 
 def accuracy(judged: Judged) -> float:
@@ -104,30 +110,32 @@ def accuracy(judged: Judged) -> float:
 
 def topk_accuracy(judged: Judged, k: int) -> float:
     """Share of examples whose target is among the k most probable classes, k at least 1."""
-    if k < 1:
-        raise ValueError(f"topk_accuracy: expected k to be at least 1, got {k}.")
-    return (judged.rank < k).double().mean().item()
+    (rank,) = _columns("topk_accuracy", judged, "rank")
+    k = min(_whole("topk_accuracy", "k", k), MOST_CLASSES)
+    return (rank < k).double().mean().item()
 
 
 def nll(judged: Judged) -> float:
     """Mean negative log-likelihood of the targets in nats; inf if one had probability zero."""
-    return judged.nll.double().mean().item()
+    (loss,) = _columns("nll", judged, "nll")
+    return loss.double().mean().item()
 
 
 def outside_support(judged: Judged) -> float:
     """Share of examples whose target has probability zero: a log-probability of -inf, not merely a small one."""
-    return judged.nll.isinf().double().mean().item()
+    (loss,) = _columns("outside_support", judged, "nll")
+    return loss.isinf().double().mean().item()
 
 
 def calibration_error(judged: Judged, bins: int = 15) -> float:
-    """Expected calibration error: the gap between confidence and accuracy, averaged over bins of equal width.
+    """Expected calibration error: the gap between confidence and accuracy, averaged over the bins of `reliability`.
 
     Reference:
         C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger. On calibration of modern neural networks. 2017.
     """
-    index = _bins("calibration_error", judged, bins)
-    gap = (judged.rank == 0).double() - judged.confidence.double()
-    in_bin = torch.zeros(bins, dtype=gap.dtype, device=gap.device).index_add(0, index, gap)
+    bins, place, confidence, right = _bins("calibration_error", judged, bins)
+    gap = right - confidence
+    in_bin = torch.zeros(bins, dtype=gap.dtype, device=gap.device).index_add(0, place, gap)
     return (in_bin.abs().sum() / len(gap)).item()
 
 
@@ -150,13 +158,15 @@ def reliability(judged: Judged, bins: int = 15) -> Reliability:
 
     Args:
         judged: the test set.
-        bins: B; each is open below and closed above, and the first holds a confidence of 0, too.
+        bins: B; each is open below and closed above, and the first holds a confidence of 0, too. Their edges are the
+            numbers k / B as the confidence's dtype has them, so that a confidence of k / B is in the k-th.
 
     Returns:
         Three tensors, (B,).
 
     Raises:
-        ValueError: no bins.
+        TypeError: `bins` is no integer.
+        ValueError: no bins, or too many.
 
     Example:
         >>> import torch
@@ -170,20 +180,22 @@ accuracy=tensor([0.0000, 0.7500], dtype=torch.float64))
     Reference:
         A. Niculescu-Mizil, R. Caruana. Predicting good probabilities with supervised learning. 2005.
     """
-    index = _bins("reliability", judged, bins)
-    examples = torch.bincount(index, minlength=bins)
-    confidence, right = (
-        torch.zeros(bins, dtype=torch.float64, device=index.device).index_add(0, index, values.double())
-        for values in (judged.confidence, judged.rank == 0)
+    bins, place, confidence, right = _bins("reliability", judged, bins)
+    examples = torch.bincount(place, minlength=bins)
+    sums = (
+        torch.zeros(bins, dtype=torch.float64, device=place.device).index_add(0, place, values)
+        for values in (confidence, right)
     )
-    return Reliability(examples, confidence / examples.clamp(min=1), right / examples.clamp(min=1))
+    return Reliability(examples, *(of_bin / examples.clamp(min=1) for of_bin in sums))
 
 
-def _bins(score: str, judged: Judged, bins: int) -> Tensor:
-    """The bin of each example, (N,): bins are open below and closed above."""
-    if bins < 1:
-        raise ValueError(f"{score}: expected bins to be at least 1, got {bins}.")
-    return (judged.confidence.double() * bins).ceil().long().clamp(1, bins) - 1
+def _bins(score: str, judged: Judged, bins: int) -> tuple[int, Tensor, Tensor, Tensor]:
+    """How many bins; and of each example its bin, its confidence and whether it is right, (N,), float64."""
+    confidence, rank = _columns(score, judged, "confidence", "rank")
+    bins = _whole(score, "bins", bins, MOST_BINS)
+    edges = torch.arange(1, bins + 1, dtype=torch.float64, device=confidence.device) / bins
+    place = torch.bucketize(confidence.double(), edges.to(confidence.dtype).double())
+    return bins, place, confidence.double(), (rank == 0).double()
 
 
 def at_temperature(log_prob: Tensor, temperature: float) -> Tensor:
@@ -194,14 +206,15 @@ def at_temperature(log_prob: Tensor, temperature: float) -> Tensor:
     probable stays, and so does a probability of zero.
 
     Args:
-        log_prob: (N, C), normalised, in nats.
+        log_prob: (N, C), of a floating-point dtype, normalised, in nats.
         temperature: T, above 0.
 
     Returns:
-        (N, C), normalised.
+        (N, C), normalised, float32 at least.
 
     Raises:
-        ValueError: T is not above 0.
+        TypeError: `log_prob` is no such tensor, or T no number.
+        ValueError: T is not above 0, or `log_prob` has another shape or is not normalised.
 
     Example:
         >>> import torch
@@ -212,9 +225,12 @@ def at_temperature(log_prob: Tensor, temperature: float) -> Tensor:
     Reference:
         C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger. On calibration of modern neural networks. 2017.
     """
-    if not temperature > 0 or math.isinf(temperature):
+    if isinstance(temperature, bool) or not isinstance(temperature, Real):
+        raise TypeError(f"at_temperature: expected temperature to be a number, got {temperature!r}.")
+    if not temperature > 0 or not math.isfinite(temperature):
         raise ValueError(f"at_temperature: expected a finite temperature above 0, got {temperature}.")
-    return (log_prob / temperature).log_softmax(1)
+    _log_prob("at_temperature", log_prob)
+    return (_wide(log_prob) / temperature).log_softmax(1)
 
 
 def fit_temperature(log_prob: Tensor, target: Tensor) -> float | None:
@@ -227,13 +243,17 @@ def fit_temperature(log_prob: Tensor, target: Tensor) -> float | None:
     A target of probability zero has it at every T, so that it cannot tell one from another: the fit is to the others.
 
     Args:
-        log_prob: (N, C), normalised, in nats.
-        target: (N,), int64.
+        log_prob: (N, C), of a floating-point dtype, normalised, in nats.
+        target: (N,), int64, in 0..C - 1, on the device of `log_prob`.
 
     Returns:
         T, between 1/100 and 100: the end where the NLL still falls there, as where every prediction is right; 1
         where T makes no difference, as where all possible classes are equally probable; none where no target has a
-        probability.
+        probability, and where there is none.
+
+    Raises:
+        TypeError: an argument is no tensor, or not of its dtype.
+        ValueError: an argument is refused by `judge`.
 
     Example:
         >>> import torch
@@ -245,6 +265,7 @@ def fit_temperature(log_prob: Tensor, target: Tensor) -> float | None:
     Reference:
         C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger. On calibration of modern neural networks. 2017.
     """
+    log_prob = _log_prob("fit_temperature", log_prob, target)
     own = log_prob.gather(1, target.unsqueeze(1)).squeeze(1)
     inside = own > -math.inf
     log_prob, own = log_prob[inside], own[inside].double()
@@ -277,8 +298,18 @@ def fit_temperature(log_prob: Tensor, target: Tensor) -> float | None:
 
 
 def confusion(judged: Judged, num_classes: int) -> Tensor:
-    """The confusion matrix in sparse form: rows of (target, prediction, count), counts above zero, (P, 3) int64."""
-    pair, count = torch.unique(judged.target * num_classes + judged.prediction, return_counts=True)
+    """The confusion matrix in sparse form: rows of (target, prediction, count), counts above zero, (P, 3) int64.
+
+    Args:
+        judged: the test set.
+        num_classes: C.
+
+    Raises:
+        TypeError: `num_classes` is no integer.
+        ValueError: a class is not below `num_classes`.
+    """
+    num_classes, target, prediction = _classes("confusion", judged, num_classes)
+    pair, count = torch.unique(target * num_classes + prediction, return_counts=True)
     return torch.stack([pair // num_classes, pair % num_classes, count], dim=1)
 
 
@@ -293,10 +324,15 @@ def macro_scores(judged: Judged, num_classes: int) -> tuple[float, float, float]
 
     Returns:
         Precision, recall, F1.
+
+    Raises:
+        TypeError: `num_classes` is no integer.
+        ValueError: a class is not below `num_classes`.
     """
-    hits = torch.bincount(judged.target[judged.rank == 0], minlength=num_classes).double()
-    true = torch.bincount(judged.target, minlength=num_classes)
-    predicted = torch.bincount(judged.prediction, minlength=num_classes)
+    num_classes, target, prediction = _classes("macro_scores", judged, num_classes)
+    hits = torch.bincount(target[target == prediction], minlength=num_classes).double()
+    true = torch.bincount(target, minlength=num_classes)
+    predicted = torch.bincount(prediction, minlength=num_classes)
     precision = hits / predicted.clamp(min=1)
     recall = hits / true.clamp(min=1)
     f1 = 2 * hits / (true + predicted).clamp(min=1)
@@ -316,6 +352,7 @@ def level_accuracy(judged: Judged, tree: Tree) -> list[float]:
         A share for each depth from 1, below the root, to the tree's.
 
     Raises:
+        TypeError: an argument is not of its kind.
         ValueError: a class is not of the tree.
 
     Example:
@@ -326,7 +363,7 @@ def level_accuracy(judged: Judged, tree: Tree) -> list[float]:
         >>> metrics.level_accuracy(judged, Tree.balanced(4))
         [0.5, 0.25]
     """
-    target, prediction = _leaves("level_accuracy", judged.target, judged.prediction, tree)
+    target, prediction = _leaves("level_accuracy", judged, tree)
     shared = tree.node_depth[tree.lowest_common_ancestor(target, prediction)]
     shared = shared.where(target != prediction, tree.depth)  # a class stands for itself at every depth below
     wrong_at = torch.bincount(shared + 1, minlength=tree.depth + 2)  # first depth at which they part
@@ -348,6 +385,7 @@ def mean_lca_height(judged: Judged, tree: Tree) -> float:
         The mean over the mistakes, from 1 to the tree's depth, or NaN.
 
     Raises:
+        TypeError: an argument is not of its kind.
         ValueError: a class is not of the tree.
 
     Example:
@@ -362,7 +400,7 @@ def mean_lca_height(judged: Judged, tree: Tree) -> float:
         L. Bertinetto, R. Mueller, K. Tertikas, S. Samangooei, N. A. Lord. Making better mistakes: leveraging class
         hierarchies with deep networks. 2020.
     """
-    target, prediction = _leaves("mean_lca_height", judged.target, judged.prediction, tree)
+    target, prediction = _leaves("mean_lca_height", judged, tree)
     wrong = target != prediction
     return tree.node_height[tree.lowest_common_ancestor(target[wrong], prediction[wrong])].double().mean().item()
 
@@ -381,6 +419,7 @@ def hierarchical_scores(judged: Judged, tree: Tree) -> tuple[float, float, float
         Precision, recall, F1.
 
     Raises:
+        TypeError: an argument is not of its kind.
         ValueError: a class is not of the tree.
 
     Example:
@@ -396,7 +435,7 @@ def hierarchical_scores(judged: Judged, tree: Tree) -> tuple[float, float, float
         2005. C. N. Silla, A. A. Freitas. A survey of hierarchical classification across different application domains.
         2011.
     """
-    target, prediction = _leaves("hierarchical_scores", judged.target, judged.prediction, tree)
+    target, prediction = _leaves("hierarchical_scores", judged, tree)
     shared, predicted, true = (
         tree.node_depth[nodes].sum().double()
         for nodes in (tree.lowest_common_ancestor(target, prediction), prediction, target)
@@ -419,7 +458,8 @@ def node_accuracy(confusion: Tensor, tree: Tree) -> Tensor:
         The shares, (M,) float64; NaN for a node without examples.
 
     Raises:
-        ValueError: `confusion` is not of that shape, or a class is not of the tree.
+        TypeError: an argument is not of its kind or dtype.
+        ValueError: `confusion` is not of that shape, a count is below 0, or a class is not of the tree.
 
     Example:
         >>> import torch
@@ -428,10 +468,13 @@ def node_accuracy(confusion: Tensor, tree: Tree) -> Tensor:
         >>> metrics.node_accuracy(always_class_0, Tree.balanced(4))[4:]
         tensor([1., 1., 0.], dtype=torch.float64)
     """
+    _tensor("node_accuracy", "confusion", confusion, torch.int64)
     if confusion.dim() != 2 or confusion.shape[1] != 3:
         raise ValueError(f"node_accuracy: expected confusion of shape (P, 3), got {tuple(confusion.shape)}.")
     count = confusion[:, 2].cpu()
-    target, prediction = _leaves("node_accuracy", confusion[:, 0], confusion[:, 1], tree)
+    target, prediction = _of_tree("node_accuracy", tree, confusion[:, 0], confusion[:, 1])
+    if bool((count < 0).any()):
+        raise ValueError(f"node_accuracy: expected counts to be at least 0, got {int(count.min())}.")
     right, true = (
         tree.subtree_sum(torch.zeros(tree.num_nodes, dtype=count.dtype).index_add(0, nodes, count)).double()
         for nodes in (tree.lowest_common_ancestor(target, prediction), target)
@@ -439,11 +482,126 @@ def node_accuracy(confusion: Tensor, tree: Tree) -> Tensor:
     return right / true
 
 
-def _leaves(score: str, target: Tensor, prediction: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:
-    """Both on the CPU, where the tree is, each of them one of its classes: an inner node would be no error to it."""
-    target, prediction = target.cpu(), prediction.cpu()
-    classes = torch.cat([target, prediction])
-    wrong = classes[(classes < 0) | (classes >= tree.num_classes)]
+def _leaves(score: str, judged: Judged, tree: Tree) -> tuple[Tensor, ...]:
+    """Targets and predictions on the CPU."""
+    return _of_tree(score, tree, *_columns(score, judged, "target", "prediction"))
+
+
+def _of_tree(score: str, tree: Tree, *classes: Tensor) -> tuple[Tensor, ...]:
+    """Brought to the CPU, where the tree is, each of them one of its classes: an inner node would be no error to it."""
+    if not isinstance(tree, Tree):
+        raise TypeError(f"{score}: expected tree to be a Tree, got {type(tree).__name__}.")
+    for some in classes:
+        _in_range(score, "classes", some, tree.num_classes, ", the tree's")
+    return tuple(some.cpu() for some in classes)
+
+
+# What arguments are checked by
+
+
+def _whole(function: str, name: str, value: int, most: int | None = None) -> int:
+    """An integer of at least 1, of whatever type."""
+    try:
+        whole = None if isinstance(value, bool) else index(value)
+    except TypeError:
+        whole = None
+    if whole is None:
+        raise TypeError(f"{function}: expected {name} to be an int, got {value!r}.")
+    if whole < 1:
+        raise ValueError(f"{function}: expected {name} to be at least 1, got {whole}.")
+    if most is not None and whole > most:
+        raise ValueError(f"{function}: expected {name} to be at most {most}, got {whole}.")
+    return whole
+
+
+def _tensor(function: str, name: str, value: Tensor, dtype: torch.dtype | None = None) -> None:
+    """A tensor of a dtype, of any floating-point one if none is given."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{function}: expected {name} to be a Tensor, got {type(value).__name__}.")
+    if dtype is None and not value.is_floating_point():
+        raise TypeError(f"{function}: expected {name} of a floating-point dtype, got {value.dtype}.")
+    if dtype is not None and value.dtype != dtype:
+        raise TypeError(f"{function}: expected {name} of dtype {dtype}, got {value.dtype}.")
+
+
+def _in_range(function: str, name: str, classes: Tensor, num_classes: int, whose: str = "") -> None:
+    wrong = classes[(classes < 0) | (classes >= num_classes)]
     if len(wrong) > 0:
-        raise ValueError(f"{score}: expected classes in 0..{tree.num_classes - 1}, the tree's, got {int(wrong[0])}.")
-    return target, prediction
+        raise ValueError(f"{function}: expected {name} in 0..{num_classes - 1}{whose}, got {int(wrong[0])}.")
+
+
+def _wide(log_prob: Tensor) -> Tensor:
+    """In half precision a distribution does not sum to one."""
+    return log_prob.float() if log_prob.dtype.itemsize < 4 else log_prob
+
+
+def _log_prob(function: str, log_prob: Tensor, target: Tensor | None = None) -> Tensor:
+    """Log-probabilities of a batch, detached; its targets are checked with them."""
+    _tensor(function, "log_prob", log_prob)
+    if log_prob.dim() != 2 or log_prob.shape[1] < 1:
+        raise ValueError(f"{function}: expected log_prob of shape (N, C), got {tuple(log_prob.shape)}.")
+    if target is not None:
+        _target(function, target, log_prob)
+    log_prob = log_prob.detach()
+    if bool(log_prob.isnan().any()):
+        rows = int(log_prob.isnan().any(1).sum())
+        raise ValueError(f"{function}: expected log-probabilities, got NaN in {rows} of {len(log_prob)} rows.")
+    if bool((log_prob > ROUNDING).any()):
+        raise ValueError(f"{function}: expected log-probabilities, none above 0, got {log_prob.max().item():.3g}.")
+    # A log-probability's rounding, by half of eps times itself, moves the sum by half of eps times the entropy.
+    slack = ROUNDING + torch.finfo(log_prob.dtype).eps * math.log(log_prob.shape[1])
+    total = _wide(log_prob).exp().sum(1)
+    wrong = total[(total - 1).abs() > slack]
+    if len(wrong) > 0:
+        raise ValueError(
+            f"{function}: expected log-probabilities whose probabilities sum to 1 in each row, "
+            f"got {wrong[0].item():.3g} in {len(wrong)} of {len(log_prob)} rows."
+        )
+    return log_prob
+
+
+def _target(function: str, target: Tensor, log_prob: Tensor) -> None:
+    _tensor(function, "target", target, torch.int64)
+    if target.shape != log_prob.shape[:1]:
+        raise ValueError(
+            f"{function}: expected log_prob of shape (N, C) and target of shape (N,), "
+            f"got {tuple(log_prob.shape)} and {tuple(target.shape)}."
+        )
+    if target.device != log_prob.device:
+        raise ValueError(f"{function}: expected target on {log_prob.device}, where log_prob is, got {target.device}.")
+    _in_range(function, "target", target, log_prob.shape[1])
+
+
+RANGES = {"confidence": (0.0, 1.0), "nll": (0.0, math.inf), "rank": (0, math.inf)}
+
+
+def _columns(function: str, judged: Judged, *names: str) -> tuple[Tensor, ...]:
+    """Some fields of what was judged, each of its dtype and range, all of one length and on one device."""
+    if not isinstance(judged, Judged):
+        raise TypeError(f"{function}: expected what `judge` gives, got {type(judged).__name__}.")
+    columns = tuple(getattr(judged, name) for name in names)
+    for name, column in zip(names, columns, strict=True):
+        _tensor(function, name, column, None if name in ("confidence", "nll") else torch.int64)
+        if column.dim() != 1 or column.shape != columns[0].shape:
+            raise ValueError(
+                f"{function}: expected {' and '.join(names)} of shape (N,), got {name} of {tuple(column.shape)}."
+            )
+        if column.device != columns[0].device:
+            raise ValueError(
+                f"{function}: expected {name} on {columns[0].device}, where {names[0]} is, got {column.device}."
+            )
+        if name in RANGES:
+            low, high = RANGES[name]
+            wrong = column[~((column >= low) & (column <= high))]
+            if len(wrong) > 0:
+                raise ValueError(f"{function}: expected {name} in {low}..{high}, got {wrong[0].item()}.")
+    return columns
+
+
+def _classes(function: str, judged: Judged, num_classes: int) -> tuple[int, Tensor, Tensor]:
+    """How many classes there are, and targets and predictions among them."""
+    target, prediction = _columns(function, judged, "target", "prediction")
+    num_classes = _whole(function, "num_classes", num_classes, MOST_CLASSES)
+    for classes in (target, prediction):
+        _in_range(function, "classes", classes, num_classes)
+    return num_classes, target, prediction

@@ -1,11 +1,15 @@
 """The command line as a stranger meets it: real processes, killed and started again, and what it says of bad input."""
 
+import io
 import json
 import os
+import runpy
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +18,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from test_train import numbers
 
-from softmaxes.lab.cli import main
+from softmaxes.lab.cli import _data_options, app, main
 from softmaxes.lab.data import Data, encode_png
 from softmaxes.lab.heads import HEADS
-from softmaxes.lab.run import Study
+from softmaxes.lab.run import Drawing, Run, Study, seed_by_seed
 from softmaxes.lab.store import Store
+from softmaxes.names import printable
 from toy import toy_data
 
 EPOCHS = 40
@@ -346,11 +351,42 @@ BAD: list[tuple[list[str], str]] = [
     (["data", "glyphs", "--long-tail", "1"], "--long-tail: expected a number above 1, got 1."),
     (["report", "/nowhere"], "/nowhere/study.json: expected the folder of a comparison"),
     (["compare", "--epoch", "3"], "Did you mean --epochs?"),
+    (["train", "--datadir", "x"], "Did you mean --data-dir?"),
+    (["data", "--imagesize", "32"], "Did you mean --image-size?"),
+    (["compare", "--heads"], "--heads: expected a value or more, got none."),
+    (["compare", "--heads", "--epochs", "3"], "--heads: expected a value or more, got none."),
+    (["compare", "--log"], "--log: expected a value or more, got none."),
+    (["train", "--log", "--epochs", "3"], "--log: expected a value or more, got none."),
+    (["scale", "--heads"], "--heads: expected a value or more, got none."),
+    (["scale", "--heads", "--classes", "10"], "--heads: expected a value or more, got none."),
+    (["scale", "--classes"], "--classes: expected a value or more, got none."),
+    (["scale", "--features", "--classes", "10"], "--features: expected a value or more, got none."),
+    (["train", "--head"], "--head requires an argument."),
+    (["compare", "--epochs", "3", "--epochs", "4"], "--epochs specified multiple times."),
+    (["compare", "--seeds", "1", "--seeds", "1"], "--seeds specified multiple times."),
+    (["compare", "--log", "mlflow", "mlflow"], "--log: expected each tracker once, got mlflow mlflow."),
+    (
+        ["compare", "--seeds", "1000000"],
+        "--seeds: expected a study of at most 10,000 runs, got 1 head at 1,000,000 seeds.",
+    ),
+    (["compare", "--seeds", "4000"], "of at most 10,000 runs, got 3 heads at 4,000 seeds."),
+    (
+        ["compare", "--study", "fair", "--seeds", "1" * 4000],
+        "got 1 head at more than 10^20 seeds.",
+    ),
+    (["compare", "--seeds", "9" * 5000], "--seeds: unable to convert"),
+    (["compare", "--tune", "1000000000"], "--tune: expected 1,000 or less, got 1,000,000,000."),
+    (["compare", "--jobs", "1000000000"], "--jobs: expected 1,000 or less, got 1,000,000,000."),
+    (["compare", "--jobs", "0"], "--jobs: expected 1 or more, got 0."),
+    (
+        ["train", "--seed", f"{2**63}"],
+        "--seed: expected 9,223,372,036,854,775,807 or less, got 9,223,3",
+    ),
     (["copare"], "compare"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(arguments)[:60] for arguments, _ in BAD])
 def test_bad_input(
     arguments: list[str],
     message: str,
@@ -521,3 +557,150 @@ def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("compare", "train", "report", "data"):
         assert main([verb, "--help"]) == 0
         assert f"softmaxes {verb}" in capsys.readouterr().out.partition("Parameters")[0].replace("Usage: ", "", 1)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A comparison that was stored before."""
+    out = tmp_path_factory.mktemp("stored") / "glyphs"
+    shutil.copytree(Path(__file__).parents[2] / "results" / "glyphs", out)
+    return out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-8"])
+@pytest.mark.parametrize("handler", ["strict", "surrogateescape"])
+def test_what_standard_output_cannot_show_is_replaced(
+    encoding: str, handler: str, stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page is written all the same, before anything is printed."""
+    monkeypatch.setattr("softmaxes.lab.report.figures.draw", lambda summary: {})
+    (stored / "report.html").unlink()
+    for arguments in (["report", str(stored)], ["heads"], ["--help"], ["compare", "--help"]):
+        content = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding=encoding, errors=handler))
+        assert main(arguments) == 0
+        sys.stdout.flush()
+        assert content.getvalue().decode(encoding).strip()
+    assert "± is half" in (stored / "report.html").read_text(encoding="utf-8").replace("\n", " ")
+
+
+def test_the_page_is_there_where_printing_fails(
+    stored: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def gone(*_: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("softmaxes.lab.report.figures.draw", lambda summary: {})
+    monkeypatch.setattr("softmaxes.lab.report.print_table", gone)
+    page = (stored / "report.html").read_text(encoding="utf-8")
+    (stored / "report.html").unlink()
+    assert main(["report", str(stored)]) == 2
+    assert capsys.readouterr().err == "softmaxes: Broken pipe.\n"
+    assert (stored / "report.html").read_text(encoding="utf-8") == page
+
+
+ODD = ["a\nb", "\x1b[31mred", os.fsdecode(b"by\xff"), "\u202egnp", "[red]x[/]", "{x}", ":warning:", "a" * 200]
+
+
+@pytest.mark.parametrize("name", ODD, ids=ascii)
+def test_a_folder_s_name_is_shown_as_it_is_or_replaced(
+    name: str, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("softmaxes.lab.report.figures.draw", lambda summary: {})
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(stored, name)
+    assert main(["report", name]) == 0
+    assert f"report: {printable(name)}/report.html\n" in capsys.readouterr().out
+    assert main(["tree", "build", "balanced", "--classes", "4", "--out", f"{name}/tree.json"]) == 0
+    assert f": {printable(name)}/tree.json\n" in capsys.readouterr().out
+    assert main(["tree", "compare", f"{name}/tree.json"]) == 0
+    assert main(["tree", "show", f"{name}/tree.json", "--out", f"{name}/tree.html"]) == 0
+    assert f"page: {printable(name)}/tree.html\n" in capsys.readouterr().out
+    for arguments in (["report", f"{name}/none"], ["compare", "--data", f"{name}/none"], ["tree", "show", f"{name}/x"]):
+        assert main(arguments) == 2
+        printed = capsys.readouterr()
+        assert printed.err.count("\n") == 1
+        assert printed.err.strip().isprintable()
+
+
+@pytest.mark.parametrize("name", ODD[:4], ids=ascii)
+def test_a_name_of_data_that_cannot_be_shown_is_refused_in_a_short_line(
+    name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the folder and of a class in it, by every verb that reads it; an archive's, a file's and a font's as well."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder / "test", name)
+    shutil.copytree(folder / "test", "classes")
+    next(Path("classes").iterdir()).rename(Path("classes", name))
+    Path(f"{name}.npz").touch()
+    before = {path.name for path in tmp_path.iterdir()}
+    for words in (["data"], ["compare", "--data"], ["train", "--data"]):
+        for rest in ([name], ["classes"], ["folder", "--data-dir", name], ["features", "--data-dir", f"{name}.npz"]):
+            if words == ["data"] or rest != ["glyphs"]:
+                assert main([*words, *rest, "--image-size", "16"]) == 2
+                printed = capsys.readouterr()
+                assert printed.out == ""
+                assert "printable characters, got '" in printed.err
+                assert printed.err.count("\n") == 1
+                assert len(printed.err) < 200
+        assert main([*words, "glyphs", "--fonts", name]) == 2
+        assert "--fonts: expected a name of printable characters, got '" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_the_data_s_own_name_is_looked_at_where_a_dot_stands_for_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder / "test", tmp_path / "a\nb")
+    monkeypatch.chdir(tmp_path / "a\nb")
+    assert main(["data", ".", "--image-size", "16"]) == 2
+    assert capsys.readouterr().err == "softmaxes: .: expected a name of printable characters, got 'a\\nb'.\n"
+
+
+def test_words_that_name_the_data_again_are_no_options() -> None:
+    words = _data_options("./-x", Path("y/--heads"), 16, Drawing(fonts=Path("-f")), 20.0)
+    arguments = ["--data=-x", "--data-dir=--heads", "--image-size", "16", "--fonts=-f", "--long-tail", "20"]
+    assert list(words) == arguments
+    _, bound, _ = app.parse_args(["train", *words], exit_on_error=False, print_error=False)
+    assert (bound.arguments["data"], bound.arguments["data_dir"]) == ("-x", Path("--heads"))
+
+
+def test_too_many_runs_are_refused_before_they_are_made(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the data say how many heads there are, or a study does."""
+    made: list[int] = []
+
+    def counted(heads: Sequence[str], seeds: Sequence[int], **setting: Any) -> tuple[Run, ...]:
+        made.append(len(seeds))
+        return seed_by_seed(heads, seeds, **setting)
+
+    for place in ("cli", "studies.fair", "studies.trees"):
+        monkeypatch.setattr(f"softmaxes.lab.{place}.seed_by_seed", counted)
+    for words in (["--heads", "all"], ["--study", "fair"], ["--study", "trees"], ["--study", "seed"]):
+        given = ["compare", "--data", str(folder), "--image-size", "16", *words, "--out", str(tmp_path / "out")]
+        assert main([*given, "--seeds", "5000"]) == 2
+        assert "--seeds: expected a study of at most 10,000 runs, got " in capsys.readouterr().err
+    assert max(made, default=0) <= 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Cyclopts application invoked")
+@pytest.mark.parametrize("lab", [True, False], ids=["with the lab", "without it"])
+def test_python_m_softmaxes_is_the_command(
+    lab: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["softmaxes", "report", "/nowhere"])
+    if not lab:
+        monkeypatch.setitem(sys.modules, "cyclopts", None)
+        monkeypatch.delitem(sys.modules, "softmaxes.lab.cli")
+    with pytest.raises(SystemExit) as left:
+        runpy.run_module("softmaxes", run_name="__main__")
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    if lab:
+        assert said.startswith("softmaxes: /nowhere/study.json: expected the folder of a comparison")
+    else:
+        assert said.startswith("softmaxes: expected the lab's packages, got no cyclopts; install them: ")
+    assert said.count("\n") == 1
+    runpy.run_module("softmaxes.__main__", run_name="__mp_main__")  # as the processes that train do

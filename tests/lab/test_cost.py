@@ -93,6 +93,19 @@ def test_the_table_keeps_every_digit_and_what_did_not_fit(tmp_path: Path) -> Non
     assert measured[1].reason == "took more than 60 s"
 
 
+def test_a_name_in_the_table_is_no_formula_and_a_stranger_s_table_writes_no_commands(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(write_csv([cost("=1+1", 1000, 0.1)]), encoding="utf-8")
+    with path.open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["head"] == "'=1+1"
+    assert read_csv(path)[0].head == "=1+1"
+    path.write_text(path.read_text(encoding="utf-8").rstrip("\n") + "\x1b[31m" * 100 + "\n", encoding="utf-8")
+    machine = read_csv(path)[0].machine
+    assert machine.isprintable()
+    assert len(machine) <= 200
+
+
 def test_a_forecast_lies_on_the_power_law(tmp_path: Path) -> None:
     rows = table(
         tmp_path,

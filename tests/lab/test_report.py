@@ -5,6 +5,7 @@ import io
 import math
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,17 @@ from rich.console import Console
 
 from softmaxes.lab import InputError
 from softmaxes.lab.bits import packed, unpacked
-from softmaxes.lab.report import charts, differences, figures, frequency, print_table, table, wording, write_report
+from softmaxes.lab.report import (
+    charts,
+    differences,
+    figures,
+    frequency,
+    print_table,
+    table,
+    tuning,
+    wording,
+    write_report,
+)
 from softmaxes.lab.report import page as html_page
 from softmaxes.lab.report.calibration import calibrated, pooled
 from softmaxes.lab.report.palette import style
@@ -44,9 +55,12 @@ from softmaxes.lab.run import (
     Temperature,
     TrainedTree,
     TreeScores,
+    Tried,
+    Tuning,
 )
 from softmaxes.lab.statistics import holm, mcnemar_over_seeds, paired
 from softmaxes.lab.store import Store
+from softmaxes.names import from_cell
 
 GROUPS = (
     "Latin",
@@ -1608,3 +1622,153 @@ def test_the_page_shows_the_differences(report: Path, open_page) -> None:
         mark = f"{differences.SIGNS[one.mark]} {one.mark}: " if one.mark else ""
         assert line[:2] == [one.row.label, mark + wording.points_interval(one.accuracy).replace("\xa0", " ")]
         assert line[3:] == ["3", *map(wording.p_value, (one.accuracy.p, one.p_examples, one.p_adjusted))]
+
+
+HEADS_OF_STRANGERS = (
+    "Softmax",
+    "softmax",
+    '=HYPERLINK("http://127.0.0.1","x")',
+    "+1+1",
+    "-cmd|' /C calc'!A0",
+    "@SUM(A1)",
+    "a`b|c``",
+    "[red]x[/]",
+    ":warning:",
+    "../../a/b",
+    "a b",
+    "a_b",
+    "漢字",
+    "x" * 300,
+    "_under",
+    "%{y} <b>",
+)
+
+
+def strangers(*heads: str) -> tuple[Study, DataCard, list[Result]]:
+    card = make_card(num_classes=4, group_size=None, samples=0, train_counts=(200, 100, 50, 2))
+    results = [with_statistics(make_result(make_run(head, seed), card)) for head in heads for seed in (0, 1)]
+    return make_study([result.run for result in results], published=()), card, results
+
+
+def test_names_of_figures_stay_apart_whatever_the_heads_are_called() -> None:
+    names = figures.file_names([*HEADS_OF_STRANGERS, "softmax_2", "", "..", "nul", "SOFTMAX"])
+    assert len({name.casefold() for name in names}) == len(names)
+    for name in names:
+        assert re.fullmatch(r"[a-z0-9._-]{1,150}", name)
+    assert figures.file_names(["softmax", "hierarchical (hidden units 100)"]) == [
+        "softmax",
+        "hierarchical_hidden_units_100",
+    ]
+
+
+def test_heads_whose_names_differ_in_case_have_a_figure_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    study, card, results = strangers("Softmax", "softmax", "_x", "漢" + "x" * 299)
+    summary = summarise(study, card, results)
+    legend = figures.curve_figure(summary.curve_plots[0]).axes[0].get_legend()
+    assert legend is not None
+    assert len(legend.get_texts()) == 4  # matplotlib leaves out what begins with an underscore
+    matrix = summary.matrix(summary.rows[3])
+    assert matrix is not None
+    assert figures.png(figures.matrix_figure(summary.rows[3], matrix))  # without a warning that there is no room
+    monkeypatch.setattr(figures, "png", lambda figure: b"")
+    names = [name for name in figures.draw(summary) if name.startswith("confusion_")]
+    assert names[:2] == ["confusion_softmax.png", "confusion_softmax_2.png"]
+    assert len({name.casefold() for name in names}) == 4
+
+
+def test_a_name_is_no_formula_in_any_table() -> None:
+    """Of a spreadsheet that opens it; numbers stay numbers, and every name is what it was when it is read back."""
+    study, card, results = strangers(*HEADS_OF_STRANGERS)
+    tried = tuple(Tried(head=head, lr=0.1, epochs=1, accuracy=0.5) for head in HEADS_OF_STRANGERS)
+    study = study.model_copy(update={"tuning": Tuning(trials=2, tried=tried)})
+    summary = summarise(study, card, results)
+    found, parts = differences.differences(summary), frequency.parts(card.train_counts)
+    assert found is not None
+    assert parts is not None
+    tables = {
+        "label": (table.render(summary), HEADS_OF_STRANGERS),
+        "reference": (differences.render(found), ["softmax"] * (len(HEADS_OF_STRANGERS) - 1)),
+        "head": (tuning.render(study), HEADS_OF_STRANGERS),
+        "classes": (frequency.render(summary, parts), ["frequent", "middle", "rare"] * len(HEADS_OF_STRANGERS)),
+    }
+    for column, (text, expected) in tables.items():
+        lines = list(csv.DictReader(io.StringIO(text)))
+        for cell in (cell for line in lines for cell in line.values()):
+            assert not cell.startswith(("=", "@", "+", "\t", "\r"))
+            assert not cell.startswith("-") or float(cell) < 0
+        assert [from_cell(line[column]) for line in lines] == list(expected)
+
+
+def test_a_name_ends_neither_a_code_span_nor_a_cell_in_any_markdown() -> None:
+    study, card, results = strangers(*HEADS_OF_STRANGERS)
+    summary = summarise(study, card, results)
+    found, parts = differences.differences(summary), frequency.parts(card.train_counts)
+    assert found is not None
+    assert parts is not None
+    named = {row.label for row in summary.rows}
+    for text in (table.markdown(summary), differences.markdown(found), frequency.markdown(summary, parts)):
+        first, _, *lines = text.splitlines()
+        columns = len(re.split(r"(?<!\\)\|", first))
+        for line in lines:
+            assert len(re.split(r"(?<!\\)\|", line)) == columns
+            (span,) = re.findall(r"^\| (`+)(?!`)(.+?)(?<!`)\1(?!`) \|", line)
+            inner = span[1].replace("\\|", "|")
+            assert (inner[1:-1] if inner[0] == inner[-1] == " " else inner) in named
+
+
+def test_a_name_is_no_markup_in_the_terminal() -> None:
+    study, card, results = strangers("[red]x[/]", ":warning:", "softmax")
+    console = Console(width=100, file=io.StringIO(), record=True, color_system="truecolor")
+    print_table(study, card, results, console)
+    printed = console.export_text()
+    assert printed.count("[red]x[/]") >= 3
+    assert printed.count(":warning:") >= 3
+
+
+def test_a_name_is_no_place_for_a_number_in_a_figure_of_the_page(tmp_path: Path, open_page) -> None:
+    study, card, results = strangers("%{y} <b>&", "softmax")
+    path = tmp_path / "report.html"
+    path.write_text(html_page.render(summarise(study, card, results)), encoding="utf-8")
+    page = open_page(path)
+    page.locator("#time").scroll_into_view_if_needed()
+    box = page.locator("#time .scatterlayer .trace:nth-child(1) .points path").first.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2 - 1, box["y"] + box["height"] / 2)
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_function("document.querySelector('#time .hoverlayer').textContent.startsWith('%{y} <b>&')")
+
+
+@pytest.mark.parametrize("name", ["\u202egnp", "a\u200bb", "\x1b[31m", "a\nb", "\ud800", "\u2066x"])
+def test_a_name_that_turns_or_hides_letters_is_refused(name: str) -> None:
+    for make in (lambda: make_run(name), lambda: make_card(class_names=(name, *map(str, range(99))))):
+        with pytest.raises(ValidationError, match="expected printable characters"):
+            make()
+
+
+def test_a_command_on_the_page_is_one_that_can_be_typed() -> None:
+    """Whatever the folder is called that the data lie in."""
+    study, card, results = strangers("softmax")
+    words = ("--data", "it's; rm -rf $HOME", "--data-dir=-x `y`", "--fonts", "two\\ words")
+    study = study.model_copy(update={"data_options": words})
+    line = wording.runs(summarise(study, card, results))[0]
+    assert shlex.split(line.again) == ["softmaxes", "repeat", f"runs/{line.run.key}.json", *words]
+
+
+@pytest.mark.parametrize("name", ["glyphs", "fair-tail-standin-100", "budget-tuned-glyphs"])
+def test_the_stored_tables_are_made_again_to_the_last_letter(name: str) -> None:
+    store = Store(Path(__file__).parents[2] / "results" / name)
+    study, card = store.study(), store.card()
+    summary = summarise(study, card, store.results(study))
+    found, parts = differences.differences(summary), frequency.parts(card.train_counts)
+    assert found is not None
+    made = {
+        "table.csv": table.render(summary),
+        "table.md": table.markdown(summary),
+        "differences.csv": differences.render(found),
+        "differences.md": differences.markdown(found),
+    }
+    if study.tuning is not None:
+        made["tuning.csv"] = tuning.render(study)
+    if parts is not None:
+        made |= {"frequency.csv": frequency.render(summary, parts), "frequency.md": frequency.markdown(summary, parts)}
+    for file, text in made.items():
+        assert (store.directory / file).read_bytes() == text.encode(), file

@@ -156,3 +156,30 @@ def test_flags_as_text_and_back() -> None:
         text = packed(flags)
         assert np.array_equal(unpacked(text, count), flags)
         assert len(text) == letters
+
+
+def test_what_is_no_text_of_so_many_flags_is_refused() -> None:
+    """It would be cut, filled up with no, or read past what it does not know."""
+    text = packed(np.ones(9, dtype=bool))
+    for count in (0, 8, 17, 5000, -1):
+        with pytest.raises(ValueError, match=rf"^unpacked: expected a bit for each of {count} flags, got 2 bytes\.$"):
+            unpacked(text, count)
+    for wrong in ("oA=", "o\nA==", "oA==\n", "ö===", "oA==oA==", "!!oA=="):
+        with pytest.raises(ValueError, match=r"^unpacked: expected base64, got '"):
+            unpacked(wrong, 3)
+    for other in (np.array([0.5, 0.0]), np.array([2, 0]), np.array(["a"])):
+        with pytest.raises(TypeError, match=r"^packed: expected flags of dtype bool, got "):
+            packed(other)
+    with pytest.raises(ValueError, match=r"^packed: expected flags of shape \(N,\), got \(2, 4\)\.$"):
+        packed(np.ones((2, 4), dtype=bool))
+
+
+def test_what_is_neither_right_nor_wrong_is_refused() -> None:
+    """NaN, a share or a word would count as right."""
+    for wrong in ([float("nan"), 0.0], [0.5, 1.0], [2, 0], ["no", "yes"]):
+        for pair in ((wrong, [True, False]), ([True, False], wrong)):
+            with pytest.raises(TypeError, match=r"^mcnemar: expected arrays of bool, got "):
+                mcnemar(*pair)
+    with pytest.raises(ValueError, match=r"^mcnemar_over_seeds: expected results at one seed or more, got none\.$"):
+        mcnemar_over_seeds([], [])
+    assert majority(np.array([0.2, 0.01])) == 0.2

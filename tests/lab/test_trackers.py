@@ -1,6 +1,7 @@
 """What is heard of runs goes to TensorBoard and MLflow once, and changes no number."""
 
 import io
+import os
 import sqlite3
 import sys
 from collections import Counter
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from sqlalchemy import create_engine, text
 from test_train import numbers
 
 from softmaxes.lab import train as training
@@ -15,7 +17,7 @@ from softmaxes.lab.cli import main
 from softmaxes.lab.run import Epoch, LossPoint, Result, Run, Scores, Study
 from softmaxes.lab.store import Store
 from softmaxes.lab.study import execute
-from softmaxes.lab.trackers import TRACKERS, Entry, Logs, TensorBoard, entries
+from softmaxes.lab.trackers import TRACKERS, Entry, Logs, TensorBoard, _address, entries
 from softmaxes.lab.train import Progress, lay_out, train
 from toy import toy_data, toy_run
 
@@ -182,3 +184,55 @@ def test_without_its_packages_a_line_says_what_to_install(
     said = f"--log {name}: expected the package {package}, got none; install it: pip install 'softmaxes[{name}]'."
     assert capsys.readouterr().err == f"softmaxes: {said}\n"
     assert list(tmp_path.iterdir()) == []
+
+
+ODD = ("exp?1", "a#b", "50%41", "a;b=c", "two words", 'it\'s "q"', "é漢字", "a\nb", "a::b", "[a]*", "$HOME", "~")
+NAMES = pytest.mark.parametrize("name", [*ODD, "s3:x", pytest.param(os.fsdecode(b"by\xff"), id="bytes")])
+
+
+@NAMES
+def test_a_database_s_path_may_have_any_letters(name: str, tmp_path: Path) -> None:
+    """None of them is a part of the URL that it is told by."""
+    path = tmp_path / name / "mlflow.db"
+    path.parent.mkdir()
+    engine = create_engine(_address(path))
+    with engine.begin() as connection:
+        connection.execute(text("create table seen (number)"))
+    engine.dispose()
+    assert path.stat().st_size > 0
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@NAMES
+def test_an_event_file_s_path_may_have_any_letters(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them is a part of an address, a pattern or a variable; the folder may be told from where one stands."""
+    monkeypatch.chdir(tmp_path)
+    board = TensorBoard(study_of(RUN), Store(Path(name)))
+    board.write(RUN, [Entry("a", 1, 0.5)])
+    board.end(RUN, finished=True)
+    assert board.held(RUN) == {("a", 1)}
+    assert len(list((tmp_path / name / "tensorboard").iterdir())) == 1
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_what_mlflow_writes_lies_in_the_folder_that_was_named(tmp_path: Path) -> None:
+    store, said = Store(tmp_path / "".join(ODD)), io.StringIO()
+    store.directory.mkdir()
+    logs = Logs(["mlflow"], study_of(RUN), store, Console(file=said))
+    logs.hear(RUN, Progress(1, loss=LossPoint(step=1, loss=0.5)))
+    logs.close()
+    assert said.getvalue() == ""
+    assert list(database(store).values()) == [[Entry("train/loss", 1, 0.5)]]
+    assert [path.name for path in store.directory.iterdir()] == ["mlflow.db"]
+    assert list(tmp_path.iterdir()) == [store.directory]
+
+
+def test_a_head_s_name_is_no_path(tmp_path: Path) -> None:
+    board = TensorBoard(study_of(RUN), Store(tmp_path))
+    for head in ("../../up", "a/b", "x" * 300, ".."):
+        run = RUN.model_copy(update={"head": head})
+        board.write(run, [Entry("a", 1, 0.5)])
+        board.end(run, finished=True)
+        assert board.held(run) == {("a", 1)}
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["tensorboard"]

@@ -16,10 +16,28 @@ def packed(flags: NDArray[np.bool_]) -> str:
         'oA=='
         >>> unpacked("oA==", 3).tolist()
         [True, False, True]
+
+    Raises:
+        TypeError: the flags are not bool.
+        ValueError: they are not of shape (N,).
     """
+    if flags.dtype != np.bool_:
+        raise TypeError(f"packed: expected flags of dtype bool, got {flags.dtype}.")
+    if flags.ndim != 1:
+        raise ValueError(f"packed: expected flags of shape (N,), got {flags.shape}.")
     return base64.b64encode(np.packbits(flags).tobytes()).decode()
 
 
 def unpacked(text: str, count: int) -> NDArray[np.bool_]:
-    """What `packed` made of so many flags."""
-    return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=count).astype(np.bool_)
+    """What `packed` made of so many flags.
+
+    Raises:
+        ValueError: the text is not of so many flags: it would be filled up with no, or cut.
+    """
+    try:
+        content = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise ValueError(f"unpacked: expected base64, got {text[:40]!a}.") from None
+    if count < 0 or len(content) != -(-count // 8):
+        raise ValueError(f"unpacked: expected a bit for each of {count} flags, got {len(content)} bytes.")
+    return np.unpackbits(np.frombuffer(content, np.uint8), count=count).astype(np.bool_)

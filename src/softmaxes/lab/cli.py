@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, ConsumeMultipleError, CycloptsError, Group, Parameter
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
@@ -13,9 +13,11 @@ from rich.text import Text
 
 from softmaxes import __version__
 from softmaxes.lab import InputError
+from softmaxes.lab.console import plain, replace_unencodable
 from softmaxes.lab.run import Drawing, LeftOut, Result, Run, Study, Training, Tuning, seed_by_seed
 from softmaxes.lab.scale_cli import advise, scale
 from softmaxes.lab.tree_cli import app as tree_app
+from softmaxes.names import file_name, printable
 
 if TYPE_CHECKING:
     from softmaxes.lab.data import Data
@@ -28,6 +30,11 @@ EVERY_HEAD = "all"
 HELD_OUT = 0.1  # of the training examples, to tune on
 IMAGE_SIZE = 32
 NAMED_IN_TITLE = 5  # more heads than this are counted
+MOST_RUNS = 10_000  # of a study
+MOST_TRIALS = 1000  # settings of a head
+MOST_JOBS = 1000  # processes
+LINE = 2000  # characters of an error
+SHOWN = 60  # of a value in it
 
 app = App(
     name="softmaxes",
@@ -38,6 +45,7 @@ Begin with `softmaxes compare`: minutes later there is a table and a page, `runs
 """,
     help_format="markdown",
     help_epilogue="`softmaxes VERB --help` has the options of a verb, with examples.",
+    default_parameter=Parameter(json_list=False, json_dict=False),  # a path may begin with [ or {
     result_action="return_value",
     suppress_keyboard_interrupt=False,  # `main` says how to go on
 )
@@ -80,7 +88,7 @@ Setting = Annotated[Training | None, Parameter(name="*", group=TRAINING)]
 Log = Annotated[
     tuple[Literal["tensorboard", "mlflow"], ...],
     Parameter(
-        consume_multiple=True,
+        consume_multiple=1,
         negative=(),
         help="Where training losses and the scores of each epoch also go: **tensorboard** (event files in "
         "*OUT/tensorboard*), **mlflow** (a database, *OUT/mlflow.db*). Needs `pip install 'softmaxes[tensorboard]'`, "
@@ -100,7 +108,7 @@ def compare(
     heads: Annotated[
         tuple[str, ...] | None,
         Parameter(
-            consume_multiple=True,
+            consume_multiple=1,
             negative=(),
             help="Names from `softmaxes heads`, e.g. *softmax gumbel*; or **all**: every head that the data can serve.",
         ),
@@ -175,9 +183,11 @@ def compare(
     """
     from softmaxes.lab.studies import STUDIES
 
-    _at_least("--seeds", seeds, 1)
+    _check_runs(1, seeds)
     if tune is not None:
-        _at_least("--tune", tune, 2)
+        _between("--tune", tune, 2, MOST_TRIALS)
+    if jobs is not None:
+        _between("--jobs", jobs, 1, MOST_JOBS)
     changes = {} if training is None else training.model_dump(include=training.model_fields_set)
     if seconds is not None and cluster is not None:
         raise InputError(f"--seconds: expected none with --cluster, whose machines may differ, got {seconds:g}.")
@@ -195,9 +205,12 @@ def compare(
         if heads is not None:
             raise InputError(f"--heads: expected none with --study {study}, which has its own, got {' '.join(heads)}.")
         loaded = _load(data or entry.data, data_dir, image_size, drawing, long_tail)
-        chosen = entry.make(loaded.card(), seeds, changes)
+        card = loaded.card()
+        _check_runs(len(entry.make(card, 1, changes).runs), seeds)
+        chosen = entry.make(card, seeds, changes)
     else:
-        names = _heads("--heads", heads or ("softmax", "gumbel", "hierarchical"), all_too=True)
+        names = _heads("--heads", ("softmax", "gumbel", "hierarchical") if heads is None else heads, all_too=True)
+        _check_runs(len(names), seeds)
         loaded = _load(data or "glyphs", data_dir, image_size, drawing, long_tail)
         chosen = _comparison(loaded, names, range(seeds), changes)
     named = data or ("glyphs" if study is None else entry.data)
@@ -209,7 +222,7 @@ def compare(
     if seconds is not None:
         said = f"{chosen.description} Each head has as many epochs as {seconds:g} seconds of training hold."
         chosen = chosen.model_copy(update={"budget": seconds, "description": said})
-    return _execute(chosen, loaded, out or Path("runs") / _folder(name), jobs, device, cluster, log)
+    return _execute(chosen, loaded, out or Path("runs") / file_name(name), jobs, device, cluster, log)
 
 
 @app.command(sort_key=2)
@@ -234,7 +247,7 @@ def train(
     softmaxes train --head hierarchical --data cifar10 --seed 7 --out runs/mine
     ```
     """
-    _at_least("--seed", seed, 0)
+    _between("--seed", seed, 0, 2**63 - 1)
     names = _heads("--head", (head,))
     _check_log(log)
     changes = {} if training is None else training.model_dump(include=training.model_fields_set)
@@ -242,7 +255,7 @@ def train(
     chosen = _comparison(loaded, names, [seed], changes)
     words = _data_options(data, data_dir, image_size, drawing, long_tail)
     chosen = chosen.model_copy(update={"data_options": words})
-    return _execute(chosen, loaded, out or Path("runs") / f"{_folder(loaded.name)}-{head}", 1, device, log=log)
+    return _execute(chosen, loaded, out or Path("runs") / f"{file_name(loaded.name)}-{head}", 1, device, log=log)
 
 
 @app.command(sort_key=3)
@@ -291,7 +304,7 @@ def repeat(
     others = Store(result.parent.parent)
     seeds = others.results(others.study()) if others.has_study() else []
     known = [final_scores(one).accuracy for one in seeds if one.run.setting == run.setting and one.diverged is None]
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain()
     if again is None or again.diverged is not None:
         console.print(f"accuracy: {100 * final_scores(stored).accuracy:.2f} % stored, diverged now")
         return code
@@ -332,7 +345,7 @@ def list_heads() -> int:
     table.add_column("cost of a loss", no_wrap=True)
     for name, entry in HEADS.items():
         table.add_row(*map(Text, (name, entry.summary, entry.cost)))
-    Console().print(table)
+    plain(soft_wrap=False).print(table)
     return 0
 
 
@@ -366,7 +379,7 @@ def show_data(
         raise InputError(f"--out: expected none with --data {data}, for vectors have no picture, got {out}.")
     card = loaded.card()
     counts = {"train": card.train_counts, "test": card.test_counts}
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain()
     console.print(Text.assemble((card.name, "bold"), f": {card.description}"))
     for part, of_class in counts.items():
         console.print(f"{part}: {sum(of_class):,} {card.example}s, {min(of_class):,} to {max(of_class):,} a class")
@@ -375,9 +388,9 @@ def show_data(
         console.print(f"{len(card.class_names):,} classes, {groups}; {shape_in_words(card)}")
         return 0
     console.print(f"{len(card.class_names):,} classes, {groups}; images of {'x'.join(map(str, card.image_shape))}")
-    path = out or Path(f"{_folder(card.name)}.png")
+    path = out or Path(f"{file_name(card.name)}.png")
     write_sheet(loaded, path)
-    console.print(f"samples: {path}")
+    console.print(f"samples: {printable(str(path))}")
     return 0
 
 
@@ -391,7 +404,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, or 2 after one line on standard error that says what was expected and what came, or 130 when
         stopped by the user.
     """
-    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    replace_unencodable()
+    errors = plain(stderr=True)
     try:
         code = app(arguments, exit_on_error=False, print_error=False)
     except (InputError, CycloptsError, ValidationError) as error:
@@ -413,25 +427,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _one_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
+        said = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        if not first["loc"]:  # of a whole record, which may be long
+            return f"{said}."
         option = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-")
-        return f"{option}: {first['msg'].replace('Input should be', 'expected')}, got {first['input']}."
+        return f"{option}: {said}, got {printable(str(first['input']), SHOWN)}."
+    if isinstance(error, ConsumeMultipleError) and error.keyword is not None:
+        return f"{error.keyword}: expected a value or more, got none."
     if isinstance(error.__cause__, ValidationError):
         return _one_line(error.__cause__)
     return " ".join(str(error).split())
 
 
 def _printable(text: str) -> str:
-    """Nothing that a terminal would take for a command: an error may quote a stranger's file."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    """One line of some length: an error may quote a stranger's file."""
+    return printable(text, LINE)
+
+
+def _between(option: str, value: int, least: int, most: int) -> None:
+    _at_least(option, value, least)
+    if value > most:
+        raise InputError(f"{option}: expected {most:,} or less, got {_number(value)}.")
+
+
+def _number(value: int) -> str:
+    """A number as a reader reads it; Python refuses to write one of thousands of digits."""
+    if abs(value) < 10**20:
+        return f"{value:,}"
+    return "more than 10^20" if value > 0 else "less than -10^20"
+
+
+def _check_runs(heads: int, seeds: int) -> None:
+    """Refuse more runs than a study may have, before they are made."""
+    _at_least("--seeds", seeds, 1)
+    if heads * seeds > MOST_RUNS:
+        raise InputError(
+            f"--seeds: expected a study of at most {MOST_RUNS:,} runs, "
+            f"got {heads} {'head' if heads == 1 else 'heads'} at {_number(seeds)} seeds."
+        )
 
 
 def _at_least(option: str, value: int, least: int) -> None:
     if value < least:
-        raise InputError(f"{option}: expected {least} or more, got {value}.")
+        raise InputError(f"{option}: expected {least} or more, got {_number(value)}.")
 
 
 def _check_log(names: Sequence[str]) -> None:
     """Refuse trackers that are not installed, before anything is loaded or written."""
+    if len(set(names)) < len(names):
+        raise InputError(f"--log: expected each tracker once, got {' '.join(names)}.")
     if names:
         from softmaxes.lab.trackers import require
 
@@ -462,11 +506,6 @@ def _heads(option: str, names: Sequence[str], all_too: bool = False) -> tuple[st
     return tuple(names)
 
 
-def _folder(name: str) -> str:
-    """A name that is fit for a folder."""
-    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
-
-
 def _load(
     name: str, data_dir: Path | None, image_size: int, drawing: Drawing | None, ratio: float | None = None
 ) -> "Data":
@@ -475,6 +514,7 @@ def _load(
 
     if ratio is not None:
         check_ratio(ratio)
+    _data_options(name, data_dir, image_size, drawing, ratio)  # refuses what the report cannot name
     if not 16 <= image_size <= 1024:
         raise InputError(f"--image-size: expected 16 to 1024 pixels, got {image_size}.")
     data = load(name, data_dir, image_size, drawing)
@@ -485,15 +525,20 @@ def _data_options(
     data: str, data_dir: Path | None, image_size: int, drawing: Drawing | None, ratio: float | None
 ) -> tuple[str, ...]:
     """The words that name the data again; of a path its name alone, for a report is sent to others."""
-    words = ["--data", Path(data).name if "/" in data or "\\" in data else data]
+    options = {"--data": Path(data).name if "/" in data or "\\" in data else data}
     if data_dir is not None:
-        words += ["--data-dir", data_dir.name]
+        options["--data-dir"] = data_dir.name
     if image_size != IMAGE_SIZE:
-        words += ["--image-size", str(image_size)]
+        options["--image-size"] = str(image_size)
     for name, value in {} if drawing is None else drawing.model_dump(exclude_defaults=True).items():
-        words += [f"--{name.replace('_', '-')}", value.name if isinstance(value, Path) else str(value)]
+        options[f"--{name.replace('_', '-')}"] = value.name if isinstance(value, Path) else str(value)
     if ratio is not None:
-        words += ["--long-tail", f"{ratio:g}"]
+        options["--long-tail"] = f"{ratio:g}"
+    words: list[str] = []
+    for option, text in options.items():
+        if not text.isprintable():
+            raise InputError(f"{option}: expected a name of printable characters, got {printable(ascii(text), SHOWN)}.")
+        words += [f"{option}={text}"] if text.startswith("-") else [option, text]  # or it would be an option itself
     return tuple(words)
 
 
@@ -502,6 +547,7 @@ def _comparison(data: "Data", heads: Sequence[str], seeds: Sequence[int], change
     left_out: tuple[LeftOut, ...] = ()
     if EVERY_HEAD in heads:
         heads, left_out = _that_fit(data, settings)
+    _check_runs(len(heads), len(seeds))
     return Study(
         name=data.name,
         title=f"{' · '.join(heads) if len(heads) <= NAMED_IN_TITLE else f'{len(heads)} heads'} on {data.name}",
@@ -592,10 +638,9 @@ def _report(store: "Store", study: Study, results: Sequence[Result]) -> None:
     from softmaxes.lab.report import print_table, write_report
 
     card = store.card()
-    console = Console()
-    print_table(study, card, results, console)
-    page = write_report(study, card, results, store.directory)
-    console.print(f"\nreport: {page}", highlight=False, soft_wrap=True)
+    page = write_report(study, card, results, store.directory)  # whatever the terminal can show
+    print_table(study, card, results, plain(soft_wrap=False))
+    plain().print(f"\nreport: {printable(str(page))}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ This module imports no torch. `softmaxes.lab.scale` measures.
 
 import csv
 import hashlib
-import io
 import json
 import math
 from collections import defaultdict
@@ -18,11 +17,14 @@ from pydantic import Field, ValidationError
 
 from softmaxes.lab import InputError
 from softmaxes.lab.run import Machine, NonNegativeInt, PositiveInt, Record, Seconds
+from softmaxes.lab.tables import as_csv
+from softmaxes.names import from_cell, printable
 
 TIMES = ("forward", "backward", "update", "step", "log_prob", "topk")
 TOPK = 5  # classes that the search is for
 FIT_FROM = 1000  # classes; below, a step is mostly the cost of calling functions
 FIT_POINTS = 3
+MACHINE_LIMIT = 200  # characters
 
 Mebibytes = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Phase = Literal["build", "step", "log_prob", "topk"]
@@ -141,11 +143,7 @@ def _flat(cost: Cost) -> dict[str, object]:
 def write_csv(costs: Sequence[Cost]) -> str:
     """The costs as CSV: a row a cell, every digit, seconds and MiB; what was not measured is empty."""
     rows = [_flat(cost) for cost in costs]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return as_csv(list(rows[0]), [row.values() for row in rows])
 
 
 class Measured(NamedTuple):
@@ -176,7 +174,9 @@ def read_csv(path: Path) -> list[Measured]:
     measured = []
     for number, row in enumerate(rows, 2):
         try:
-            sizes = Cell.model_validate({name: row[name] for name in ("head", "classes", "features", "batch_size")})
+            sizes = Cell.model_validate(
+                {name: from_cell(row[name]) for name in ("head", "classes", "features", "batch_size")}
+            )
             measured.append(
                 Measured(
                     head=sizes.head,
@@ -187,7 +187,7 @@ def read_csv(path: Path) -> list[Measured]:
                     step_seconds=_positive(row["step_seconds"]),
                     step_memory=_positive(row["step_memory_mib"]),
                     reason=row["failures"].partition("; ")[0].partition(": ")[2],
-                    machine=row["machine"],
+                    machine=printable(from_cell(row["machine"]), MACHINE_LIMIT),
                 )
             )
         except (KeyError, ValueError, ValidationError, TypeError, AttributeError) as error:

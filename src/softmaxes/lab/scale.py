@@ -184,7 +184,7 @@ def _fresh_peak(cell: Cell) -> float | None:
         return torch.cuda.memory_allocated() / 2**20
     try:
         ctypes.CDLL(None).malloc_trim(0)  # give back what is free
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", "utf-8")
         return _resident()
     except (AttributeError, OSError):
         return None
@@ -204,7 +204,7 @@ def _resident() -> float:
 
 def _status(name: str) -> int:
     """KiB that the system says of this process under a name; an OSError where it says nothing."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text("utf-8", "replace").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
@@ -375,5 +375,5 @@ def memory_at_hand() -> float:
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return 4.0
-    line = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
+    line = next(line for line in meminfo.read_text("utf-8").splitlines() if line.startswith("MemAvailable"))
     return round(0.9 * int(line.split()[1]) / 2**20, 1)

@@ -11,7 +11,9 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from softmaxes.lab import InputError
+from softmaxes.lab.console import plain
 from softmaxes.lab.cost import Cell, Limits, Measured, Table, cells, forecast, read_csv
+from softmaxes.names import printable
 
 SCALE_HEADS = (
     "softmax",
@@ -29,7 +31,7 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
 FOLDER = Path("runs") / "scale"
 
-Features = Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative=(), help="Sizes of a feature vector.")]
+Features = Annotated[tuple[int, ...], Parameter(consume_multiple=1, negative=(), help="Sizes of a feature vector.")]
 Memory = Annotated[str | None, Parameter(help="Memory that may be taken, e.g. *16GB*; what is free if not given.")]
 
 
@@ -37,10 +39,10 @@ def scale(
     *,
     heads: Annotated[
         tuple[str, ...],
-        Parameter(consume_multiple=True, negative=(), help="Names from `softmaxes heads`; or **all** that can be."),
+        Parameter(consume_multiple=1, negative=(), help="Names from `softmaxes heads`; or **all** that can be."),
     ] = SCALE_HEADS,
     classes: Annotated[
-        tuple[int, ...], Parameter(consume_multiple=True, negative=(), help="Numbers of classes, 4 or more.")
+        tuple[int, ...], Parameter(consume_multiple=1, negative=(), help="Numbers of classes, 4 or more.")
     ] = (100, 1000, 10_000, 100_000, 1_000_000),
     features: Features = (128,),
     batch_size: Annotated[int, Parameter(help="Examples of a training step.")] = 256,
@@ -94,9 +96,8 @@ def scale(
     with store.lock():
         costs = execute(table, store, Limits(seconds=seconds, memory=gibibytes), Console(stderr=True))
         page = write_report(costs, out)
-    console = Console()
-    print_table(costs, console)
-    console.print(f"\nreport: {page}", highlight=False, soft_wrap=True)
+    print_table(costs, plain(soft_wrap=False))
+    plain().print(f"\nreport: {printable(str(page))}")
     return 0
 
 
@@ -132,11 +133,11 @@ def advise(
         limit = memory_at_hand() * 2**10
     from softmaxes.lab.report.scale import ms
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain()
     batches = sorted({row.batch_size for row in rows})
     console.print(
         f"{classes:,} classes, {features:,} features, training steps of {' or '.join(map(str, batches))} examples, "
-        f"{limit / 2**10:.3g} GiB of memory; read off {path}.\n"
+        f"{limit / 2**10:.3g} GiB of memory; read off {printable(path)}.\n"
     )
     grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     grid.add_column("head", no_wrap=True, style="bold")

@@ -107,6 +107,7 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
         The p-value that the first is no better, and that the second is no better.
 
     Raises:
+        TypeError: they are not bool.
         ValueError: they are not of the same examples.
 
     Example:
@@ -119,7 +120,11 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
         T. G. Dietterich. Approximate statistical tests for comparing supervised classification learning algorithms.
         1998.
     """
-    one, other = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    one, other = np.asarray(first), np.asarray(second)
+    for flags in (one, other):
+        if flags.dtype != np.bool_ and flags.size > 0:  # or NaN would be right
+            raise TypeError(f"mcnemar: expected arrays of bool, got {flags.dtype}.")
+    one, other = one.astype(np.bool_), other.astype(np.bool_)
     if one.ndim != 1 or one.shape != other.shape:
         raise ValueError(f"mcnemar: expected two arrays of one shape (N,), got {one.shape} and {other.shape}.")
     alone, parted = int((one & ~other).sum()), int((one != other).sum())
@@ -156,7 +161,7 @@ def majority(p_values: Sequence[float]) -> float:
         B. Rüger. Das maximale Signifikanzniveau des Tests: "Lehne H0 ab, wenn k unter n gegebenen Tests zur Ablehnung
         führen". 1978. V. Vovk, R. Wang. Combining p-values via averaging. 2020.
     """
-    if not p_values or not all(0 <= p <= 1 for p in p_values):
+    if len(p_values) == 0 or not all(0 <= p <= 1 for p in p_values):
         raise ValueError(f"majority: expected p-values in 0..1, at least one, got {list(p_values)}.")
     enough = len(p_values) // 2 + 1
     return min(1.0, len(p_values) * sorted(p_values)[enough - 1] / enough)
@@ -173,12 +178,17 @@ def mcnemar_over_seeds(first: Sequence[ArrayLike], second: Sequence[ArrayLike]) 
         first: for each seed whether the first head has each example right, (N,) bool.
         second: the same of the second head, at the same seeds, over the same examples.
 
+    Raises:
+        ValueError: there are no seeds, or not as many of each head, or their examples are not the same.
+
     Example:
         >>> from softmaxes.lab.statistics import mcnemar_over_seeds
         >>> right, wrong = [True] * 10, [False] * 10
         >>> mcnemar_over_seeds([right, right, right], [wrong, wrong, right])  # twice 3 / 2 of 1 / 1024
         0.0029296875
     """
+    if len(first) == len(second) == 0:
+        raise ValueError("mcnemar_over_seeds: expected results at one seed or more, got none.")
     better, worse = zip(*(mcnemar(one, other) for one, other in zip(first, second, strict=True)), strict=True)
     return min(1.0, 2 * min(majority(better), majority(worse)))
 

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import isfinite
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from rich.console import Console
@@ -19,6 +20,7 @@ from softmaxes.lab import InputError
 from softmaxes.lab.run import Epoch, LossPoint, Run, Study
 from softmaxes.lab.store import Store
 from softmaxes.lab.train import Progress as Step
+from softmaxes.names import file_name
 
 
 class Entry(NamedTuple):
@@ -62,8 +64,8 @@ class TensorBoard:
     """Event files, ``tensorboard/HEAD-SEED-KEY`` for each run; the start of its key tells settings of a head apart."""
 
     def __init__(self, study: Study, store: Store) -> None:
-        self._root = store.directory / "tensorboard"
-        self._loggers: dict[Run, Any] = {}
+        self._root = store.directory.absolute() / "tensorboard"  # or s3:/a would be an address
+        self._writers: dict[Run, Any] = {}
 
     def held(self, run: Run) -> set[tuple[str, int]]:
         """The tags and steps in a run's event files, but for a last event that was cut off."""
@@ -83,19 +85,19 @@ class TensorBoard:
 
     def write(self, run: Run, entries: Sequence[Entry]) -> None:
         """Add numbers of a run."""
-        from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+        from tensorboardX import SummaryWriter  # Lightning's would expand $NAME, ~ and A::B in a path
 
-        if run not in self._loggers:
+        if run not in self._writers:
             suffix = f".{time.time_ns()}"  # a name by the second alone would be taken again, and the file emptied
-            self._loggers[run] = TensorBoardLogger(self._root, _folder(run), version="", filename_suffix=suffix)
+            self._writers[run] = SummaryWriter(str(self._root / _folder(run)), filename_suffix=suffix)
         for entry in entries:
-            self._loggers[run].log_metrics({entry.tag: entry.value}, entry.step)
-        self._loggers[run].save()
+            self._writers[run].add_scalar(entry.tag, entry.value, entry.step)
+        self._writers[run].flush()
 
     def end(self, run: Run, finished: bool) -> None:
         """Close a run's file."""
-        if (logger := self._loggers.pop(run, None)) is not None:
-            logger.finalize("success" if finished else "aborted")
+        if (writer := self._writers.pop(run, None)) is not None:
+            writer.close()
 
 
 class MLflow:
@@ -106,7 +108,7 @@ class MLflow:
             from mlflow.tracking import MlflowClient
 
             folder = store.directory.absolute()
-            self._client: Any = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+            self._client: Any = MlflowClient(_address(folder / "mlflow.db"))
             known = self._client.get_experiment_by_name(study.name)
             artifacts = (folder / "mlflow-artifacts").as_uri()
             self._experiment = (
@@ -240,7 +242,18 @@ class Logs:
 
 
 def _folder(run: Run) -> str:
-    return f"{run.head}-{run.seed}-{run.key[:8]}"
+    return f"{file_name(run.head)}-{run.seed}-{run.key[:8]}"
+
+
+def _address(path: Path) -> str:
+    """The URL of a database whose path may have any letters.
+
+    They are quoted twice: SQLite takes the path as a URL of its own, for not every SQLAlchemy unquotes its part. And
+    the driver is named, for MLflow makes the folder of what it takes for a path behind ``sqlite:///``.
+    """
+    from sqlalchemy.engine import URL
+
+    return URL.create("sqlite+pysqlite", database=path.as_uri(), query={"uri": "true"}).render_as_string()
 
 
 @contextmanager

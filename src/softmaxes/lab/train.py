@@ -451,7 +451,11 @@ def machine(device: torch.device, jobs: int) -> Machine:
     """Where this process runs."""
     processor = platform.processor() or platform.machine()
     if (cpuinfo := Path("/proc/cpuinfo")).exists():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        names = [
+            line.partition(":")[2].strip()
+            for line in cpuinfo.read_text("utf-8", "replace").splitlines()
+            if "model name" in line
+        ]
         processor = names[0] if names else processor
     return Machine(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",

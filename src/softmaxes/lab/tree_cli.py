@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from cyclopts import App, Group, Parameter
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from softmaxes.lab import InputError
+from softmaxes.lab.console import plain
 from softmaxes.lab.run import DataCard, Drawing, Result
+from softmaxes.names import printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -118,7 +119,7 @@ def build(
         else:
             tree = _trained(_given(method, "--result", result))
         io.write(_named(tree, card), out)
-    Console(highlight=False, soft_wrap=True).print(Text(f"{tree!r}: {out}"))
+    plain().print(f"{tree!r}: {printable(str(out))}")
     return 0
 
 
@@ -155,12 +156,12 @@ def show(
         tree = _read(file, format)
         names = None if data is None else _card(data, data_dir, drawing).class_names
         values = None if result is None else node_accuracy(_triples(_result(result)), tree).numpy()
-        Console().print(Text(repr(tree)), terminal_tree(tree, names, values, lines))
+        plain(soft_wrap=False).print(repr(tree), terminal_tree(tree, names, values, lines))
         if out is not None:
             svg = icicle_svg(tree, names, values)
-            title = f"{file.name}: {tree.num_classes:,} classes, depth {tree.depth}"
+            title = f"{printable(file.name)}: {tree.num_classes:,} classes, depth {tree.depth}"
             write_whole(out, lambda part: part.write_text(render_tree(title, svg), "utf-8"))
-            Console(highlight=False, soft_wrap=True).print(Text(f"page: {out}"))
+            plain().print(f"page: {printable(str(out))}")
     return 0
 
 
@@ -189,7 +190,7 @@ def export(
     with _one_line():
         tree = _read(file, source_format)
         io.write(tree, out, format)
-    Console(highlight=False, soft_wrap=True).print(Text(f"{tree!r}: {out}"))
+    plain().print(f"{tree!r}: {printable(str(out))}")
     return 0
 
 
@@ -242,8 +243,8 @@ def compare(
             cells.append("–" if likeness != likeness else f"{likeness:.3f}")
             if judged is not None:
                 cells.append(f"{_mistakes_height(judged, tree):.3f}")
-            table.add_row(Text(str(file)), *cells)
-    Console().print(table)
+            table.add_row(Text(printable(str(file))), *cells)
+    plain(soft_wrap=False).print(table)
     return 0
 
 

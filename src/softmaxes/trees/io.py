@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from softmaxes.files import write_whole
+from softmaxes.names import from_cell, in_cell
 from softmaxes.on_cpu import on_cpu
 from softmaxes.trees.tree import Tree
 
@@ -571,8 +572,8 @@ def _from_csv(where: str, text: str, classes: Sequence[Hashable] | None) -> Tree
                     f"{where}: line {rows.line_num}: expected {len(header)} columns, child not empty, got {short(row)}."
                 )
             if row:
-                parents.append(row[above] or None)
-                children.append(row[below])
+                parents.append(from_cell(row[above]) or None)
+                children.append(from_cell(row[below]))
     except csv.Error as error:
         raise ValueError(f"{where}: line {rows.line_num}: expected CSV, got an error: {error}.") from None
     return _from_edges(where, parents, children, classes)
@@ -586,7 +587,8 @@ def _to_csv(where: str, tree: Tree) -> str:
     rows = csv.writer(text)
     rows.writerow(["parent", "child"])
     rows.writerows(
-        (names[above] if above >= 0 else "", name) for name, above in zip(names, tree.parent.tolist(), strict=True)
+        (in_cell(names[above]) if above >= 0 else "", in_cell(name))
+        for name, above in zip(names, tree.parent.tolist(), strict=True)
     )
     return text.getvalue()
 

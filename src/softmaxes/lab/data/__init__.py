@@ -16,6 +16,7 @@ from torch import Tensor
 
 from softmaxes.lab import InputError
 from softmaxes.lab.run import DataCard, Drawing, Sample
+from softmaxes.names import printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -59,6 +60,7 @@ class Data:
     files: Mapping[str, Path] | None = None
 
     def __post_init__(self) -> None:
+        self._check_names()
         example = "vector" if self.of_vectors else "image"
         for part in ("train", "test"):
             inputs, labels = getattr(self, f"{part}_inputs"), getattr(self, f"{part}_labels")
@@ -104,6 +106,17 @@ class Data:
                 )
             if set(self.group_of_class) != set(range(len(self.group_names))):
                 raise InputError(f"{self.source}: expected every group 0..{len(self.group_names) - 1} to have a class.")
+
+    def _check_names(self) -> None:
+        """Refuse a name that a table or a terminal cannot show."""
+        named = {"a name": (self.name,), "class names": self.class_names, "group names": self.group_names or ()}
+        named["a source"] = (self.source if "://" in self.source else Path(self.source).name,)
+        for what, names in named.items():
+            for name in names:
+                if not name.isprintable():
+                    raise InputError(
+                        f"{self.source}: expected {what} of printable characters, got {printable(ascii(name), 60)}."
+                    )
 
     def _place(self, part: str) -> str:
         """Where the inputs of ``train`` or ``test`` are from."""
@@ -275,14 +288,14 @@ def usable_cores() -> int:
 def free_memory() -> int | None:
     """Bytes that this process may still take, as far as Linux says; none where nobody does."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         return None
     group = Path("/sys/fs/cgroup")  # of a container, if there is one
     try:
-        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
-        lines = (group / "memory.stat").read_text().splitlines()
+        limit, used = (int((group / f"memory.{name}").read_text("utf-8")) for name in ("max", "current"))
+        lines = (group / "memory.stat").read_text("utf-8").splitlines()
         given_back = next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
     except (OSError, ValueError, StopIteration):  # none, or without a limit
         return free

@@ -34,8 +34,8 @@ def short(name: str, limit: int) -> str:
 
 
 def text(name: str) -> str:
-    """A stranger's text as plotly.js takes it: it would otherwise read tags and entities."""
-    return html.escape(name, quote=False)
+    """A stranger's text as plotly.js takes it: it would otherwise read tags, entities and names of numbers in it."""
+    return html.escape(name, quote=False).replace("%{", "&#37;{")
 
 
 def axis(title: str, standoff: int = 10, **settings: Any) -> Figure:

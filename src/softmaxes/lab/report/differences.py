@@ -1,7 +1,5 @@
 """How the heads differ from one of them, seed by seed, and which differences hold; as CSV and as Markdown, too."""
 
-import csv
-import io
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +11,8 @@ from softmaxes.lab.report.summary import ACCURACY, Row, Summary
 from softmaxes.lab.report.wording import p_value, points, points_interval
 from softmaxes.lab.run import Result
 from softmaxes.lab.statistics import Paired, holm, mcnemar_over_seeds, paired
+from softmaxes.lab.tables import as_csv, as_markdown
+from softmaxes.names import in_code
 
 REFERENCE = "softmax"
 HOLDS = 0.05  # a corrected p-value of as much at most
@@ -89,8 +89,7 @@ def _right(result: Result) -> NDArray[np.bool_]:
 
 def render(found: Differences) -> str:
     """The differences as CSV, every digit kept."""
-    text = io.StringIO(newline="")
-    rows = [
+    rows: list[dict[str, object]] = [
         {
             "label": one.row.label,
             "head": one.row.setting.head,
@@ -108,16 +107,13 @@ def render(found: Differences) -> str:
         }
         for one in found.heads
     ]
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return as_csv(list(rows[0]), [row.values() for row in rows])
 
 
 def markdown(found: Differences) -> str:
     """The differences as Markdown; in bold those that hold."""
     rows = [
-        ["head", f"accuracy less `{found.reference.label}`'s, points", "bootstrap, 95 %", "n", "p, seeds"],
+        ["head", f"accuracy less {in_code(found.reference.label)}'s, points", "bootstrap, 95 %", "n", "p, seeds"],
         ["---"] * 7,
     ]
     rows[0] += ["p, examples (McNemar)", "p, both (Holm)"]
@@ -126,5 +122,5 @@ def markdown(found: Differences) -> str:
         between = f"{points(one.accuracy.bootstrap_low)} to {points(one.accuracy.bootstrap_high)}"
         shares = map(p_value, (one.accuracy.p, one.p_examples, one.p_adjusted))
         marked = f"**{SIGNS[one.mark]} {shown}**" if one.mark else shown
-        rows.append([f"`{one.row.label}`", marked, between, str(one.accuracy.seeds), *shares])
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+        rows.append([in_code(one.row.label), marked, between, str(one.accuracy.seeds), *shares])
+    return as_markdown(rows)

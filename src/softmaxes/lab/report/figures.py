@@ -18,6 +18,7 @@ from softmaxes.lab.report.charts import LABEL_LIMIT, NAME_LIMIT, short
 from softmaxes.lab.report.palette import style
 from softmaxes.lab.report.summary import ACCURACY, OUTSIDE, CurvePlot, Matrix, Point, Row, Summary
 from softmaxes.lab.report.wording import outside
+from softmaxes.names import distinct, file_name
 
 INK = "#22262d"
 SOFT = "#59616c"
@@ -26,6 +27,7 @@ GREY = "#cfd4da"
 PANELS = 30
 PANELS_ABREAST = 5
 LEGEND_INSIDE = 4  # more heads than this have their names beside the axes
+LEGEND_LIMIT = 60  # characters of a name there, and in a title
 
 
 def png(figure: Figure) -> bytes:
@@ -43,6 +45,12 @@ def axes_of(title: str, width: float = 6.4, height: float = 4.0) -> tuple[Figure
     axes = figure.add_subplot()
     axes.set_title(title)
     return figure, axes
+
+
+def named(label: str) -> str:
+    """A label as a legend shows it: matplotlib leaves out one that begins with an underscore."""
+    label = short(label, LEGEND_LIMIT)
+    return f"\N{HAIR SPACE}{label}" if label.startswith("_") else label
 
 
 def draw_curve(axes: Axes, row: Row, points: Sequence[Point], label: str = "", size: float = 5) -> None:
@@ -83,7 +91,7 @@ def curve_figure(plot: CurvePlot) -> Figure:
     figure, axes = axes_of(plot.title)
     for row, points in plot.curves:
         infinite = f": ∞ {outside(row.scores[OUTSIDE.key].mean)}".rstrip() if row in plot.infinite else ""
-        draw_curve(axes, row, points, row.label + infinite)
+        draw_curve(axes, row, points, named(row.label) + infinite)
     rule(axes, plot)
     axes.set_xlabel(plot.x_title)
     axes.set_ylabel(plot.y_title)
@@ -174,9 +182,9 @@ def time_figure(summary: Summary) -> Figure:
             markersize=8,
             capsize=3,
             linestyle="none",
-            label=row.label,
+            label=named(row.label),
         )
-        marks.append((mark[0], row.label))
+        marks.append((mark[0], named(row.label)))
     axes.set_xlabel("seconds an epoch, training only (median, 20 % and 80 % quantiles)")
     axes.set_ylabel("test accuracy (mean, 95 % interval)")
     axes.set_ylim(summary.accuracy_range)
@@ -221,7 +229,7 @@ def reliability_figure(heads: Sequence[Calibrated]) -> Figure:
         reliability_axes(axes)
         axes.set_title("Reliability" + (f", {said}" if said else ""))
         for row, bins in curves:
-            draw_reliability(axes, row, bins, 6, row.label)
+            draw_reliability(axes, row, bins, 6, named(row.label))
         axes.set_xlabel("confidence, 15 bins; a larger mark is more examples")
         axes.set_ylabel("accuracy")
         axes.legend(markerscale=1, loc="upper left", fontsize=8)
@@ -255,7 +263,7 @@ def reliability_panels(heads: Sequence[Calibrated], summary: Summary) -> Figure:
 
 def matrix_figure(row: Row, matrix: Matrix) -> Figure:
     """A confusion matrix, the root of the share as its shade so that rare confusions show."""
-    figure, axes = axes_of(f"Confusion matrix: {row.label}", width=7.2, height=6.6)
+    figure, axes = axes_of(f"Confusion matrix: {short(row.label, LEGEND_LIMIT)}", width=7.2, height=6.6)
     image = axes.imshow(np.sqrt(matrix.shares), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     for block in matrix.blocks[1:]:
         axes.axhline(block.start - 0.5, color="#aab2bd", linewidth=0.5)
@@ -275,9 +283,10 @@ def matrix_figure(row: Row, matrix: Matrix) -> Figure:
     return figure
 
 
-def file_name(label: str) -> str:
-    """A label as part of a file's name."""
-    return re.sub(r"[^a-z0-9.]+", "_", label.lower()).strip("_")
+def file_names(labels: Sequence[str]) -> list[str]:
+    """Each label as a part of a file's name, no two alike in whatever case."""
+    plain = [re.sub(r"[^a-z0-9.]+", "_", label.lower()).strip("_") for label in labels]
+    return distinct([file_name(name or "head") for name in plain])
 
 
 def styled() -> AbstractContextManager[None]:
@@ -315,8 +324,8 @@ def draw(summary: Summary) -> dict[str, bytes]:
         if heads := calibrated(summary):
             drawing = reliability_panels(heads, summary) if summary.many else reliability_figure(heads)
             drawn["reliability.png"] = png(drawing)
-        for row in summary.finished:
-            matrix = summary.matrix(row)
+        for row, name in zip(summary.rows, file_names([row.label for row in summary.rows]), strict=True):
+            matrix = summary.matrix(row) if row.finished else None
             if matrix is not None:
-                drawn[f"confusion_{file_name(row.label)}.png"] = png(matrix_figure(row, matrix))
+                drawn[f"confusion_{name}.png"] = png(matrix_figure(row, matrix))
     return drawn

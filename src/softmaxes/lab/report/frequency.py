@@ -1,7 +1,5 @@
 """Accuracy by class frequency: how well a head does on classes of many, of some and of few training examples."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -13,6 +11,8 @@ from rich.text import Text
 from softmaxes.lab.report.summary import ACCURACY, Estimate, Row, Summary, estimate
 from softmaxes.lab.report.wording import known, listed, plural
 from softmaxes.lab.run import DataCard, Result
+from softmaxes.lab.tables import as_csv, as_markdown
+from softmaxes.names import in_code
 
 UNEVEN = 10  # times as many training examples as the rarest class the most frequent one has, at least
 MANY, FEW = 100, 20  # training examples: above and below, in the words of Liu et al., 2019
@@ -117,8 +117,8 @@ def markdown(summary: Summary, parts: Parts) -> str:
     """The table as Markdown: means, half a 95 % interval over seeds."""
     rows = [["head", *(f"{part.name.lower()}, %" for part in parts.found)]]
     rows += [["---"] * len(rows[0])]
-    rows += [[f"`{row.label}`", *columns(row, parts)] for row in summary.rows]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    rows += [[in_code(row.label), *columns(row, parts)] for row in summary.rows]
+    return as_markdown(rows)
 
 
 def render(summary: Summary, parts: Parts) -> str:
@@ -141,8 +141,4 @@ def render(summary: Summary, parts: Parts) -> str:
                     "accuracy_high": share and share.high,
                 }
             )
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    return as_csv(list(lines[0]), [line.values() for line in lines])

@@ -19,6 +19,8 @@ from softmaxes.lab.report.charts import Chart, axis, layout, text
 from softmaxes.lab.report.figures import axes_of, png, styled
 from softmaxes.lab.report.palette import style
 from softmaxes.lab.report.wording import listed
+from softmaxes.lab.tables import as_markdown
+from softmaxes.names import in_code
 
 NAMES = {
     "step": "A training step",
@@ -289,10 +291,10 @@ def markdown(scale: Scale) -> str:
     rows = [["head", *(f"{classes:,}" for classes in scale.classes), "C to the"]]
     for features in scale.features:
         for head in scale.heads:
-            name = f"`{head}`" + (f", {features} features" if len(scale.features) > 1 else "")
+            name = in_code(head) + (f", {features} features" if len(scale.features) > 1 else "")
             rows.append([name, *_steps(scale, head, features)])
     rows.insert(1, ["---", *["---:"] * (len(rows[0]) - 1)])
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return as_markdown(rows)
 
 
 def print_table(costs: Sequence[Cost], console: Console) -> None:

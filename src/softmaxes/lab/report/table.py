@@ -1,12 +1,12 @@
 """The comparison as CSV, every digit kept, and as a Markdown table to paste."""
 
-import csv
-import io
 import math
 
 from softmaxes.lab.report.summary import MEASURES, NLL, OUTSIDE, TREE_MEASURES, Row, Summary
 from softmaxes.lab.report.terminal import SHOWN
 from softmaxes.lab.report.wording import compact, outside, seconds, status, with_interval
+from softmaxes.lab.tables import as_csv, as_markdown
+from softmaxes.names import in_code
 
 
 def columns(row: Row) -> dict[str, object]:
@@ -38,11 +38,7 @@ def columns(row: Row) -> dict[str, object]:
 def render(summary: Summary) -> str:
     """The table."""
     rows = [columns(row) for row in summary.rows]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return as_csv(list(rows[0]), [row.values() for row in rows])
 
 
 def markdown(summary: Summary) -> str:
@@ -51,7 +47,7 @@ def markdown(summary: Summary) -> str:
     titles = [f"{measure.name}{', %' if measure.percent else ''}" for measure in shown]
     rows = [["head", *titles, "s/epoch", "parameters", "runs"]]
     for row in summary.rows:
-        cells = [f"`{row.label}`"]
+        cells = [in_code(row.label)]
         for measure in shown:
             text = with_interval(row.scores[measure.key], measure) if row.finished else "–"
             if measure == NLL and row.finished:
@@ -61,4 +57,4 @@ def markdown(summary: Summary) -> str:
         cells.append("–" if row.parameters is None else compact(row.parameters))
         rows.append([*cells, status(row)])
     rows.insert(1, ["---"] * len(rows[0]))
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return as_markdown(rows)

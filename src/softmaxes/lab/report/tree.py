@@ -19,6 +19,7 @@ from rich.tree import Tree as Lines
 from softmaxes.lab.report.charts import short
 from softmaxes.lab.report.palette import LIGHT_PAGE
 from softmaxes.lab.report.wording import percent, plural
+from softmaxes.names import printable
 
 if TYPE_CHECKING:
     from softmaxes import Tree
@@ -235,7 +236,7 @@ def _names(function: str, tree: "Tree", class_names: Sequence[str] | None) -> Ca
             text = tree.names[node]
         else:
             text = f"class {node}" if node < tree.num_classes else ""
-        return short("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text), NAME_LIMIT)
+        return short(printable(text), NAME_LIMIT)
 
     return name
 

@@ -105,7 +105,7 @@ def _kept(result: Result, tree: "Tree") -> Sequence[float]:
 
     from softmaxes.metrics import node_accuracy
 
-    shares: list[float] = node_accuracy(torch.tensor(result.confusion).reshape(-1, 3), tree).tolist()
+    shares: list[float] = node_accuracy(torch.tensor(result.confusion, dtype=torch.int64).reshape(-1, 3), tree).tolist()
     return shares
 
 

@@ -1,7 +1,5 @@
 """How each head's setting was chosen: what was tried, and what it came to on the held-out examples."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +7,7 @@ from dataclasses import dataclass
 from softmaxes.lab.report.summary import ACCURACY
 from softmaxes.lab.report.wording import listed, number
 from softmaxes.lab.run import Study, Tried
+from softmaxes.lab.tables import as_csv
 
 
 @dataclass(frozen=True)
@@ -94,9 +93,6 @@ def _span(numbers: Sequence[int]) -> str:
 
 def render(study: Study) -> str:
     """Everything that was tried as CSV, every digit kept."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["head", "lr", "knob", "epochs", "held_out_accuracy"])
-    for one in study.tuning.tried if study.tuning else ():
-        writer.writerow([one.head, one.lr, one.knob, one.epochs, one.accuracy])
-    return text.getvalue()
+    tried = study.tuning.tried if study.tuning else ()
+    rows = [[one.head, one.lr, one.knob, one.epochs, one.accuracy] for one in tried]
+    return as_csv(["head", "lr", "knob", "epochs", "held_out_accuracy"], rows)

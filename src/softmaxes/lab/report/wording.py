@@ -106,9 +106,9 @@ def plural(count: int, noun: str, nouns: str = "") -> str:
 
 
 def listed(words: Iterable[object], conjunction: str = "and") -> str:
-    """Words in a row: ``a``, ``a and b``, ``a, b and c``."""
+    """Words in a row: nothing, ``a``, ``a and b``, ``a, b and c``."""
     texts = [str(word) for word in words]
-    return f" {conjunction} ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))
+    return f" {conjunction} ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
 
 
 def status(row: Row) -> str:

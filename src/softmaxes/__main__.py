@@ -1,0 +1,8 @@
+"""The command ``softmaxes`` as ``python -m softmaxes``."""
+
+import sys
+
+from softmaxes.lab import main
+
+if __name__ == "__main__":  # the processes that train import this module too
+    sys.exit(main())
