@@ -1,12 +1,14 @@
 import copy
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import networkx as nx
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cases import RAGGED
 from softmaxes import HierarchicalSoftmax, Tree
@@ -167,6 +169,27 @@ def test_a_deep_tree() -> None:
     assert tree.depth == tree.node_height[tree.root] == size - 1
     assert tree.subtree_sum(torch.ones(tree.num_nodes))[tree.root] == tree.num_nodes
     assert tree.distance(torch.tensor([0]), torch.tensor([size - 1])).tolist() == [size]
+
+
+class Counting(TorchDispatchMode):
+    """Counts what torch is asked to do."""
+
+    calls = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_pair_s_distance_takes_no_longer_in_a_deep_tree() -> None:
+    """A way to the root leaves at most log2(M) runs, however deep it is: some dozen operations, not one a level."""
+    size = 2000
+    chain = Tree([*range(size, 2 * size - 1), 2 * size - 2, -1, *range(size, 2 * size - 2)])
+    first, second = torch.arange(size), torch.arange(size).flip(0)
+    distance = chain.distance(first, second)  # what is kept is made now
+    with Counting() as counting:
+        assert torch.equal(chain.distance(first, second), distance)
+    assert counting.calls < 100
 
 
 def test_names() -> None:

@@ -450,7 +450,7 @@ class Tree:
 
     @on_cpu
     def lowest_common_ancestor(self, first: Tensor, second: Tensor) -> Tensor:
-        """The deepest node that lies on both paths to the root, for many pairs at once; O(depth) steps.
+        """The deepest node that lies on both paths to the root, for many pairs at once; O(log M) steps.
 
         Args:
             first: nodes, of any shape, int64; class c is node c.
@@ -470,14 +470,31 @@ class Tree:
             tensor([5, 4, 2])
         """
         first, second = torch.broadcast_tensors(self._nodes(first), self._nodes(second))  # type: ignore[no-untyped-call]
-        while bool((apart := first != second).any()):
-            # The deeper one goes up, both where they are as deep.
-            lower = self.node_depth[first] - self.node_depth[second]
-            first, second = (
-                self.parent[first].where(apart & (lower >= 0), first),
-                self.parent[second].where(apart & (lower <= 0), second),
-            )
-        return first
+        depth = self.node_depth
+        one, other = self._top_of_run[first], self._top_of_run[second]
+        while bool((apart := one != other).any()):
+            # Who is in the run that begins deeper leaves it, both where they begin as deep.
+            lower = depth[one] - depth[other]
+            first = self.parent[one].where(apart & (lower >= 0), first)
+            second = self.parent[other].where(apart & (lower <= 0), second)
+            one, other = self._top_of_run[first], self._top_of_run[second]
+        return first.where(depth[first] <= depth[second], second)
+
+    @cached_property
+    @on_cpu
+    def _top_of_run(self) -> Tensor:
+        """The highest node of every node's run, (M,): from each node a run goes on to the child with the most below it.
+
+        On the way from the root to any node a run is left at most log2(M) times, for each time the nodes below halve.
+        """
+        nodes = torch.arange(self.num_nodes)
+        order = self.subtree_sum(torch.ones_like(nodes)) * self.num_nodes + nodes  # of equals the one of higher number
+        above = self.parent.where(self.parent >= 0, nodes)  # the root is in its own way
+        goes_on = torch.zeros_like(nodes).scatter_reduce(0, above[self.children], order[self.children], "amax")
+        top = above.where(goes_on[above] == order, nodes)
+        for _ in range(self.depth.bit_length()):  # twice as far up in each round
+            top = top[top]
+        return top
 
     @on_cpu
     def distance(self, first: Tensor, second: Tensor) -> Tensor:
