@@ -11,6 +11,8 @@ from softmaxes.on_cpu import on_cpu
 from softmaxes.sampler import class_weights
 from softmaxes.trees import build
 
+LEVEL = 128  # nodes that a loop goes through one by one in the time that torch takes for a level
+
 
 class Tree:
     """A rooted tree whose leaves are the classes.
@@ -397,6 +399,11 @@ class Tree:
     @on_cpu
     def node_height(self) -> Tensor:
         """Edges from every node down to the deepest leaf below it, (M,); a leaf's is 0."""
+        if self._deep:
+            heights, parent = [0] * self.num_nodes, self.parent.tolist()
+            for node in self._upwards()[:-1].tolist():
+                heights[parent[node]] = max(heights[parent[node]], heights[node] + 1)
+            return torch.tensor(heights)
         height = torch.zeros_like(self.parent)
         for nodes in self._levels_up():
             height.scatter_reduce_(0, self.parent[nodes], height[nodes] + 1, "amax")
@@ -428,9 +435,17 @@ class Tree:
 
     def _levels_up(self) -> Iterator[Tensor]:
         """The nodes of each depth, from the deepest to those below the root."""
-        order = self.node_depth.argsort(stable=True, descending=True)
         sizes = torch.bincount(self.node_depth).flip(0).tolist()
-        return iter(order[:-1].split_with_sizes(sizes[:-1]))
+        return iter(self._upwards()[:-1].split_with_sizes(sizes[:-1]))
+
+    def _upwards(self) -> Tensor:
+        """All nodes, the deepest first, the root last, (M,)."""
+        return self.node_depth.argsort(stable=True, descending=True)
+
+    @property
+    def _deep(self) -> bool:
+        """Whether the levels are so many and so narrow that nodes are gone through faster one by one."""
+        return self.depth * LEVEL > self.num_nodes
 
     def ancestors(self, node: int) -> tuple[int, ...]:
         """The nodes above a node, from its parent up to the root.
@@ -543,6 +558,11 @@ class Tree:
         if values.shape != self.parent.shape:
             raise ValueError(f"Tree: expected values of shape ({self.num_nodes},), got {tuple(values.shape)}.")
         total = values.to(device="cpu", copy=True)
+        if self._deep and not total.requires_grad:
+            sums, parent = total.tolist(), self.parent.tolist()
+            for node in self._upwards()[:-1].tolist():
+                sums[parent[node]] += sums[node]
+            return torch.tensor(sums, dtype=total.dtype)
         for nodes in self._levels_up():
             total.index_add_(0, self.parent[nodes], total[nodes])
         return total
