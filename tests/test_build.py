@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -646,9 +647,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "nan vector": (
         lambda: Tree.clustered([[1.0], [2.0], [math.nan]]),
         ValueError,
-        "expected vectors to be finite, got tensor([nan]) for class 2",
+        "expected vectors to be finite, got nan for class 2",
     ),
-    "inf vector": (lambda: Tree.agglomerative([[1.0], [-math.inf]]), ValueError, "got tensor([-inf]) for class 1"),
+    "inf vector": (lambda: Tree.agglomerative([[1.0], [-math.inf]]), ValueError, "got -inf for class 1"),
     "clustered arity": (lambda: Tree.clustered(VECTORS, 1), ValueError, "expected arity to be at least 2, got 1"),
     "balanced": (lambda: Tree.clustered(VECTORS, balanced=1), TypeError, "balanced to be a bool, got 1"),  # type: ignore[arg-type]
     "seed": (lambda: Tree.clustered(VECTORS, seed=0.5), TypeError, "expected seed to be an int, got 0.5"),  # type: ignore[arg-type]
@@ -677,6 +678,31 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ValueError,
         "expected confusion to be finite and at least 0, got -3 for class 1 taken for 0",
     ),
+    **{
+        f"{classes} classes of {make.__name__}": (
+            partial(make, classes),
+            ValueError,
+            f"expected num_classes to be at most 100000000, got {classes}",
+        )
+        for classes in (10**9, 2**63, 10**20)
+        for make in (Tree.balanced, Tree.random)
+    },
+    **{
+        f"seed {seed}": (lambda seed=seed: Tree.random(4, seed=seed), ValueError, f"expected seed to be at {bound}, ")
+        for seed, bound in ((10**20, "most 18446744073709551615"), (-(10**20), "least -9223372036854775808"))
+    },
+    "parent beyond int64": (lambda: Tree([10**30, 2, -1]), TypeError, "expected parent as a sequence of ints"),
+    "parent that wraps": (
+        lambda: Tree(torch.tensor([2, 2, 2**64 - 1], dtype=torch.uint64)),
+        ValueError,
+        "expected parent below 2**63, got 18446744073709551615",
+    ),
+    "group beyond int64": (lambda: Tree.from_groups([10**30, 1]), TypeError, "expected group_of_class as a sequence"),
+    "mean of counts": (
+        lambda: Tree([2, 2, -1]).expected_path_length([1e308, 1e308]),
+        ValueError,
+        "expected counts whose sum is finite, got 1e+308 among them",
+    ),
     "inf confusion": (
         lambda: Tree.from_confusion([[1, math.inf], [0, 1]]),
         ValueError,
@@ -689,6 +715,36 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
 def test_what_makes_no_tree_is_refused(make: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=f"^Tree: .*{re.escape(message)}"):
         make()
+
+
+@pytest.mark.parametrize("arity", [5, 2**31, 2**63 - 1, 2**63, 10**20, 10**400])
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(Tree.balanced, 5),
+        partial(Tree.random, 5),
+        partial(Tree.huffman, [1, 1, 1, 1, 1]),
+        partial(Tree.clustered, torch.eye(5)),
+        partial(Tree.clustered, torch.eye(5), balanced=False),
+        partial(Tree.agglomerative, torch.eye(5)),
+        partial(Tree.from_confusion, torch.eye(5)),
+    ],
+)
+def test_an_arity_of_more_than_the_classes_is_as_many(make: Callable[..., Tree], arity: int) -> None:
+    assert make(arity=arity).parent.tolist() == [5] * 5 + [-1]
+
+
+def test_the_integers_of_numpy_are_integers() -> None:
+    assert Tree.balanced(np.int64(10), np.uint8(3)) == Tree.balanced(10, 3)  # type: ignore[arg-type]
+    assert Tree.random(np.int32(10), seed=np.int64(7)) == Tree.random(10, seed=7)  # type: ignore[arg-type]
+    assert Tree.huffman([1, 2, 3], np.int16(3)) == Tree.huffman([1, 2, 3], 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scale", [1e308, 5e-324])
+def test_vectors_that_have_no_squares(scale: float) -> None:
+    vectors = torch.tensor([[1.0], [-1.0], [1.0], [-1.0]], dtype=torch.float64) * scale
+    for tree in (Tree.clustered(vectors), Tree.agglomerative(vectors)):
+        assert tree.distance(torch.tensor([0, 0]), torch.tensor([2, 1])).tolist() == [2, 4]
 
 
 def test_more_pairs_than_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

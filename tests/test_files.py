@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from softmaxes.files import InputError, check_regular, open_regular, read_whole, write_whole
+from softmaxes.files import InputError, check_json, check_regular, open_regular, read_whole, write_whole
 
 READERS = [open_regular, check_regular, read_whole]
 
@@ -62,3 +62,12 @@ def test_a_writer_that_fails_leaves_what_was_there(tmp_path: Path):
         write_whole(path, fails)
     assert [file.name for file in tmp_path.iterdir()] == ["one"]
     assert path.read_bytes() == b"old"
+
+
+def test_json_has_at_most_so_many_values():
+    text = b'{"a": [1, 2, {}]}'
+    check_json("one", text, values=2, containers=3)
+    with pytest.raises(InputError, match=r"^one: expected JSON of at most 1 values, got 2"):
+        check_json("one", text, values=1, containers=3)
+    with pytest.raises(InputError, match=r"^one: expected JSON of at most 2 lists and dictionaries, got 3"):
+        check_json("one", text, values=2, containers=2)

@@ -1,12 +1,14 @@
 import copy
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import networkx as nx
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cases import RAGGED
 from softmaxes import HierarchicalSoftmax, Tree
@@ -160,6 +162,16 @@ def test_the_default_device_is_left_aside() -> None:
         assert tree.expected_path_length([1] * 7) == 2
 
 
+class Counting(TorchDispatchMode):
+    """Counts what torch is asked to do."""
+
+    calls = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls += 1
+        return function(*args, **(kwargs or {}))
+
+
 def test_a_deep_tree() -> None:
     """Class 0 or (class 1 or (class 2 or ...)): deeper than Python can recur."""
     size = 5000
@@ -167,6 +179,39 @@ def test_a_deep_tree() -> None:
     assert tree.depth == tree.node_height[tree.root] == size - 1
     assert tree.subtree_sum(torch.ones(tree.num_nodes))[tree.root] == tree.num_nodes
     assert tree.distance(torch.tensor([0]), torch.tensor([size - 1])).tolist() == [size]
+
+
+@given(trees())
+@settings(deadline=None, max_examples=30)
+def test_sums_and_heights_are_the_same_level_by_level_and_node_by_node(tree: Tree) -> None:
+    found = []
+    for level in (0, 10**9):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("softmaxes.trees.tree.LEVEL", level)
+            again = Tree(tree.parent)
+            found.append((again.node_height.tolist(), again.subtree_sum(again.parent.float() / 3)))
+    assert found[0][0] == found[1][0]
+    torch.testing.assert_close(found[0][1], found[1][1])
+
+
+def test_a_level_more_costs_no_operation_more_where_levels_are_narrow() -> None:
+    size = 2000
+    chain = Tree([*range(size, 2 * size - 1), 2 * size - 2, -1, *range(size, 2 * size - 2)])
+    with Counting() as counting:
+        assert chain.node_height[chain.root] == size - 1
+        assert chain.subtree_sum(torch.ones(chain.num_nodes))[chain.root] == chain.num_nodes
+    assert counting.calls < 100
+
+
+def test_a_pair_s_distance_takes_no_longer_in_a_deep_tree() -> None:
+    """A way to the root leaves at most log2(M) runs, however deep it is: some dozen operations, not one a level."""
+    size = 2000
+    chain = Tree([*range(size, 2 * size - 1), 2 * size - 2, -1, *range(size, 2 * size - 2)])
+    first, second = torch.arange(size), torch.arange(size).flip(0)
+    distance = chain.distance(first, second)  # what is kept is made now
+    with Counting() as counting:
+        assert torch.equal(chain.distance(first, second), distance)
+    assert counting.calls < 100
 
 
 def test_names() -> None:

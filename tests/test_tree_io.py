@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +17,7 @@ from networkx.readwrite import json_graph
 
 from cases import RAGGED
 from softmaxes import Tree
+from softmaxes.trees import io
 from softmaxes.trees.io import (
     FORMATS,
     from_edges,
@@ -456,6 +458,55 @@ def test_a_file_that_is_no_tree(tmp_path: Path, format: str, content: str | byte
     assert str(raised.value).startswith(f"{path}: ")
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < len(str(path)) + 300
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, format: str, kind: str) -> None:
+    path = tmp_path / "tree"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path = Path("/dev/zero")
+    with pytest.raises(ValueError, match=f"^{path}: expected a regular file, got a {kind}"):
+        read(path, format)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_file_of_more_than_a_reader_takes_is_refused_before_it_is_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    write(PETS, tmp_path / "tree", format)
+    monkeypatch.setitem(FORMATS, format, FORMATS[format]._replace(read=None))  # type: ignore[arg-type]
+    monkeypatch.setattr(io, "_json", None)
+    bounds = {"MOST_BYTES": "file of at most 0 bytes", "MOST_VALUES": "at most 0 (values|lines)"}
+    if FORMATS[format].is_json:
+        bounds["MOST_DICTIONARIES"] = "at most 0 lists and dictionaries"
+    for name, bound in bounds.items():
+        with monkeypatch.context() as patched:
+            patched.setattr(io, name, 0)
+            with pytest.raises(ValueError, match=rf"^{tmp_path / 'tree'}: expected .*{bound}, got \d+"):
+                read(tmp_path / "tree", format)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("bound", ["MOST_BYTES", "MOST_VALUES", "MOST_DICTIONARIES"])
+def test_a_tree_that_could_not_be_read_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, bound: str
+) -> None:
+    path = tmp_path / "tree"
+    for most in range(60):
+        monkeypatch.setattr(io, bound, most)
+        path.unlink(missing_ok=True)
+        try:
+            write(PETS, path, format)
+        except ValueError as error:
+            assert str(error).startswith(f"{path}: expected")  # noqa: PT017
+            assert not path.exists()
+        else:
+            read(path, format)
 
 
 JSON = st.recursive(

@@ -34,8 +34,6 @@ def integer(owner: str, what: str, value: Any, least: int | None = None, most: i
             value = operator.index(value)
         except TypeError:
             raise TypeError(f"{owner}: expected {what} to be an int, got {value!r}.") from None
-    if least is not None and most is not None and not least <= value <= most:
-        raise ValueError(f"{owner}: expected {what} in {least}..{most}, got {value}.")
     if least is not None and value < least:
         raise ValueError(f"{owner}: expected {what} to be at least {least}, got {value}.")
     if most is not None and value > most:

@@ -78,3 +78,25 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def check_json(where: str, content: bytes, values: int, containers: int) -> None:
+    """Refuse JSON of more values than a reader takes before it is parsed: some bytes of it become hundreds in memory.
+
+    What stands in strings is counted, too.
+
+    Args:
+        where: what the error begins with.
+        content: the text, as bytes.
+        values: commas that it may have.
+        containers: lists and dictionaries that it may have.
+
+    Raises:
+        InputError: it has more.
+    """
+    for what, most, found in (
+        ("values", values, content.count(b",")),
+        ("lists and dictionaries", containers, content.count(b"[") + content.count(b"{")),
+    ):
+        if found > most:
+            raise InputError(f"{where}: expected JSON of at most {most:,} {what}, got {found:,}.")

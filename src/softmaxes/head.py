@@ -229,7 +229,10 @@ class Head(nn.Module, ABC):
             raise TypeError(f"{name}: expected input of dtype {own.dtype}, the parameters', got {input.dtype}.")
 
     def _check_k(self, k: int) -> int:
-        return checks.integer(type(self).__name__, "k", k, 1, self.num_classes)
+        k = checks.integer(type(self).__name__, "k", k)
+        if not 1 <= k <= self.num_classes:
+            raise ValueError(f"{type(self).__name__}: expected k in 1..{self.num_classes}, got {k}.")
+        return k
 
     def _check_target(self, input: Tensor, target: Tensor) -> None:
         name = type(self).__name__

@@ -13,12 +13,12 @@ another, or on none, is judged by it all the same.
 import math
 from collections.abc import Iterable
 from numbers import Real
-from operator import index
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from softmaxes import checks
 from softmaxes.on_cpu import on_cpu
 from softmaxes.trees.tree import Tree
 
@@ -111,7 +111,7 @@ def accuracy(judged: Judged) -> float:
 def topk_accuracy(judged: Judged, k: int) -> float:
     """Share of examples whose target is among the k most probable classes, k at least 1."""
     (rank,) = _columns("topk_accuracy", judged, "rank")
-    k = min(_whole("topk_accuracy", "k", k), MOST_CLASSES)
+    k = min(checks.integer("topk_accuracy", "k", k, 1), MOST_CLASSES)
     return (rank < k).double().mean().item()
 
 
@@ -192,7 +192,7 @@ accuracy=tensor([0.0000, 0.7500], dtype=torch.float64))
 def _bins(score: str, judged: Judged, bins: int) -> tuple[int, Tensor, Tensor, Tensor]:
     """How many bins; and of each example its bin, its confidence and whether it is right, (N,), float64."""
     confidence, rank = _columns(score, judged, "confidence", "rank")
-    bins = _whole(score, "bins", bins, MOST_BINS)
+    bins = checks.integer(score, "bins", bins, 1, MOST_BINS)
     edges = torch.arange(1, bins + 1, dtype=torch.float64, device=confidence.device) / bins
     place = torch.bucketize(confidence.double(), edges.to(confidence.dtype).double())
     return bins, place, confidence.double(), (rank == 0).double()
@@ -499,21 +499,6 @@ def _of_tree(score: str, tree: Tree, *classes: Tensor) -> tuple[Tensor, ...]:
 # What arguments are checked by
 
 
-def _whole(function: str, name: str, value: int, most: int | None = None) -> int:
-    """An integer of at least 1, of whatever type."""
-    try:
-        whole = None if isinstance(value, bool) else index(value)
-    except TypeError:
-        whole = None
-    if whole is None:
-        raise TypeError(f"{function}: expected {name} to be an int, got {value!r}.")
-    if whole < 1:
-        raise ValueError(f"{function}: expected {name} to be at least 1, got {whole}.")
-    if most is not None and whole > most:
-        raise ValueError(f"{function}: expected {name} to be at most {most}, got {whole}.")
-    return whole
-
-
 def _tensor(function: str, name: str, value: Tensor, dtype: torch.dtype | None = None) -> None:
     """A tensor of a dtype, of any floating-point one if none is given."""
     if not isinstance(value, Tensor):
@@ -601,7 +586,7 @@ def _columns(function: str, judged: Judged, *names: str) -> tuple[Tensor, ...]:
 def _classes(function: str, judged: Judged, num_classes: int) -> tuple[int, Tensor, Tensor]:
     """How many classes there are, and targets and predictions among them."""
     target, prediction = _columns(function, judged, "target", "prediction")
-    num_classes = _whole(function, "num_classes", num_classes, MOST_CLASSES)
+    num_classes = checks.integer(function, "num_classes", num_classes, 1, MOST_CLASSES)
     for classes in (target, prediction):
         _in_range(function, "classes", classes, num_classes)
     return num_classes, target, prediction

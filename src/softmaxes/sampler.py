@@ -168,6 +168,8 @@ def class_weights(owner: str, name: str, values: Tensor | Sequence[float]) -> Te
         )
     if not bool(tensor.any()):
         raise ValueError(f"{owner}: expected {name} not all 0, got {len(tensor)} zeros.")
+    if not bool(tensor.sum().isfinite()):
+        raise ValueError(f"{owner}: expected {name} whose sum is finite, got {float(tensor.max())} among them.")
     return tensor
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import signal
 import sys
 import zipfile
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from test_train import numbers
 from softmaxes.lab import InputError, run
 from softmaxes.lab import data as every_source
 from softmaxes.lab.cli import main
-from softmaxes.lab.data import CHUNK, Data, chunks, load
+from softmaxes.lab.data import CHUNK, Data, chunks, load, npy
 from softmaxes.lab.data import features as source
 from softmaxes.lab.data.features import load_features, mapped
 from softmaxes.lab.store import Store
@@ -214,20 +215,31 @@ BAD: list[tuple[Callable[[Arrays], Arrays], str]] = [
         r"train_features.*float64 \(N, D\), got int64 \(40, 3\)",
     ),
     (changed("train_features", lambda array: array.astype(complex)), "got complex128"),
-    (changed("test_features", lambda array: array[:, :2]), r"training vectors' shape \(3,\), got \(2,\)"),
-    (changed("train_labels", lambda array: array[1:]), r"expected 40 int64 train labels, got torch.int64 \(39,\)"),
+    (changed("test_features", lambda array: array[:, :2]), "test vectors of the training vectors' 3 numbers, got 2"),
+    (changed("train_labels", lambda array: array[1:]), "train_labels.*: expected 40 labels, one a vector, got 39"),
     (changed("train_labels", lambda array: array[:, None]), r"train_labels.*: expected labels as integers \(N,\), got"),
-    (changed("test_labels", lambda array: array - 1), r"test_labels.*: expected labels in 0\.\.19999999, got -1"),
-    (changed("test_labels", lambda array: array + 2**40), r"expected labels in 0\.\.19999999, got 109951162777"),
+    (changed("test_labels", lambda array: array - 1), r"test_labels.*: expected labels in 0\.\.100519, .* got -1"),
+    (
+        changed("test_labels", lambda array: array + 2**40),
+        r"expected labels in 0\.\.100519, by the number of examples, got 109951162777",
+    ),
     (changed("test_labels", lambda array: array.astype(float)), "test_labels.*: expected labels as integers"),
     (changed("test_labels", lambda array: array > 1), "expected labels as integers .*, got bool"),
     (lambda content: content | {"class_names": np.array(["a", "b"])}, r"expected train labels in 0\.\.1, got 3"),
     (lambda content: content | {"class_names": np.arange(4)}, r"class_names.*: expected class names as strings"),
-    (lambda content: content | {"class_names": np.array(["a\x1b[31m", "b", "c", "d"])}, "of printable characters, got"),
+    (
+        lambda content: content | {"class_names": np.array(["a\x1b[31m", "b", "c", "d"])},
+        "of at most 1,000 printable characters, got",
+    ),
+    (lambda content: content | {"class_names": np.array(["a" * 1001, "b", "c", "d"])}, "of at most 1,000 printable"),
     (lambda content: {name: array * np.array(0, array.dtype) for name, array in content.items()}, "at least 2 classes"),
     (
         lambda content: content | {"test_features": np.zeros((0, 3), "f4"), "test_labels": np.zeros(0, int)},
-        "expected at least one test vector|expected arrays of numbers as numpy saves them",
+        r"test_features.*: expected at least one vector of at least one number, got float32 \(0, 3\)",
+    ),
+    (
+        lambda content: content | {"train_features": np.zeros((40, 0), "f4"), "test_features": np.zeros((12, 0), "f4")},
+        r"train_features.*: expected at least one vector of at least one number, got float32 \(40, 0\)",
     ),
 ]
 
@@ -274,6 +286,85 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         load_features(folder)
 
 
+def never(*_: Any) -> Any:
+    raise AssertionError("read before it was compared")
+
+
+@pytest.mark.parametrize("layout", [as_npz, as_npy])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (changed("train_labels", lambda array: array[1:]), "train_labels.*: expected 40 labels, one a vector, got 39"),
+        (changed("test_features", lambda array: array[:, :2]), "expected test vectors of the training vectors' 3 num"),
+        (changed("test_labels", lambda array: array.astype(float)), r"test_labels.*: expected labels as integers"),
+        (
+            lambda content: content | {"class_names": np.array(["a"] * 100_521)},
+            "class_names.*: expected at most 100520 class names, got 100521",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_known_by_the_headers_alone(
+    layout: Callable[[Path, Arrays], Path],
+    change: Callable[[Arrays], Arrays],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(npy.Stored, "read", never)
+    with pytest.raises(InputError, match=message):
+        load_features(layout(tmp_path, change(arrays())))
+
+
+@pytest.mark.parametrize("layout", [as_npz, as_npy, as_parquet])
+@pytest.mark.parametrize("label", [100_520, 19_999_999, 2**62])
+def test_a_class_costs_memory_so_that_examples_decide_how_many_there_can_be(
+    layout: Callable[[Path, Arrays], Path], label: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = arrays()
+    content["test_labels"][3] = 100_519
+    assert load_features(layout(tmp_path, content)).num_classes == 100_520
+    content["test_labels"][3] = label
+    monkeypatch.setattr(source, "_data", never)  # which makes a name for each class
+    (tmp_path / "other").mkdir()
+    message = r"expected labels in 0\.\.(100519, by the number of examples|19999999), got "
+    with pytest.raises(InputError, match=f"{message}{label}"):
+        load_features(layout(tmp_path / "other", content))
+
+
+def test_a_file_may_not_unfold_to_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = arrays() | {"train_features": np.zeros((40, 3000), "f4"), "test_features": np.zeros((12, 3000), "f4")}
+    bomb = tmp_path / "bomb.npz"
+    np.savez_compressed(bomb, **content)  # type: ignore[arg-type]
+    folder = as_parquet(tmp_path, content)
+    assert load_features(bomb).fingerprint == load_features(folder).fingerprint
+    monkeypatch.setattr(npy, "UNFOLDED", 100_000)
+    monkeypatch.setattr(npy.Stored, "read", never)
+    monkeypatch.setattr(source, "_rows", never)
+    monkeypatch.setenv("SOFTMAXES_CACHE", str(tmp_path / "new"))
+    for path, file in ((bomb, bomb), (folder, folder / "train.parquet")):
+        with pytest.raises(InputError, match=f"{file}: expected what unfolds to at most .* got [1-9],?[0-9]{{2}}"):
+            load_features(path)
+
+
+@pytest.mark.parametrize("name", ["x.npz", "train_features.npy", "test_labels.npy", "class_names.npy", "test.parquet"])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_what_is_no_regular_file_is_refused_at_once(name: str, kind: str, tmp_path: Path) -> None:
+    """A pipe would be waited for, a device read for ever."""
+    folder = as_parquet(tmp_path, arrays()) if name.endswith("parquet") else as_npy(tmp_path, arrays())
+    path = folder / name
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(
+        InputError, match=r"expected a (regular file, got a|file .npz or a folder with)|expected train_"
+    ):
+        load_features(path if name == "x.npz" else folder)
+
+
 def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
 
@@ -284,7 +375,7 @@ def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
     objects = np.array([Hostile()] * 40, dtype=object)
     content = arrays()
     for name in content:
-        with pytest.raises(InputError, match="expected arrays of numbers as numpy saves them, got ValueError: Object"):
+        with pytest.raises(InputError, match="expected arrays of numbers as numpy saves them, got Python objects"):
             load_features(as_npz(tmp_path, content | {name: objects}))
         folder = tmp_path / name
         folder.mkdir()
@@ -361,22 +452,37 @@ def test_a_parquet_file_is_converted_once(tmp_path: Path, cache: Path, monkeypat
     check_is(load_features(path), content)
 
 
+def interrupt() -> None:
+    """What Ctrl-C does, to the process that waits for this one."""
+    os.kill(os.getppid(), signal.SIGINT)
+    signal.pause()
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        (interrupt, KeyboardInterrupt),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), InputError),  # or as C++ ends it on an exception of pyarrow's
+    ],
+)
 def test_a_conversion_that_was_cut_off_leaves_nothing_half_written(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    end: Callable[[], None], error: type[BaseException], tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = arrays()
     path = as_parquet(tmp_path, content)
     rows = source._rows
 
-    def killed(*arguments: Any) -> Any:
+    def cut_off(*arguments: Any) -> Any:
         if arguments[-1] > 0:
-            raise KeyboardInterrupt
+            end()
         return rows(*arguments)
 
-    monkeypatch.setattr(source, "CHUNK", 7 * 1024)
-    monkeypatch.setattr(source, "_rows", killed)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(source, "CHUNK", 7 * 3)
+    monkeypatch.setattr(source, "_rows", cut_off)
+    with pytest.raises(error) as caught:
         load_features(path)
+    if error is InputError:
+        assert "train.parquet: expected a parquet file, got one that ended its reader with code -" in str(caught.value)
     monkeypatch.setattr(source, "_rows", rows)
     (folder,) = (cache / "features").iterdir()
     assert [file.name for file in folder.iterdir() if file.name != ".lock"] == []

@@ -4,8 +4,6 @@ import csv
 import multiprocessing
 import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,24 +122,6 @@ def test_too_much_memory_is_a_reason_and_larger_sizes_are_not_tried(tmp_path: Pa
     assert large.unfit == "needs more than 2 GiB of memory, 3.7 GiB in one piece"
     assert large.step is None
     assert larger.unfit == "not tried: with 1,000,000 classes it needs more than 2 GiB of memory, 3.7 GiB in one piece"
-
-
-LIMITED = """
-import mmap
-import torch
-from softmaxes.lab.scale import Limits, _limit_memory
-stacks = mmap.mmap(-1, 3 * 2**30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # such as many cores bring; not touched
-_limit_memory(Limits(seconds=60, memory=2))
-torch.empty(2**30, dtype=torch.uint8)
-torch.empty(5 * 2**29, dtype=torch.uint8)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems limit otherwise")
-def test_what_a_process_has_reserved_before_does_not_count() -> None:
-    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert f"you tried to allocate {5 * 2**29} bytes" in done.stderr
 
 
 def slow(features: int, known: Any) -> HierarchicalSoftmax:

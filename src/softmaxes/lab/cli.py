@@ -14,7 +14,7 @@ from rich.text import Text
 from softmaxes import __version__
 from softmaxes.lab import InputError
 from softmaxes.lab.console import plain, replace_unencodable
-from softmaxes.lab.run import Drawing, LeftOut, Result, Run, Study, Training, Tuning, seed_by_seed
+from softmaxes.lab.run import DataCard, Drawing, LeftOut, Result, Run, Study, Training, Tuning, seed_by_seed
 from softmaxes.lab.scale_cli import advise, scale
 from softmaxes.lab.tree_cli import app as tree_app
 from softmaxes.names import file_name, printable
@@ -634,10 +634,24 @@ def _execute(
     return 0
 
 
+def _check_on(card: DataCard, store: "Store", results: Sequence[Result]) -> None:
+    """Refuse results that do not fit the data that they are said to be on; those on other data the report refuses."""
+    from softmaxes.lab.agreement import check_on
+
+    for result in results:
+        if result.run.fingerprint == card.fingerprint:
+            try:
+                check_on(result, card)
+            except ValueError as error:
+                path = store.weights(result.run).with_suffix(".json")
+                raise InputError(f"{path}: expected a run on the data {card.name}: {error}.") from None
+
+
 def _report(store: "Store", study: Study, results: Sequence[Result]) -> None:
     from softmaxes.lab.report import print_table, write_report
 
     card = store.card()
+    _check_on(card, store, results)
     page = write_report(study, card, results, store.directory)  # whatever the terminal can show
     print_table(study, card, results, plain(soft_wrap=False))
     plain().print(f"\nreport: {printable(str(page))}")

@@ -11,12 +11,35 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from softmaxes.lab.agreement import check_result
+
+
+def _in_float32(value: float) -> float:
+    if math.isfinite(value) and abs(value) > MOST_NATS:
+        raise ValueError(f"expected at most {MOST_NATS:g}, or none that is finite")
+    return value
+
+
+def _none_or_some(value: float) -> float:
+    if not (math.isnan(value) or 0 <= value <= 10**9):
+        raise ValueError(f"expected 0 to {10**9}, or NaN")
+    return value
+
+
+# Each number has bounds within which sums, squares and quotients of some thousands of them are numbers too.
+MOST_NATS = 1e39  # what float32 can hold is less
 PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=10**9)]
+Rate = Annotated[float, Field(gt=0, le=10**6)]
+Knob = Annotated[float, Field(ge=-(10**9), le=10**9)]
+Loss = Annotated[float, AfterValidator(_in_float32)]
+Peak = Annotated[float, AfterValidator(_none_or_some)]
+Nats = Annotated[float, Field(ge=0), AfterValidator(_in_float32)]
 
 
 class Record(BaseModel):
@@ -35,6 +58,13 @@ class Record(BaseModel):
                 raise ValueError(f"expected printable characters in {name}")
         return self
 
+    def check(self) -> None:
+        """Refuse what one field says and another contradicts, when the record is read from a file.
+
+        Raises:
+            ValueError: they do not agree; the message says in what.
+        """
+
 
 class Training(Record):
     """How a classifier is trained: what the runs of a comparison share. Each field is an option of the command line."""
@@ -43,7 +73,7 @@ class Training(Record):
         PositiveInt, Field(description="Passes over the training set; the test set is scored after each.")
     ] = 10
     batch_size: Annotated[PositiveInt, Field(description="Training examples a step.")] = 32
-    lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="Learning rate of SGD.")] = 0.1
+    lr: Annotated[Rate, Field(description="Learning rate of SGD.")] = 0.1
     lr_schedule: Annotated[
         Literal["linear", "constant", "cosine", "one-cycle"],
         Field(
@@ -52,7 +82,7 @@ class Training(Record):
         ),
     ] = "linear"
     momentum: Annotated[float, Field(ge=0, lt=1, description="Momentum of SGD.")] = 0.0
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False, description="Weight decay (L2) of SGD.")] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, le=10**6, description="Weight decay (L2) of SGD.")] = 0.0
     label_smoothing: Annotated[
         float,
         Field(
@@ -143,9 +173,7 @@ class Run(Training):
     seed: NonNegativeInt = 0
     data: str
     fingerprint: str  # of every input and label: the same name with other images is another run
-    knob: Annotated[float, Field(allow_inf_nan=False)] | None = (
-        None  # the head's own setting that is tuned, if it has one
-    )
+    knob: Knob | None = None  # the head's own setting that is tuned, if it has one
     scored_on: Literal["test", "validation"] = "test"  # on the held-out part nothing is read of the test set
 
     @property
@@ -181,7 +209,7 @@ class Scores(Record):
     precision: Share  # macro average over all classes; a class never predicted counts as 0
     recall: Share
     f1: Share
-    nll: Annotated[float, Field(ge=0)]  # inf when a head gave some target probability zero
+    nll: Nats  # inf when a head gave some target probability zero
     calibration_error: Share  # expected calibration error, 15 bins of equal width
     outside_support: Share = 0.0  # targets that the head gave probability zero
     tree: "TreeScores | None" = None  # where the data know groups
@@ -191,7 +219,7 @@ class TreeScores(Record):
     """What a tree says of the predictions: the one that judges, of the data's own groups, whatever was trained."""
 
     level_accuracy: Annotated[tuple[Share, ...], Field(min_length=1)]  # from the level below the root to the classes
-    lca_height: Annotated[float, Field(ge=1)] | None  # mean over the mistakes; none where there are none
+    lca_height: Annotated[float, Field(ge=1, le=10**9)] | None  # mean over the mistakes; none where there are none
     precision: Share  # hierarchical
     recall: Share
     f1: Share
@@ -201,7 +229,7 @@ class Epoch(Record):
     """One pass over the training set and the test after it."""
 
     epoch: PositiveInt
-    train_loss: float  # mean of the head's own training loss, in nats: not comparable between heads
+    train_loss: Loss  # mean of the head's own training loss, in nats: not comparable between heads
     scores: Scores | None  # none where training diverged
     train_seconds: Seconds  # the test is outside this timer
     test_seconds: Seconds
@@ -211,7 +239,7 @@ class LossPoint(Record):
     """Mean training loss of the batches since the point before: one every 500 batches, counted over all epochs."""
 
     step: PositiveInt
-    loss: float
+    loss: Loss
 
 
 class Branch(Record):
@@ -235,6 +263,10 @@ class Guess(Record):
     def _paired(self) -> Self:
         if len(self.classes) != len(self.probabilities):
             raise ValueError(f"expected {len(self.classes)} probabilities, got {len(self.probabilities)}")
+        if len(set(self.classes)) < len(self.classes) or list(self.probabilities) != sorted(
+            self.probabilities, reverse=True
+        ):
+            raise ValueError("expected classes that differ, the most probable first")
         return self
 
 
@@ -251,7 +283,9 @@ class Searched(Record):
 class TrainedTree(Record):
     """The tree of a head that was trained over one."""
 
-    parent: Annotated[tuple[int, ...], Field(min_length=3)]  # as `softmaxes.Tree` takes it
+    parent: Annotated[
+        tuple[Annotated[int, Field(ge=-1, le=10**9)], ...], Field(min_length=3)
+    ]  # as `softmaxes.Tree` takes it
     learned_after: tuple[PositiveInt, ...] = ()  # epochs; the first time from a flat softmax, then from mean features
     from_means: bool = False  # whether the first time from mean features too
     seconds: Seconds = 0.0  # to make it; part of the epochs after
@@ -261,7 +295,7 @@ class TrainedTree(Record):
 class Reliability(Record):
     """How confidence and accuracy go together, over 15 bins of confidence of equal width: those of the ECE."""
 
-    examples: Annotated[tuple[NonNegativeInt, ...], Field(min_length=15, max_length=15)]  # in each bin
+    examples: Annotated[tuple[Count, ...], Field(min_length=15, max_length=15)]  # in each bin
     confidence: tuple[Share, ...]  # their mean; 0 in an empty bin
     accuracy: tuple[Share, ...]
 
@@ -275,9 +309,9 @@ class Reliability(Record):
 class Temperature(Record):
     """Temperature scaling: what was fitted on held-out training examples, and the scores on the test set after it."""
 
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    temperature: Annotated[float, Field(ge=1e-3, le=1e3)]
     fitted_on: PositiveInt  # examples: all that are held out, or fewer of very many classes
-    nll: Annotated[float, Field(ge=0)]
+    nll: Nats
     calibration_error: Share
     reliability: Reliability
 
@@ -294,8 +328,8 @@ class Machine(Record):
 
     device: str
     processor: str
-    cores: int
-    jobs: int  # how many runs shared the machine
+    cores: PositiveInt
+    jobs: PositiveInt  # how many runs shared the machine
     python: str
     torch: str
     softmaxes: str
@@ -314,9 +348,9 @@ class Result(Record):
     tree: TrainedTree | None = None  # none where the head has no tree, or several
     correct: str | None = None  # base64: a bit for each scored example, first is highest; none where training diverged
     calibration: Calibration | None = None  # as above
-    parameters: int
-    head_parameters: int
-    peak_memory_mib: float  # of the process on a CPU, of the allocator on a GPU
+    parameters: NonNegativeInt
+    head_parameters: NonNegativeInt
+    peak_memory_mib: Peak  # of the process on a CPU, of the allocator on a GPU; NaN where the system does not tell
     machine: Machine
 
     @property
@@ -329,6 +363,10 @@ class Result(Record):
         if self.correct is not None and len(base64.b64decode(self.correct, validate=True)) != -(-self.examples // 8):
             raise ValueError(f"expected a bit for each of {self.examples} examples in correct")
         return self
+
+    def check(self) -> None:
+        """Refuse a result that contradicts itself."""
+        check_result(self)
 
     @property
     def diverged(self) -> int | None:
@@ -343,6 +381,12 @@ class Sample(Record):
     target: NonNegativeInt
     png: str  # base64
 
+    @model_validator(mode="after")
+    def _is_a_picture(self) -> Self:
+        if not base64.b64decode(self.png, validate=True).startswith(b"\x89PNG"):
+            raise ValueError("expected a PNG file in base64 in png")
+        return self
+
 
 class DataCard(Record):
     """What the report says of a data set, so that it needs no images or vectors."""
@@ -353,11 +397,11 @@ class DataCard(Record):
     fingerprint: str
     class_names: tuple[str, ...]
     group_names: tuple[str, ...] | None = None
-    group_of_class: tuple[int, ...] | None = None
-    image_shape: tuple[int, int, int] | None = None  # channels, height, width; none of vectors
+    group_of_class: tuple[Count, ...] | None = None
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None  # channels, height, width; none of vectors
     vector_size: PositiveInt | None = None  # how many numbers a vector has; none of images
-    train_counts: tuple[int, ...]  # examples a class
-    test_counts: tuple[int, ...]
+    train_counts: tuple[Count, ...]  # examples a class
+    test_counts: tuple[Count, ...]
     samples: tuple[Sample, ...] = ()  # none of vectors
 
     @property
@@ -372,8 +416,10 @@ class DataCard(Record):
             raise ValueError(f"expected at least 2 classes, got {classes}")
         for name in ("train_counts", "test_counts", "group_of_class"):
             values = getattr(self, name)
-            if values is not None and (len(values) != classes or min(values) < 0):
+            if values is not None and len(values) != classes:
                 raise ValueError(f"expected a number for each of {classes} classes in {name}")
+            if name != "group_of_class" and not any(values or ()):
+                raise ValueError(f"expected at least one example in {name}")
         if (self.image_shape is None) == (self.vector_size is None):
             raise ValueError("expected either image_shape or vector_size")
         if self.samples and self.image_shape is None:
@@ -391,11 +437,11 @@ class Published(Record):
     """A line of a published table, set beside ours."""
 
     head: str
-    accuracy: float | None = None
-    precision: float | None = None
-    recall: float | None = None
-    f1: float | None = None
-    epoch_seconds: float | None = None
+    accuracy: Share | None = None
+    precision: Share | None = None
+    recall: Share | None = None
+    f1: Share | None = None
+    epoch_seconds: Seconds | None = None
 
 
 class LeftOut(Record):
@@ -409,8 +455,8 @@ class Tried(Record):
     """What one setting of a head came to on the held-out examples."""
 
     head: str
-    lr: float
-    knob: float | None = None
+    lr: Rate
+    knob: Knob | None = None
     epochs: PositiveInt
     accuracy: Share | None  # none where training diverged
 

@@ -5,10 +5,8 @@ import gc
 import re
 import signal
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from math import isqrt
@@ -25,6 +23,7 @@ from softmaxes import Head
 from softmaxes.lab import InputError
 from softmaxes.lab.cost import TOPK, Cell, Cost, Failure, Limits, Phase, Table, Timing
 from softmaxes.lab.heads import HEADS
+from softmaxes.lab.memory import limit_memory, of_process, too_little
 from softmaxes.lab.store import Store, read_record, write_record
 from softmaxes.lab.study import fresh_processes, uninterrupted
 from softmaxes.lab.train import machine
@@ -199,13 +198,7 @@ def _grown(cell: Cell, before: float | None) -> float | None:
 
 def _resident() -> float:
     """The peak of this process's memory, in MiB."""
-    return _status("VmHWM") / 1024
-
-
-def _status(name: str) -> int:
-    """KiB that the system says of this process under a name; an OSError where it says nothing."""
-    lines = Path("/proc/self/status").read_text("utf-8", "replace").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+    return of_process("VmHWM") / 1024
 
 
 # A cell in a process of its own
@@ -323,17 +316,17 @@ def _work(cell: Cell, limits: Limits, sender: Connection) -> None:
     """Measure a cell; a phase for which there is too little memory ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    _limit_memory(limits)
+    limit_memory(int(limits.memory * 2**30))
     sender.send(("build", {"machine": machine(torch.device(cell.device), 1)}))
     phase: Phase = "build"
     try:
         for phase, parts in measure(cell):
             sender.send((phase, parts))
     except (MemoryError, RuntimeError) as error:
-        text = " ".join(str(error).split())
-        if not isinstance(error, MemoryError) and "alloc" not in text and "memory" not in text:
+        if not too_little(error):
             raise
-        sender.send(Failure(phase=phase, reason=f"needs more than {limits.memory:g} GiB of memory{_amount(text)}"))
+        needed = _amount(" ".join(str(error).split()))
+        sender.send(Failure(phase=phase, reason=f"needs more than {limits.memory:g} GiB of memory{needed}"))
     except ValueError as error:
         sender.send(Failure(phase=phase, reason=f"cannot be: {' '.join(str(error).split())}"))
 
@@ -345,29 +338,6 @@ def _amount(text: str) -> str:
         return ""
     size = float(asked[1]) / 2**30 if asked[1] else float(asked[2]) / {"KiB": 2**20, "MiB": 2**10, "GiB": 1}[asked[3]]
     return f", {size:.2g} GiB in one piece"
-
-
-def _limit_memory(limits: Limits) -> None:
-    """Let the system refuse what is more than the limit, at once: before a page of it is touched.
-
-    What the process has reserved already is not counted, as most of it is never touched: the stacks and buffers of
-    linear algebra's threads are 80 MiB a core.
-    """
-    if sys.platform == "win32":
-        return
-    import resource
-
-    with suppress(ValueError, OSError):
-        most = _reserved() + int(limits.memory * 2**30)
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-
-
-def _reserved() -> int:
-    """Bytes of memory that this process may write to, touched or not; 0 where the system does not tell."""
-    try:
-        return _status("VmData") * 2**10
-    except OSError:
-        return 0
 
 
 def memory_at_hand() -> float:

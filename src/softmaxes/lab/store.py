@@ -9,11 +9,14 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from softmaxes.files import write_whole
+from softmaxes.files import check_json, read_whole, write_whole
 from softmaxes.lab import InputError
 from softmaxes.lab.run import DataCard, Record, Result, Run, Study
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
+MOST_BYTES = 2**28  # of a record; those of runs over some million classes have a tenth
+MOST_VALUES = 2**25  # in it
+MOST_LISTS = 2**22  # and dictionaries in it: there is one for each pair of classes that were confused
 
 
 class Store:
@@ -120,9 +123,16 @@ def write_record(path: Path, record: Record) -> None:
 
 def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
     """Read a record from its JSON file; an error says what is wrong and where."""
+    content = read_whole(path, MOST_BYTES)
+    check_json(str(path), content, MOST_VALUES, MOST_LISTS)
     try:
-        return kind.model_validate_json(path.read_bytes())
+        record = kind.model_validate_json(content)
+        record.check()
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(f"{path}: expected {kind.__name__} as JSON, got {place}: {first['msg']}.") from None
+        said = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{path}: expected {kind.__name__} as JSON, got {place}: {said}.") from None
+    except ValueError as error:
+        raise InputError(f"{path}: expected a {kind.__name__} that agrees with itself: {error}.") from None
+    return record

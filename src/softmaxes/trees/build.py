@@ -21,6 +21,7 @@ LEAST = 16  # of an unbalanced cluster tree: a part has at least one class of so
 TURNS, CUTS = 8, 8  # rounds that turn a direction towards the widest spread, then towards the best cut
 BLOCK = 2**21  # numbers of the vectors that are worked on at a time
 PAIRS = 2**34  # bytes that the distances of all pairs may take, with the copy that SciPy makes
+MOST_CLASSES = 10**8  # of a tree that is made from their number alone
 LINKAGES = ("single", "complete", "average", "weighted", "centroid", "median", "ward")
 
 
@@ -31,13 +32,16 @@ def integers(name: str, what: str, values: Tensor | Sequence[int]) -> Tensor:
         raise TypeError(
             f"Tree: expected {name} as a sequence of ints, {what}, got {tensor.dtype} of shape {tuple(tensor.shape)}."
         )
-    return tensor.to(dtype=torch.int64, device="cpu", copy=True)
+    found = tensor.to(dtype=torch.int64, device="cpu", copy=True)
+    if tensor.dtype == torch.uint64 and bool((found < 0).any()):
+        raise ValueError(f"Tree: expected {name} below 2**63, got {2**64 + int(found[found < 0][0])}.")
+    return found
 
 
 def balanced(num_classes: int, arity: int) -> Tensor:
     """The complete tree, filled from the left."""
-    num_classes = checks.integer("Tree", "num_classes", num_classes, 2)
-    arity = checks.integer("Tree", "arity", arity, 2)
+    num_classes = checks.integer("Tree", "num_classes", num_classes, 2, MOST_CLASSES)
+    arity = min(checks.integer("Tree", "arity", arity, 2), num_classes)
     widths = [num_classes]  # nodes of each level, from the leaves up
     while widths[-1] > 1:
         widths.append(-(-widths[-1] // arity))
@@ -55,7 +59,7 @@ def random(num_classes: int, arity: int, seed: int) -> Tensor:
     """The complete tree, its leaves in an order drawn at random."""
     generator = _generator(seed)
     parent = balanced(num_classes, arity)
-    parent[:num_classes] = parent[torch.randperm(num_classes, generator=generator)]
+    parent[:num_classes] = parent[torch.randperm(int(num_classes), generator=generator)]
     return parent
 
 
@@ -175,8 +179,6 @@ def huffman(counts: Tensor | Sequence[float], arity: int) -> Tensor:
         if (total := sum(given.tolist())) >= 2**63:
             raise ValueError(f"Tree: expected counts whose sum is less than 2**63, got {total}.")
         weights = given.to(dtype=torch.int64, device="cpu")
-    elif not bool(weights.sum().isfinite()):
-        raise ValueError(f"Tree: expected counts whose sum is finite, got {float(weights.max())} among them.")
     arity = min(arity, len(weights))
     order = weights.argsort(stable=True)
     padding = (1 - len(weights)) % (arity - 1)  # leaves that weigh nothing, so that the root has its children
@@ -209,11 +211,8 @@ def clustered(vectors: Tensor | Sequence[Sequence[float]], arity: int, even: boo
         raise TypeError(f"Tree: expected balanced to be a bool, got {even!r}.")
     generator = _generator(seed)
     points = _vectors(vectors)
-    low, high = points.aminmax()
-    largest = max(-float(low), float(high))
-    if largest > 0 and not 2**-40 < largest < 2**40:
-        points = points / largest  # squares in float32 must be neither infinite nor zero
     num_classes = len(points)
+    arity = min(arity, num_classes)
     order = torch.arange(num_classes)  # the classes of a node are a run of it
     above = torch.full((num_classes,), num_classes)  # which node a place in `order` is right under, so far
     bisect = partial(_bisect, points, order, even, generator)
@@ -419,16 +418,16 @@ def _opened(merges: NDArray[np.float64], arity: int) -> Tensor:
 def _tensor(what: str, values: Tensor | Sequence[Any]) -> Tensor:
     try:
         return torch.as_tensor(values)
-    except (ValueError, TypeError, RuntimeError):
+    except (ValueError, TypeError, RuntimeError, OverflowError):
         raise TypeError(f"Tree: expected {what}, got {type(values).__name__} of other things.") from None
 
 
 def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(checks.integer("Tree", "seed", seed))
+    return torch.Generator().manual_seed(checks.integer("Tree", "seed", seed, -(2**63), 2**64 - 1))
 
 
 def _vectors(values: Tensor | Sequence[Sequence[float]]) -> Tensor:
-    """Finite vectors of the classes, on the CPU, in float32 at least."""
+    """Finite vectors of the classes, on the CPU, in float32 at least, brought to a scale that can be squared."""
     what = "vectors of a floating-point dtype and of shape (C, D)"
     vectors = _tensor(what, values).detach()
     if not vectors.is_floating_point() or vectors.dim() != 2:
@@ -439,9 +438,13 @@ def _vectors(values: Tensor | Sequence[Sequence[float]]) -> Tensor:
             f"got shape {tuple(vectors.shape)}."
         )
     vectors = vectors.to(dtype=torch.promote_types(vectors.dtype, torch.float32), device="cpu")
-    if not bool(torch.stack(vectors.aminmax()).isfinite().all()):
-        wrong = int((~vectors.isfinite()).any(1).int().argmax())
-        raise ValueError(f"Tree: expected vectors to be finite, got {vectors[wrong]} for class {wrong}.")
+    low, high = map(float, vectors.aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        wrong, place = (~vectors.isfinite()).nonzero()[0].tolist()
+        raise ValueError(f"Tree: expected vectors to be finite, got {float(vectors[wrong, place])} for class {wrong}.")
+    largest = max(-low, high)
+    if largest > 0 and not 2**-40 < largest < 2**40:
+        vectors = vectors / largest  # squares in float32 must be neither infinite nor zero
     return vectors
 
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from softmaxes.files import write_whole
+from softmaxes.files import InputError, check_json, read_whole, write_whole
 from softmaxes.names import from_cell, in_cell
 from softmaxes.on_cpu import on_cpu
 from softmaxes.trees.tree import Tree
@@ -30,10 +30,15 @@ from softmaxes.trees.tree import Tree
 Node = TypeVar("Node")
 
 SUFFIXES = {".csv": "csv", ".json": "json"}
+MOST_BYTES = 2**29  # of a file
+MOST_VALUES = 2**25  # in it: lines, or what stands between commas; a node has one to four of them
+MOST_DICTIONARIES = 2**23  # and lists in JSON, where some formats have one or two a node
 
 
 def read(path: str | os.PathLike[str], format: str | None = None, classes: Sequence[Hashable] | None = None) -> Tree:
     r"""Read a tree from a file; nothing in it is executed.
+
+    A file has at most `MOST_BYTES`, `MOST_VALUES` and `MOST_DICTIONARIES`.
 
     The formats are ``json``, this library's own; ``csv``, edges under a header with the columns ``parent`` and
     ``child``, where the root may have a row without a parent; ``nested``, JSON as `from_nested` takes it; ``nbdt``, the
@@ -51,7 +56,8 @@ def read(path: str | os.PathLike[str], format: str | None = None, classes: Seque
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it does not hold a tree; the message says in a line where and what is wrong.
+        ValueError: it is no regular file, too large or does not hold a tree; the message says in a line where and what
+            is wrong.
 
     Example:
         >>> from pathlib import Path
@@ -65,7 +71,8 @@ def read(path: str | os.PathLike[str], format: str | None = None, classes: Seque
     """
     where = os.fspath(path)
     name = _format(path, format)
-    content = Path(path).read_bytes()
+    content = read_whole(path, MOST_BYTES)
+    _check_size(where, name, content)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -106,7 +113,10 @@ def write(tree: Tree, path: str | os.PathLike[str], format: str | None = None) -
         True
     """
     where = os.fspath(path)
-    chosen = FORMATS[_format(path, format)]
+    name = _format(path, format)
+    chosen = FORMATS[name]
+    if tree.num_nodes > MOST_VALUES:
+        raise ValueError(f"{where}: expected a tree of at most {MOST_VALUES:,} nodes, got {tree}.")
     data = chosen.write(where, tree)
     try:
         text = json.dumps(data, ensure_ascii=False) + "\n" if chosen.is_json else data
@@ -118,6 +128,7 @@ def write(tree: Tree, path: str | os.PathLike[str], format: str | None = None) -
         content = text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"{where}: expected names in UTF-8, got {error.object[error.start]!r}.") from None
+    _check_size(where, name, content)
     write_whole(Path(path), lambda part: part.write_bytes(content))
 
 
@@ -426,6 +437,16 @@ def _format(path: str | os.PathLike[str], format: str | None) -> str:
     return format
 
 
+def _check_size(where: str, format: str, content: bytes) -> None:
+    """Refuse a file that would take too much to read, so that none is written either."""
+    if len(content) > MOST_BYTES:
+        raise InputError(f"{where}: expected a file of at most {MOST_BYTES:,} bytes, got {len(content):,}.")
+    if FORMATS[format].is_json:
+        check_json(where, content, MOST_VALUES, MOST_DICTIONARIES)
+    elif (lines := max(content.count(b"\n"), content.count(b"\r"))) > MOST_VALUES:
+        raise InputError(f"{where}: expected at most {MOST_VALUES:,} lines, got {lines:,}.")
+
+
 def _json(where: str, text: str) -> Any:
     """What a JSON text says."""
     repeated = []
@@ -557,7 +578,8 @@ def _from_edges(
 
 
 def _from_csv(where: str, text: str, classes: Sequence[Hashable] | None) -> Tree:
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    lines = io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8", newline="")  # a StringIO has four bytes a character
+    rows = csv.reader(lines, strict=True)
     parents, children = [], []
     try:
         header = next(rows, [])

@@ -11,6 +11,8 @@ from softmaxes.on_cpu import on_cpu
 from softmaxes.sampler import class_weights
 from softmaxes.trees import build
 
+LEVEL = 128  # nodes that a loop goes through one by one in the time that torch takes for a level
+
 
 class Tree:
     """A rooted tree whose leaves are the classes.
@@ -397,6 +399,11 @@ class Tree:
     @on_cpu
     def node_height(self) -> Tensor:
         """Edges from every node down to the deepest leaf below it, (M,); a leaf's is 0."""
+        if self._deep:
+            heights, parent = [0] * self.num_nodes, self.parent.tolist()
+            for node in self._upwards()[:-1].tolist():
+                heights[parent[node]] = max(heights[parent[node]], heights[node] + 1)
+            return torch.tensor(heights)
         height = torch.zeros_like(self.parent)
         for nodes in self._levels_up():
             height.scatter_reduce_(0, self.parent[nodes], height[nodes] + 1, "amax")
@@ -428,9 +435,17 @@ class Tree:
 
     def _levels_up(self) -> Iterator[Tensor]:
         """The nodes of each depth, from the deepest to those below the root."""
-        order = self.node_depth.argsort(stable=True, descending=True)
         sizes = torch.bincount(self.node_depth).flip(0).tolist()
-        return iter(order[:-1].split_with_sizes(sizes[:-1]))
+        return iter(self._upwards()[:-1].split_with_sizes(sizes[:-1]))
+
+    def _upwards(self) -> Tensor:
+        """All nodes, the deepest first, the root last, (M,)."""
+        return self.node_depth.argsort(stable=True, descending=True)
+
+    @property
+    def _deep(self) -> bool:
+        """Whether the levels are so many and so narrow that nodes are gone through faster one by one."""
+        return self.depth * LEVEL > self.num_nodes
 
     def ancestors(self, node: int) -> tuple[int, ...]:
         """The nodes above a node, from its parent up to the root.
@@ -450,7 +465,7 @@ class Tree:
 
     @on_cpu
     def lowest_common_ancestor(self, first: Tensor, second: Tensor) -> Tensor:
-        """The deepest node that lies on both paths to the root, for many pairs at once; O(depth) steps.
+        """The deepest node that lies on both paths to the root, for many pairs at once; O(log M) steps.
 
         Args:
             first: nodes, of any shape, int64; class c is node c.
@@ -470,14 +485,31 @@ class Tree:
             tensor([5, 4, 2])
         """
         first, second = torch.broadcast_tensors(self._nodes(first), self._nodes(second))  # type: ignore[no-untyped-call]
-        while bool((apart := first != second).any()):
-            # The deeper one goes up, both where they are as deep.
-            lower = self.node_depth[first] - self.node_depth[second]
-            first, second = (
-                self.parent[first].where(apart & (lower >= 0), first),
-                self.parent[second].where(apart & (lower <= 0), second),
-            )
-        return first
+        depth = self.node_depth
+        one, other = self._top_of_run[first], self._top_of_run[second]
+        while bool((apart := one != other).any()):
+            # Who is in the run that begins deeper leaves it, both where they begin as deep.
+            lower = depth[one] - depth[other]
+            first = self.parent[one].where(apart & (lower >= 0), first)
+            second = self.parent[other].where(apart & (lower <= 0), second)
+            one, other = self._top_of_run[first], self._top_of_run[second]
+        return first.where(depth[first] <= depth[second], second)
+
+    @cached_property
+    @on_cpu
+    def _top_of_run(self) -> Tensor:
+        """The highest node of every node's run, (M,): from each node a run goes on to the child with the most below it.
+
+        On the way from the root to any node a run is left at most log2(M) times, for each time the nodes below halve.
+        """
+        nodes = torch.arange(self.num_nodes)
+        order = self.subtree_sum(torch.ones_like(nodes)) * self.num_nodes + nodes  # of equals the one of higher number
+        above = self.parent.where(self.parent >= 0, nodes)  # the root is in its own way
+        goes_on = torch.zeros_like(nodes).scatter_reduce(0, above[self.children], order[self.children], "amax")
+        top = above.where(goes_on[above] == order, nodes)
+        for _ in range(self.depth.bit_length()):  # twice as far up in each round
+            top = top[top]
+        return top
 
     @on_cpu
     def distance(self, first: Tensor, second: Tensor) -> Tensor:
@@ -526,6 +558,11 @@ class Tree:
         if values.shape != self.parent.shape:
             raise ValueError(f"Tree: expected values of shape ({self.num_nodes},), got {tuple(values.shape)}.")
         total = values.to(device="cpu", copy=True)
+        if self._deep and not total.requires_grad:
+            sums, parent = total.tolist(), self.parent.tolist()
+            for node in self._upwards()[:-1].tolist():
+                sums[parent[node]] += sums[node]
+            return torch.tensor(sums, dtype=total.dtype)
         for nodes in self._levels_up():
             total.index_add_(0, self.parent[nodes], total[nodes])
         return total

@@ -5,14 +5,15 @@ No code in these files is run: arrays of objects, which numpy would unpickle, ar
 
 import hashlib
 import json
-import lzma
-import struct
+import multiprocessing
+import os
+import signal
+import sys
 import warnings
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from importlib.util import find_spec
 from itertools import chain
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -24,30 +25,24 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from softmaxes.files import write_whole
+from softmaxes.files import check_regular, open_regular, write_whole
 from softmaxes.lab import InputError
 from softmaxes.lab.data import CHUNK, Data, cache_dir
+from softmaxes.lab.data.npy import Array, Stored, check_unfolded, npy, npz, told
+from softmaxes.lab.memory import limit_memory
 
 Integers = npt.NDArray[np.int64]
-Array = npt.NDArray[Any]
 
 PARTS = ("train", "test")
-MOST_CLASSES = 20_000_000  # a larger label is a mistake, such as the number of a customer
+# A larger label is a mistake, such as the number of a customer: every class costs memory, seen or not.
+MOST_CLASSES = 20_000_000
+MOST_UNSEEN = 100_000  # classes that there may be whatever the examples
+MOST_OF_AN_EXAMPLE = 10  # more classes for each example
+MOST_NAME = 1000  # characters of a class's name
+# What pyarrow raises of Python's own.
+UNREADABLE = (OSError, ValueError, TypeError, LookupError, OverflowError, RuntimeError)
+MOST_BEYOND = 2**30  # bytes of memory that a parquet file may take beside its own, while it is converted
 RECIPE = 1  # of the files in the cache: another number has parquet files converted anew
-UNREADABLE = (  # what numpy raises on files that are broken, or none of its own
-    ValueError,
-    OSError,
-    EOFError,
-    LookupError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    lzma.LZMAError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def load_features(path: Path, *, seed: int = 0) -> Data:
@@ -64,7 +59,9 @@ def load_features(path: Path, *, seed: int = 0) -> Data:
       the extra: ``pip install 'softmaxes[parquet]'``.
 
     Features are float16, float32 or float64, labels integers from 0. There are as many classes as the largest label
-    says, or as ``class_names`` has, an array of strings that may lie beside the others.
+    says, or as ``class_names`` has, an array of strings that may lie beside the others; at most `MOST_UNSEEN` and
+    `MOST_OF_AN_EXAMPLE` more for each example, and at most `MOST_CLASSES`. What the files say of themselves is compared
+    before the numbers are read.
 
     Args:
         path: the file or the folder.
@@ -81,13 +78,13 @@ def load_features(path: Path, *, seed: int = 0) -> Data:
         return _from_npz(path, seed)
     arrays = [path / f"{part}_{what}.npy" for part in PARTS for what in ("features", "labels")]
     tables = [path / f"{part}.parquet" for part in PARTS]
-    found = [[file for file in files if file.is_file()] for files in (arrays, tables)]
+    found = [[file for file in files if file.exists()] for files in (arrays, tables)]
     if all(found):
         raise InputError(
             f"{path}: expected .npy files or parquet files, got both: {found[0][0].name}, {found[1][0].name}."
         )
     wanted = arrays if found[0] else tables
-    if missing := [file.name for file in wanted if not file.is_file()]:
+    if missing := [file.name for file in wanted if not file.exists()]:
         if not any(found):
             raise InputError(
                 f"{path}: expected {', '.join(file.name for file in arrays)}, or train.parquet and test.parquet, "
@@ -110,17 +107,16 @@ def mapped(path: Path) -> Tensor:
     Raises:
         InputError: it is no file of numbers (N, D) that can be mapped.
     """
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except UNREADABLE as error:
-        raise _unreadable(path, error) from None
-    _check_vectors(array, str(path))
-    if not array.dtype.isnative or not array.flags.c_contiguous:
-        order = "the bytes of a number the other way round" if not array.dtype.isnative else "columns first"
+    stored = npy(path)
+    _check_vectors(stored)
+    if not stored.dtype.isnative or stored.columns_first:
+        order = "the bytes of a number the other way round" if not stored.dtype.isnative else "columns first"
         raise InputError(
             f"{path}: expected vectors one after the other in this machine's order of bytes, got {order}; "
             "save np.ascontiguousarray of them."
         )
+    with open_regular(path) as file:
+        array: Array = np.memmap(file, stored.dtype, "r", stored.start, stored.shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that it cannot be written to, which nobody does
         return torch.from_numpy(array)
@@ -131,38 +127,29 @@ def mapped(path: Path) -> Tensor:
 
 def _from_npz(path: Path, seed: int) -> Data:
     whole, halves = ("features", "labels"), tuple(f"{part}_{what}" for part in PARTS for what in ("features", "labels"))
-    try:
-        with ExitStack() as stack:
-            file = np.load(stack.enter_context(path.open("rb")), allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("no zip file")
-            stack.enter_context(file)
-            wanted = whole if set(whole) <= set(file.files) and not set(halves) & set(file.files) else halves
-            if missing := [name for name in wanted if name not in file.files]:
-                got = ", ".join(map(repr, file.files[:10])) or "none"
-                raise InputError(
-                    f"{path}: expected arrays {', '.join(halves)}, or features and labels, "
-                    f"got no {missing[0]} among {got}."
-                )
-            arrays = {name: file[name] for name in wanted}
-            names = file["class_names"] if "class_names" in file.files else None
-    except InputError:
-        raise
-    except UNREADABLE as error:
-        raise _unreadable(path, error) from None
-    vectors, labels = {}, {}
-    for name in wanted:
-        where, part = f"{path}, {name}", name.rpartition("_")[0]
-        if name.endswith("features"):
-            _check_vectors(arrays[name], where)
-            native = arrays[name].dtype.newbyteorder("=")
-            vectors[part] = np.ascontiguousarray(arrays[name], dtype=native)
-        else:
-            labels[part] = _labels(arrays[name], where)
+    with npz(path) as members:
+        wanted = whole if set(whole) <= set(members) and not set(halves) & set(members) else halves
+        if missing := [name for name in wanted if name not in members]:
+            got = ", ".join(map(repr, list(members)[:10])) or "none"
+            raise InputError(
+                f"{path}: expected arrays {', '.join(halves)}, or features and labels, got no {missing[0]} among {got}."
+            )
+        stored = {name: members[name]() for name in wanted}
+        named = members["class_names"]() if "class_names" in members else None
+        parts = {"": stored} if wanted == whole else {part: _of_part(stored, part) for part in PARTS}
+        _check_fit(list(parts.values()), named)
+        unfolded = sum(one.bytes for one in (*stored.values(), *([] if named is None else [named])))
+        check_unfolded(str(path), unfolded, path.stat().st_size, "save them with np.savez")
+        vectors, labels = {}, {}
+        for part, arrays in parts.items():
+            labels[part] = _labels(arrays["labels"].read(), arrays["labels"].where, _most_classes(*parts.values()))
+        class_names = None if named is None else _names(named)
+        for part, arrays in parts.items():
+            vectors[part] = np.ascontiguousarray(
+                arrays["features"].read(), dtype=arrays["features"].dtype.newbyteorder("=")
+            )
     description = "Feature vectors from a file"
     if wanted == whole:
-        if len(vectors[""]) != len(labels[""]):
-            raise InputError(f"{path}, labels: expected {len(vectors[''])}, one a vector, got {len(labels[''])}.")
         shuffled = np.random.default_rng(seed).permutation(len(labels[""]))
         held_out = max(1, len(shuffled) // 10)
         for part, rows in (("test", np.sort(shuffled[:held_out])), ("train", np.sort(shuffled[held_out:]))):
@@ -174,20 +161,28 @@ def _from_npz(path: Path, seed: int) -> Data:
         path,
         {part: torch.from_numpy(vectors[part]) for part in PARTS},
         labels,
-        None if names is None else _names(names, f"{path}, class_names"),
+        class_names,
     )
 
 
+def _of_part(stored: dict[str, Stored], part: str) -> dict[str, Stored]:
+    return {what: stored[f"{part}_{what}"] for what in ("features", "labels")}
+
+
 def _from_arrays(folder: Path) -> Data:
+    stored = {f"{part}_{what}": npy(folder / f"{part}_{what}.npy") for part in PARTS for what in ("features", "labels")}
+    parts = {part: _of_part(stored, part) for part in PARTS}
+    named = npy(path) if (path := folder / "class_names.npy").exists() else None
+    _check_fit(list(parts.values()), named)
     files = {part: (folder / f"{part}_features.npy").absolute() for part in PARTS}
-    names = folder / "class_names.npy"
+    most = _most_classes(*parts.values())
     return _data(
         folder.resolve().name or "features",
         "Feature vectors from files.",
         folder,
         {part: mapped(files[part]) for part in PARTS},
-        {part: _labels(_read(path := folder / f"{part}_labels.npy"), str(path)) for part in PARTS},
-        _names(_read(names), str(names)) if names.exists() else None,
+        {part: _labels(parts[part]["labels"].read(), parts[part]["labels"].where, most) for part in PARTS},
+        None if named is None else _names(named),
         files,
     )
 
@@ -217,46 +212,66 @@ def _data(
     )
 
 
-def _read(path: Path) -> Array:
-    try:
-        array: Array = np.load(path, allow_pickle=False)
-    except UNREADABLE as error:
-        raise _unreadable(path, error) from None
-    return array
+def _check_fit(parts: Sequence[dict[str, Stored]], named: Stored | None) -> None:
+    """Refuse arrays that do not fit each other, by what they say of themselves."""
+    for part in parts:
+        features, labels = part["features"], part["labels"]
+        _check_vectors(features)
+        if len(labels.shape) != 1 or labels.dtype.kind not in "iu":
+            raise InputError(f"{labels.where}: expected labels as integers (N,), got {labels}.")
+        if labels.shape != features.shape[:1]:
+            raise InputError(
+                f"{labels.where}: expected {features.shape[0]} labels, one a vector, got {labels.shape[0]}."
+            )
+        if features.shape[1] != parts[0]["features"].shape[1]:
+            raise InputError(
+                f"{features.where}: expected test vectors of the training vectors' "
+                f"{parts[0]['features'].shape[1]} numbers, got {features.shape[1]}."
+            )
+    if named is not None:
+        if len(named.shape) != 1 or named.dtype.kind != "U":
+            raise InputError(f"{named.where}: expected class names as strings (C,), got {named}.")
+        if named.shape[0] > (most := _most_classes(*parts)):
+            raise InputError(f"{named.where}: expected at most {most} class names, got {named.shape[0]}.")
 
 
-def _unreadable(path: Path, error: BaseException) -> InputError:
-    said = " ".join(str(error).split()).rstrip(".")
-    return InputError(f"{path}: expected arrays of numbers as numpy saves them, got {type(error).__name__}: {said}.")
+def _check_vectors(stored: Stored) -> None:
+    if len(stored.shape) != 2 or stored.dtype.kind != "f" or stored.dtype.itemsize > 8:
+        raise InputError(f"{stored.where}: expected vectors as float16, float32 or float64 (N, D), got {stored}.")
+    if 0 in stored.shape:
+        raise InputError(f"{stored.where}: expected at least one vector of at least one number, got {stored}.")
 
 
-def _check_vectors(array: Array, where: str) -> None:
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or array.dtype.itemsize > 8:
-        got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
-        raise InputError(f"{where}: expected vectors as float16, float32 or float64 (N, D), got {got}.")
+def _most_classes(*parts: dict[str, Stored]) -> int:
+    """How many classes there can be of so many examples."""
+    examples = sum(part["labels"].shape[0] for part in parts)
+    return min(MOST_CLASSES, MOST_UNSEEN + MOST_OF_AN_EXAMPLE * examples)
 
 
-def _labels(array: Array, where: str) -> Integers:
-    if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in "iu":
-        got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
-        raise InputError(f"{where}: expected labels as integers (N,), got {got}.")
-    if len(array) > 0 and not 0 <= int(array.min()) <= int(array.max()) < MOST_CLASSES:
+def _labels(array: Array, where: str, most: int = MOST_CLASSES) -> Integers:
+    if array.dtype.kind not in "iu":
+        raise InputError(f"{where}: expected labels as integers (N,), got {array.dtype} {array.shape}.")
+    if len(array) > 0 and not 0 <= int(array.min()) <= int(array.max()) < most:
         wrong = int(array.min()) if int(array.min()) < 0 else int(array.max())
-        raise InputError(f"{where}: expected labels in 0..{MOST_CLASSES - 1}, got {wrong}.")
-    return array.astype(np.int64)
+        why = "" if most == MOST_CLASSES else ", by the number of examples"
+        raise InputError(f"{where}: expected labels in 0..{most - 1}{why}, got {wrong}.")
+    return array.astype(np.int64, copy=False)
 
 
-def _names(array: Array, where: str) -> list[str]:
-    if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind != "U":
-        got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
-        raise InputError(f"{where}: expected class names as strings (C,), got {got}.")
-    return _printable([str(name) for name in array], where)
+def _names(named: Stored) -> list[str]:
+    letters = named.read()
+    points = letters.view(np.dtype(np.uint32).newbyteorder(named.dtype.byteorder))
+    if len(points) and int(points.max()) > sys.maxunicode:
+        raise InputError(f"{named.where}: expected class names in Unicode, got the letter {int(points.max()):#x}.")
+    return _printable([str(name) for name in letters], named.where)
 
 
 def _printable(names: list[str], where: str) -> list[str]:
     for name in names:
-        if not name.isprintable():
-            raise InputError(f"{where}: expected class names of printable characters, got {name!a}.")
+        if not name.isprintable() or len(name) > MOST_NAME:
+            raise InputError(
+                f"{where}: expected class names of at most {MOST_NAME:,} printable characters, got {name[:40]!a}."
+            )
     return names
 
 
@@ -265,7 +280,11 @@ def _printable(names: list[str], where: str) -> list[str]:
 
 def _from_parquet(folder: Path) -> Data:
     converted = {part: _converted(folder / f"{part}.parquet") for part in PARTS}
-    labels = {part: _labels(_read(path := converted[part] / "labels.npy"), str(path)) for part in PARTS}
+    stored = {part: {what: npy(converted[part] / f"{what}.npy") for what in ("features", "labels")} for part in PARTS}
+    most = _most_classes(*stored.values())
+    labels = {
+        part: _labels(stored[part]["labels"].read(), f"{folder / f'{part}.parquet'}, label", most) for part in PARTS
+    }
     named = {part: (converted[part] / "names.json").exists() for part in PARTS}
     class_names = None
     if any(named.values()):
@@ -287,14 +306,12 @@ def _from_parquet(folder: Path) -> Data:
 
 def _converted(path: Path) -> Path:
     """The folder in the cache with the file as ``features.npy``, ``labels.npy`` and perhaps ``names.json``."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError:
+    if find_spec("pyarrow") is None:
         raise InputError(
             f"{path}: expected the package pyarrow, which reads parquet, got none; install it: "
             "pip install 'softmaxes[parquet]'."
-        ) from None
+        )
+    check_regular(path)
     status = path.stat()
     known = f"{path.resolve()}/{status.st_size}/{status.st_mtime_ns}/{RECIPE}"
     folder = (cache_dir() / "features" / hashlib.sha256(known.encode()).hexdigest()[:16]).absolute()
@@ -306,17 +323,64 @@ def _converted(path: Path) -> Path:
         if not (folder / "labels.npy").exists():  # which is written last
             for part in folder.glob(".*.part"):  # of one that was killed
                 part.unlink()
-            try:
-                _convert(path, folder)
-            except pyarrow.ArrowException as error:
-                said = " ".join(str(error).split()).rstrip(".")
-                raise InputError(f"{path}: expected a parquet file, got {type(error).__name__}: {said}.") from None
+            _convert_apart(path, folder)
     return folder
 
 
-def _convert(path: Path, folder: Path) -> None:
+def _convert_apart(path: Path, folder: Path) -> None:
+    """Convert a file in a process of its own, for a broken one can end its reader; its memory is bounded."""
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_tell, args=(path, folder, sender), daemon=True)  # type: ignore[attr-defined]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, none of whose locks it takes
+        process.start()
+    sender.close()
+    try:
+        failure = receiver.recv()
+    except EOFError:
+        process.join()
+        failure = f"{path}: expected a parquet file, got one that ended its reader with code {process.exitcode}."
+    finally:
+        process.kill()
+        process.join()
+        for part in folder.glob(".*.part"):
+            part.unlink()
+    if failure is not None:
+        raise InputError(failure)
+
+
+def _tell(path: Path, folder: Path, sender: Connection) -> None:
+    """Convert a file and tell of the failure, if there is one; C++'s last words are not heard."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    limit_memory(MOST_BEYOND + 4 * path.stat().st_size)
+    with os.fdopen(os.dup(2), "w") as errors, Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        sender.send(_failure(path, folder, Console(file=errors)))
+
+
+def _failure(path: Path, folder: Path, console: Console) -> str | None:
+    """Convert a file; why it could not be."""
+    import pyarrow
+
+    try:
+        _convert(path, folder, console)
+    except InputError as error:
+        return str(error)
+    except MemoryError:
+        return f"{path}: expected a parquet file that takes at most {MOST_BEYOND:,} bytes to convert, got one of more."
+    except (pyarrow.ArrowException, *UNREADABLE) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, while it is written
+            return f"{folder}: expected room for {path} as arrays, got {error.strerror}."
+        return f"{path}: expected a parquet file, got {told(error)}."
+    return None
+
+
+def _convert(path: Path, folder: Path, console: Console) -> None:
     """Write a parquet file's columns as .npy files, holding some thousand rows at a time."""
-    from pyarrow import parquet, types
+    from pyarrow import compute, parquet, types
+
+    labels_type = np.dtype(np.int64)
 
     with parquet.ParquetFile(path) as file:
         schema, number = file.schema_arrow, file.metadata.num_rows
@@ -332,24 +396,25 @@ def _convert(path: Path, folder: Path) -> None:
         strings = types.is_string(kind) or types.is_large_string(kind)
         if not strings and not types.is_integer(kind):
             raise InputError(f"{path}: expected label as integers or strings, got {label}.")
-        if number == 0:
-            raise InputError(f"{path}: expected at least one row, got none.")
+        if number < 1:
+            raise InputError(f"{path}: expected at least one row, got {number or 'none'}.")
+        values, unfolded = _claimed(file.metadata)
+        unfolded = max(unfolded, values * column.value_type.bit_width // 8 + number * labels_type.itemsize)
+        check_unfolded(str(path), unfolded, path.stat().st_size, "save the vectors as .npy")
         size = column.list_size if types.is_fixed_size_list(column) else None
         codes: dict[str, int] = {}
-        labels = np.empty(number, dtype=np.int64)
+        labels = np.empty(number, dtype=labels_type)
 
         def write(part: Path) -> None:
-            batches = file.iter_batches(
-                min(8192, max(1, CHUNK // (size or 1024))), columns=["features", "label"], use_threads=False
-            )
+            rows = min(8192, max(1, CHUNK // max(1, size or values // number)))
+            batches = file.iter_batches(rows, columns=["features", "label"], use_threads=False)
             first = next(batches)
             row = 0
-            console = Console(stderr=True)
             with (
                 Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
                 part.open("wb") as out,
             ):
-                width = size or len(first.column("features")[0].as_py() or ())
+                width = size or compute.list_value_length(first.column("features"))[0].as_py() or 0
                 if width < 1:
                     raise InputError(f"{path}: expected features of at least one number, got an empty list in row 0.")
                 dtype = np.dtype(column.value_type.to_pandas_dtype())
@@ -366,7 +431,7 @@ def _convert(path: Path, folder: Path) -> None:
                     if of_batch.null_count:
                         raise InputError(f"{path}: expected a label in every row, got none in rows from {row} on.")
                     labels[row : row + len(batch)] = (
-                        list(_codes(of_batch, codes)) if strings else _whole(of_batch, path)
+                        list(_codes(of_batch, codes, f"{path}, label")) if strings else _whole(of_batch, path)
                     )
                     row += len(batch)
                     progress.advance(task, len(batch))
@@ -383,6 +448,18 @@ def _convert(path: Path, folder: Path) -> None:
             np.save(out, labels)
 
     write_whole(folder / "labels.npy", write_labels)
+
+
+def _claimed(metadata: Any) -> tuple[int, int]:
+    """How many numbers the features of a parquet file have, and how many bytes all that is read of it unfolds to."""
+    values, unfolded = 0, 0
+    columns = [metadata.schema.column(place).path.partition(".")[0] for place in range(metadata.num_columns)]
+    for place in range(metadata.num_row_groups):
+        for name in ("features", "label"):
+            chunk = metadata.row_group(place).column(columns.index(name))
+            values += chunk.num_values if name == "features" else 0
+            unfolded += chunk.total_uncompressed_size
+    return values, unfolded
 
 
 def _rows(column: Any, width: int, where: str, row: int) -> Array:
@@ -418,7 +495,9 @@ def _whole(column: Any, path: Path) -> Integers:
     return _labels(column.to_numpy(zero_copy_only=False), f"{path}, label")
 
 
-def _codes(column: Any, codes: dict[str, int]) -> Iterator[int]:
+def _codes(column: Any, codes: dict[str, int], where: str) -> Iterator[int]:
     """A number for each string of a column: the place at which it was first seen."""
     for name in column.to_pylist():
-        yield codes.setdefault(name, len(codes))
+        if name not in codes:
+            codes[_printable([name], where)[0]] = len(codes)
+        yield codes[name]

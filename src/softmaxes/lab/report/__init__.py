@@ -38,26 +38,27 @@ def write_report(study: Study, card: DataCard, results: Sequence[Result], direct
         InputError: if there are no results, or some are not of this study or these data.
     """
     summary = summarise(study, card, results)
-    for name, content in figures.draw(summary).items():
-        put(directory / "figures" / name, content)
-    put(directory / "table.csv", table.render(summary).encode())
-    put(directory / "table.md", table.markdown(summary).encode())
     found, parts = differences.differences(summary), frequency.parts(card.train_counts)
-    optional = {
+    # All of it is made before any of it is written: what cannot be drawn leaves the report that is there as it is.
+    drawn = figures.draw(summary)
+    texts = {
+        "table.csv": table.render(summary),
+        "table.md": table.markdown(summary),
         "differences.csv": None if found is None else differences.render(found),
         "differences.md": None if found is None else differences.markdown(found),
         "tuning.csv": tuning.render(study) if study.tuning else None,
         "frequency.csv": None if parts is None else frequency.render(summary, parts),
         "frequency.md": None if parts is None else frequency.markdown(summary, parts),
+        "report.html": page.render(summary),
     }
-    for name, text in optional.items():
+    for name, content in drawn.items():
+        put(directory / "figures" / name, content)
+    for name, text in texts.items():
         if text is None:
             (directory / name).unlink(missing_ok=True)  # of what was here before
         else:
             put(directory / name, text.encode())
-    html = directory / "report.html"
-    put(html, page.render(summary).encode())
-    return html
+    return directory / "report.html"
 
 
 def put(path: Path, content: bytes) -> None:
