@@ -22,7 +22,7 @@ def limit_memory(more: int) -> None:
 
 def of_process(name: str) -> int:
     """KiB that the system says of this process under a name; an OSError where it says nothing."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text("utf-8", "replace").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
