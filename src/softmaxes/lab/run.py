@@ -17,6 +17,7 @@ PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MOST_TRIALS = 1000  # settings of a head
 
 
 class Record(BaseModel):
@@ -418,7 +419,7 @@ class Tried(Record):
 class Tuning(Record):
     """How the learning rate, and the one setting more that a head may declare, are chosen: alike for every head."""
 
-    trials: Annotated[PositiveInt, Field(le=1000)]  # settings of each head
+    trials: Annotated[PositiveInt, Field(le=MOST_TRIALS)]  # settings of each head
     finalists: PositiveInt = 2  # of them, that are trained for all epochs
     seed: NonNegativeInt = 1000  # none of those that are compared
     tried: tuple[Tried, ...] = ()  # none before it was done
