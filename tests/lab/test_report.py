@@ -35,6 +35,7 @@ from softmaxes.lab.report import page as html_page
 from softmaxes.lab.report.calibration import calibrated, pooled
 from softmaxes.lab.report.palette import style
 from softmaxes.lab.report.summary import MEASURES, estimate, final_scores, student_t_975, summarise
+from softmaxes.lab.report.trees import views
 from softmaxes.lab.run import (
     Branch,
     Calibration,
@@ -1772,3 +1773,17 @@ def test_the_stored_tables_are_made_again_to_the_last_letter(name: str) -> None:
         made |= {"frequency.csv": frequency.render(summary, parts), "frequency.md": frequency.markdown(summary, parts)}
     for file, text in made.items():
         assert (store.directory / file).read_bytes() == text.encode(), file
+
+
+def test_a_tree_of_which_nothing_was_tested_is_drawn() -> None:
+    """A result without examples, as no training leaves it: nothing is known of a node."""
+    card = make_card(num_classes=4, group_size=2, samples=0)
+    result = next(one for one in tree_results(card) if one.tree is not None)
+    result = result.model_copy(update={"confusion": ()})
+    study = make_study([result.run], published=())
+    (view,) = views(summarise(study, card, [result]))
+    assert "unknown" in view.svg
+
+
+def test_words_in_a_row() -> None:
+    assert [wording.listed("abc"[:count]) for count in range(4)] == ["", "a", "a and b", "a, b and c"]

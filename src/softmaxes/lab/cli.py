@@ -14,7 +14,18 @@ from rich.text import Text
 from softmaxes import __version__
 from softmaxes.lab import InputError
 from softmaxes.lab.console import plain, replace_unencodable
-from softmaxes.lab.run import DataCard, Drawing, LeftOut, Result, Run, Study, Training, Tuning, seed_by_seed
+from softmaxes.lab.run import (
+    MOST_TRIALS,
+    DataCard,
+    Drawing,
+    LeftOut,
+    Result,
+    Run,
+    Study,
+    Training,
+    Tuning,
+    seed_by_seed,
+)
 from softmaxes.lab.scale_cli import advise, scale
 from softmaxes.lab.tree_cli import app as tree_app
 from softmaxes.names import file_name, printable
@@ -31,7 +42,6 @@ HELD_OUT = 0.1  # of the training examples, to tune on
 IMAGE_SIZE = 32
 NAMED_IN_TITLE = 5  # more heads than this are counted
 MOST_RUNS = 10_000  # of a study
-MOST_TRIALS = 1000  # settings of a head
 MOST_JOBS = 1000  # processes
 LINE = 2000  # characters of an error
 SHOWN = 60  # of a value in it

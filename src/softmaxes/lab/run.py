@@ -40,6 +40,7 @@ Knob = Annotated[float, Field(ge=-(10**9), le=10**9)]
 Loss = Annotated[float, AfterValidator(_in_float32)]
 Peak = Annotated[float, AfterValidator(_none_or_some)]
 Nats = Annotated[float, Field(ge=0), AfterValidator(_in_float32)]
+MOST_TRIALS = 1000  # settings of a head
 
 
 class Record(BaseModel):
@@ -464,7 +465,7 @@ class Tried(Record):
 class Tuning(Record):
     """How the learning rate, and the one setting more that a head may declare, are chosen: alike for every head."""
 
-    trials: Annotated[PositiveInt, Field(le=1000)]  # settings of each head
+    trials: Annotated[PositiveInt, Field(le=MOST_TRIALS)]  # settings of each head
     finalists: PositiveInt = 2  # of them, that are trained for all epochs
     seed: NonNegativeInt = 1000  # none of those that are compared
     tried: tuple[Tried, ...] = ()  # none before it was done

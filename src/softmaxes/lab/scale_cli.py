@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -94,7 +93,7 @@ def scale(
     gibibytes = memory_at_hand() if memory is None else parse_size("--memory", memory) / 2**30
     store = Store(out)
     with store.lock():
-        costs = execute(table, store, Limits(seconds=seconds, memory=gibibytes), Console(stderr=True))
+        costs = execute(table, store, Limits(seconds=seconds, memory=gibibytes), plain(stderr=True))
         page = write_report(costs, out)
     print_table(costs, plain(soft_wrap=False))
     plain().print(f"\nreport: {printable(str(page))}")

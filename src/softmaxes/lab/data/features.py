@@ -354,7 +354,7 @@ def _tell(path: Path, folder: Path, sender: Connection) -> None:
     """Convert a file and tell of the failure, if there is one; C++'s last words are not heard."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     limit_memory(MOST_BEYOND + 4 * path.stat().st_size)
-    with os.fdopen(os.dup(2), "wb") as errors, Path(os.devnull).open("wb") as nowhere:
+    with os.fdopen(os.dup(2), "w", encoding="utf-8") as errors, Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
         sender.send(_failure(path, folder, Console(file=errors)))
 
