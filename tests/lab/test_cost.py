@@ -2,11 +2,13 @@
 
 import csv
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from softmaxes.lab import InputError
 from softmaxes.lab.cost import (
@@ -117,7 +119,7 @@ def test_a_forecast_lies_on_the_power_law(tmp_path: Path) -> None:
     assert slow.parameters == pytest.approx(200_000 * 128)
     assert slow.memory == pytest.approx(200)
     assert quick.seconds == pytest.approx(1e-3 * 200**0.1)
-    assert slow.error == quick.error == pytest.approx(1.0)
+    assert (slow.error, quick.error) == (pytest.approx(1.0), pytest.approx(1.0))
     assert (slow.basis, quick.basis) == ("between", "between")
     (beyond,) = [one for one in forecast(rows, 10**7, 256) if one.head == "slow"]
     assert beyond.basis == "beyond"
@@ -157,17 +159,73 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes, mess
     assert str(path) in str(raised.value)
 
 
-@pytest.mark.parametrize(("column", "value"), [("classes", "-5"), ("step_seconds", "nan"), ("step_seconds", "soon")])
-def test_a_row_with_a_bad_number_is_refused(tmp_path: Path, column: str, value: str) -> None:
+def changed(tmp_path: Path, costs: list[Cost], place: int, column: str, value: str) -> Path:
+    """A table with another value in one place."""
     path = tmp_path / "table.csv"
-    rows = list(csv.DictReader(write_csv([cost("a", 1000, 0.5)]).splitlines()))
-    rows[0][column] = value
+    rows = list(csv.DictReader(write_csv(costs).splitlines()))
+    rows[place][column] = value
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize(("column", "value"), [("classes", "-5"), ("step_seconds", "nan"), ("step_seconds", "soon")])
+def test_a_row_with_a_bad_number_is_refused(tmp_path: Path, column: str, value: str) -> None:
+    path = changed(tmp_path, [cost("a", 1000, 0.5)], 0, column, value)
     with pytest.raises(InputError, match="line 2: expected a row of `softmaxes scale`'s table, got one without"):
         read_csv(path)
+
+
+@pytest.mark.parametrize("column", ["parameters", "step_seconds", "step_memory_mib", "classes", "features"])
+@pytest.mark.parametrize("value", ["1e308", "-1", "nan", "inf", "1" + "0" * 400, "1" * 5000])
+def test_a_number_of_the_table_is_within_what_is_made_of_it(tmp_path: Path, column: str, value: str) -> None:
+    path = changed(tmp_path, [cost("a", 1000, 0.5)], 0, column, value)
+    with pytest.raises(
+        InputError, match=r"line 2: expected a row of .* without (numbers from 0 to 1e\+18|a fit)"
+    ) as told:
+        read_csv(path)
+    assert len(str(told.value)) < len(str(path)) + 200
+
+
+@pytest.mark.parametrize("value", ["1e18", "1e-300", "5e-324", "0"])
+def test_a_line_between_numbers_far_apart_ends_somewhere(tmp_path: Path, value: str) -> None:
+    """Sizes that hardly differ and times that do: a power of hundreds of thousands."""
+    for column in ("step_seconds", "step_memory_mib", "parameters"):
+        costs = [cost("a", size, 0.5) for size in (1000, 1001, 1002)]
+        rows = read_csv(changed(tmp_path, costs, 1, column, value))
+        for classes, features in ((4, 1), (1001, 128), (10**8, 10**6)):
+            for found in forecast(rows, classes, features):
+                assert all(0 <= number <= 1e25 for number in (found.seconds, found.memory, found.parameters))
+                assert found.error is None or found.error >= 1
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "large", "wide"])
+def test_a_table_is_a_regular_file_of_bounded_size(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "table.csv"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "large":
+        with path.open("wb") as file:
+            file.truncate(2**24 + 1)
+    else:
+        path.write_text("head,classes\n" + "a" * 200_000)
+    message = {"large": "expected a file of at most 16,777,216 bytes, got 16,777,217", "wide": "got field larger than"}
+    with pytest.raises(InputError, match=f"{path}: .*{message.get(kind, f'expected a regular file, got a {kind}')}"):
+        read_csv(path)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"median": 0}, {"low": 2.0}, {"high": 0.1}, {"high": 1e308}, {"low": 5e-324}, {"median": math.nan}]
+)
+def test_a_timing_is_of_a_clock(fields: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        Timing.model_validate({"median": 1.0, "low": 0.9, "high": 1.2, "rounds": 5} | fields)
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:

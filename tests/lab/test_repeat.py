@@ -58,7 +58,8 @@ def test_a_run_that_diverged_is_not_repeated(folder: Path, tmp_path: Path, capsy
     store = Store(folder)
     result = store.results(store.study())[0]
     lost = Epoch(epoch=1, train_loss=float("inf"), scores=None, train_seconds=1, test_seconds=1)
-    write_record(tmp_path / "lost.json", result.model_copy(update={"epochs": (lost,)}))
+    nothing = {"confusion": (), "guesses": (), "correct": None, "calibration": None}
+    write_record(tmp_path / "lost.json", result.model_copy(update={"epochs": (lost,)} | nothing))
     assert read_record(tmp_path / "lost.json", Result).diverged == 1
     assert main(["repeat", str(tmp_path / "lost.json")]) == 2
     assert "expected a run that finished, got one that diverged in epoch 1." in capsys.readouterr().err

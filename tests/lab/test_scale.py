@@ -1,6 +1,7 @@
 """Heads measured in processes of their own, within limits; what is written; what is advised."""
 
 import csv
+import io
 import multiprocessing
 import os
 import re
@@ -16,9 +17,9 @@ from rich.console import Console
 from softmaxes import HierarchicalSoftmax
 from softmaxes.lab import InputError, scale, scale_cli
 from softmaxes.lab.cli import main
-from softmaxes.lab.cost import Cell, Cost, Limits, Table, cells
+from softmaxes.lab.cost import Cell, Cost, Failure, Limits, Table, Timing, cells
 from softmaxes.lab.heads import HEADS, Entry
-from softmaxes.lab.report.scale import write_report
+from softmaxes.lab.report.scale import print_table, write_report
 from softmaxes.lab.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -231,6 +232,15 @@ def test_sizes_in_words(text: str, size: float) -> None:
         (["scale", "--features", "0"], "--features: expected 1 to 1,000,000, got 0."),
         (["scale", "--batch-size", "0"], "--batch-size: expected 1 to 1,000,000, got 0."),
         (["scale", "--seconds", "0"], "--seconds: expected more than 0, got 0."),
+        (["scale", "--seconds", "nan"], "--seconds: expected more than 0, got nan."),
+        (["scale", "--seconds", "1e308"], "--seconds: expected less than 1,000,000, got 1e+308."),
+        (["scale", "--classes", "10.5"], 'Invalid value for --classes: unable to convert "10.5" into int.'),
+        (["scale", "--features", "1e3"], 'Invalid value for --features: unable to convert "1e3" into int.'),
+        (
+            ["scale", "--memory", f"{10**400}TB"],
+            "--memory: expected a size such as 16GB or 512MB, at most 1024TB, got ",
+        ),
+        (["scale", "--memory", "0.1B"], "--memory: expected a size such as 16GB or 512MB, got 0.1B."),
         (["scale", "--memory", "much"], "--memory: expected a size such as 16GB or 512MB, got much."),
         (["advise", "--classes", "1"], "--classes: expected 4 to 100,000,000, got 1."),
         (["advise", "--classes", "9", "--memory", "0GB"], "--memory: expected a size such as 16GB or 512MB, got 0GB."),
@@ -238,7 +248,46 @@ def test_sizes_in_words(text: str, size: float) -> None:
 )
 def test_bad_words_are_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
-    assert capsys.readouterr().err == f"softmaxes: {message}\n"
+    said = capsys.readouterr().err
+    assert said.startswith(f"softmaxes: {message}")
+    assert said.count("\n") == 1
+    assert message.endswith(" ") or said == f"softmaxes: {message}\n"
+
+
+def test_where_nothing_could_be_measured_the_page_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cell told of its machine before its time was over."""
+    monkeypatch.undo()
+    reason = Failure(phase="build", reason="took more than 0.001 s")
+    limits = Limits(seconds=0.001, memory=4)
+    costs = [Cost(cell=cell, failures=(reason,), limits=limits) for cell in cells(["softmax"], [8, 20], [4], TINY)]
+    page = write_report(costs, tmp_path).read_text()
+    assert "Nothing could be measured." in page
+    assert "took more than 0.001 s" in page
+    print_table(costs, Console(file=io.StringIO()))
+
+
+@pytest.mark.parametrize("seconds", [(1e-9, 1e-9, 1e-9), (1e-9, 1.0, 1e9), (1e9, 1e9, 1e9)])
+@pytest.mark.parametrize("memory", [0.0, 5e-324, 1e9])
+def test_a_page_has_room_for_every_number_of_a_record(
+    tmp_path: Path, seconds: tuple[float, float, float], memory: float
+) -> None:
+    low, median, high = seconds
+    one = Timing(low=low, median=median, high=high, rounds=10**9)
+    least = Timing(low=1e-9, median=1e-9, high=1e-9, rounds=1)
+    costs = [
+        Cost(cell=cell, parameters=2**63 - 1, step=one, topk=least, step_memory=memory, limits=LIMITS)
+        for cell in cells(["softmax", "hierarchical"], [1000, 2000, 10**9], [4], TINY)
+    ]
+    assert "<body>" in write_report(costs, tmp_path).read_text()
+    print_table(costs, Console(file=io.StringIO()))
+
+
+def test_a_page_is_made_before_any_of_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "table.csv").write_text("what was there")
+    monkeypatch.setattr("softmaxes.lab.report.scale.markdown", lambda scale: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_report([Cost(cell=TINY, limits=LIMITS)], tmp_path)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["what was there"]
 
 
 def test_advice_without_a_table_of_ones_own(

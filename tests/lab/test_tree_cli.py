@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from softmaxes.lab.data import Data
 from softmaxes.lab.run import Drawing
 from softmaxes.lab.store import Store
 from softmaxes.lab.train import lay_out, train
-from softmaxes.trees.io import read
+from softmaxes.trees.io import read, write
 from toy import toy_data, toy_run
 
 DATA = toy_data()  # six classes in three groups, by the remainder of three
@@ -148,15 +149,36 @@ def test_trees_are_compared(
     [
         (["build", "balanced"], "--out"),
         (["build", "balanced", "--out", "t.json"], "tree build balanced: expected --classes or --data, got none."),
-        (["build", "balanced", "--classes", "1", "--out", "t.json"], "expected num_classes to be at least 2, got 1"),
+        (["build", "balanced", "--classes", "1", "--out", "t.json"], "--classes: expected 2 to 10,000,000, got 1."),
         (["build", "huffman", "--out", "t.json"], "tree build huffman: expected --counts or --data, got none."),
         (["build", "huffman", "--counts", "words.txt", "--out", "t.json"], "words.txt: line 2: expected a number"),
         (["build", "huffman", "--counts", "minus.txt", "--out", "t.json"], "minus.txt: Tree: expected counts to be"),
         (["build", "paths", "--paths", "bytes.txt", "--out", "t.json"], "bytes.txt: expected text in UTF-8"),
-        (["build", "clustered", "--vectors", "words.npy", "--out", "t.json"], "words.npy: expected an array"),
+        (["build", "clustered", "--vectors", "words.npy", "--out", "t.json"], "words.npy: expected arrays of numbers"),
         (["build", "clustered", "--vectors", "w.safetensors", "--out", "t.json"], "w.safetensors: expected a run's"),
         (["build", "trained", "--result", "words.txt", "--out", "t.json"], "words.txt: expected Result as JSON"),
         (["build", "balanced", "--classes", "4", "--out", "t.tree"], "t.tree: expected"),
+        (["build", "balanced", "--classes", "10000001", "--out", "t.json"], "--classes: expected 2 to 10,000,000, got"),
+        (["build", "random", "--classes", f"{10**18}", "--out", "t.json"], "--classes: expected 2 to 10,000,000, got"),
+        (["build", "random", "--classes", f"{10**400}", "--out", "t.json"], "--classes: expected a whole number, got"),
+        (["build", "random", "--classes", "2.5", "--out", "t.json"], "--classes: expected a whole number, got '2.5'."),
+        (["build", "random", "--classes", "4", "--arity", "1", "--out", "t.json"], "--arity: expected 2 to "),
+        (["build", "random", "--classes", "4", "--arity", "2.5", "--out", "t.json"], "--arity: expected a whole numb"),
+        (["build", "random", "--classes", "4", "--seed", f"{10**20}", "--out", "t.json"], "--seed: expected -9,223,3"),
+        (["build", "huffman", "--counts", "large.txt", "--out", "t.json"], "large.txt: line 2: expected a number b"),
+        (["build", "huffman", "--counts", "digits.txt", "--out", "t.json"], "digits.txt: line 1: expected a number"),
+        (["build", "huffman", "--counts", "sum.txt", "--out", "t.json"], "sum.txt: Tree: expected counts whose sum is"),
+        (["build", "huffman", "--counts", "/dev/zero", "--out", "t.json"], "/dev/zero: expected a regular file, got a"),
+        (["build", "huffman", "--counts", "square.npy", "--out", "t.json"], "square.npy: expected an array of number"),
+        (["build", "paths", "--paths", "pipe", "--out", "t.json"], "pipe: expected a regular file, got a pipe."),
+        (["build", "paths", "--paths", "long.txt", "--out", "t.json"], "long.txt: line 1: expected at most 100,000"),
+        (["build", "clustered", "--vectors", "pipe.npy", "--out", "t.json"], "pipe.npy: expected a regular file, got"),
+        (["build", "clustered", "--vectors", "pipe", "--out", "t.json"], "pipe: expected a regular file, got a pipe."),
+        (["build", "clustered", "--vectors", "folder", "--out", "t.json"], "folder: expected a regular file, got a"),
+        (["build", "trained", "--result", "pipe", "--out", "t.json"], "pipe: expected a regular file, got a pipe."),
+        (["show", "pipe", "--format", "csv"], "pipe: expected a regular file, got a pipe."),
+        (["show", "folder", "--format", "napkinxc"], "folder: expected a regular file, got a folder."),
+        (["compare", "good.json", "folder.json"], "folder.json: expected a regular file, got a folder."),
         (["build", "balnced", "--classes", "4", "--out", "t.json"], "balnced"),
         (["show", "none.json"], "none.json: No such file or directory."),
         (["show", "words.txt"], "words.txt: expected a name that ends in .csv or .json, or --format, got neither."),
@@ -172,6 +194,15 @@ def test_bad_input_is_one_line(command: list[str], message: str, capsys: pytest.
     Path("words.npy").write_text("no array")
     Path("w.safetensors").write_text("no weights")
     Path("broken.json").write_text('{"format": ')
+    Path("large.txt").write_text(f"1\n{10**400}\n")
+    Path("digits.txt").write_text("9" * 5000)
+    Path("sum.txt").write_text("1e308\n1e308\n")
+    Path("long.txt").write_text("a/" * 60_000)
+    np.save("square.npy", np.eye(3))
+    for name in ("pipe", "pipe.npy"):
+        os.mkfifo(name)
+    for name in ("folder", "folder.json"):
+        Path(name).mkdir()
     main(["tree", "build", "balanced", "--classes", "4", "--out", "good.json"])
     main(["tree", "build", "balanced", "--classes", "5", "--out", "other.json"])
     capsys.readouterr()
@@ -181,6 +212,35 @@ def test_bad_input_is_one_line(command: list[str], message: str, capsys: pytest.
     assert message in said.err
     assert len(said.err.strip().splitlines()) == 1
     assert not Path("t.json").exists()
+
+
+def test_a_result_over_more_classes_than_the_tree_is_refused(
+    runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An inner node of the tree has the number of a class of the result."""
+    assert main(["tree", "build", "balanced", "--classes", "5", "--out", "t.json"]) == 0
+    for verb in ("show", "compare"):
+        capsys.readouterr()
+        assert main(["tree", verb, "t.json", "--result", str(runs["softmax"])]) == 2
+        said = capsys.readouterr()
+        assert (said.out, said.err.count("\n")) == ("", 1)
+        assert "--result: expected a run over the tree's 5 classes, got class 5." in said.err
+
+
+def test_classes_of_which_no_memory_holds_all_pairs(
+    runs: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("softmaxes.lab.data.free_memory", lambda: 800)
+    assert main(["tree", "build", "confusion", "--result", str(runs["softmax"]), "--out", "t.json"]) == 2
+    assert "there is memory, 800 bytes, got 6, which need 864." in capsys.readouterr().err
+
+
+def test_chains_of_thousands_of_levels_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    size = 5000
+    write(Tree([*range(size, 2 * size - 1), 2 * size - 2, -1, *range(size, 2 * size - 2)]), "chain.json")
+    write(Tree.balanced(size), "flat.json")
+    assert main(["tree", "compare", "chain.json", "flat.json"]) == 0
+    assert "4999" in capsys.readouterr().out
 
 
 def test_weights_of_a_tree_are_no_class_vectors(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:

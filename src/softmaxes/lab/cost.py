@@ -11,12 +11,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
+from softmaxes.files import read_whole
 from softmaxes.lab import InputError
-from softmaxes.lab.run import Machine, NonNegativeInt, PositiveInt, Record, Seconds
+from softmaxes.lab.run import Machine, NonNegativeInt, PositiveInt, Record
 from softmaxes.lab.tables import as_csv
 from softmaxes.names import from_cell, printable
 
@@ -26,7 +27,13 @@ FIT_FROM = 1000  # classes; below, a step is mostly the cost of calling function
 FIT_POINTS = 3
 MACHINE_LIMIT = 200  # characters
 
-Mebibytes = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MOST_BYTES = 2**24  # of a table: some 50,000 rows
+MOST_FORETOLD = (
+    1e18  # seconds, parameters or MiB; where a line between measured sizes leads beyond, or below one over it
+)
+
+Mebibytes = Annotated[float, Field(ge=0, le=10**9)]
+Measure = Annotated[float, Field(ge=1e-9, le=10**9)]  # seconds that a clock can tell
 Phase = Literal["build", "step", "log_prob", "topk"]
 
 
@@ -51,10 +58,16 @@ class Cell(Record):
 class Timing(Record):
     """Seconds: the median of some rounds and its 20 % and 80 % quantiles."""
 
-    median: Seconds
-    low: Seconds
-    high: Seconds
+    median: Measure
+    low: Measure
+    high: Measure
     rounds: PositiveInt
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low <= self.median <= self.high:
+            raise ValueError(f"expected low, median and high to rise, got {self.low}, {self.median}, {self.high}")
+        return self
 
 
 class Failure(Record):
@@ -67,8 +80,8 @@ class Failure(Record):
 class Limits(Record):
     """What a cell may take."""
 
-    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    memory: Annotated[float, Field(gt=0, allow_inf_nan=False)]  # GiB
+    seconds: Annotated[float, Field(gt=0, le=10**9)]
+    memory: Annotated[float, Field(gt=0, le=2**20)]  # GiB
 
     def beyond(self, others: "Limits") -> bool:
         """Whether these allow a tenth more than others do."""
@@ -167,8 +180,8 @@ def read_csv(path: Path) -> list[Measured]:
         InputError: the file is not one; the message says where.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        text = read_whole(path, MOST_BYTES).decode("utf-8-sig")
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: expected the table.csv of `softmaxes scale`, got {_told(error)}.") from None
     measured = []
@@ -209,8 +222,8 @@ def _positive(text: str) -> float | None:
     if not text:
         return None
     value = float(text)
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"numbers at least 0 ({text})")
+    if not 0 <= value <= MOST_FORETOLD:
+        raise ValueError(f"numbers from 0 to {MOST_FORETOLD:g} ({text[:40]})")
     return value
 
 
@@ -278,8 +291,10 @@ def _along(line: dict[int, float], size: int, alone: float = 0.0) -> float:
     low, high = known[place - 1], known[place]
     if min(line[low], line[high]) <= 0:
         return max(line[low], line[high])
-    power = math.log(line[high] / line[low]) / math.log(high / low)
-    return float(line[low] * (size / low) ** power)
+    start = math.log(line[low])
+    power = (math.log(line[high]) - start) / math.log(high / low)
+    most = math.log(MOST_FORETOLD)
+    return math.exp(min(max(start + power * math.log(size / low), -most), most))
 
 
 def _worst(points: dict[tuple[int, int], float]) -> float | None:

@@ -171,6 +171,7 @@ def _rounds(one: Callable[[], Found]) -> list[Found]:
 
 
 def _timing(seconds: Sequence[float]) -> Timing:
+    seconds = [max(one, 1e-9) for one in seconds]  # a clock may stand still
     fifths = statistics.quantiles(seconds, n=5, method="inclusive")
     return Timing(median=statistics.median(seconds), low=fifths[0], high=fifths[-1], rounds=len(seconds))
 

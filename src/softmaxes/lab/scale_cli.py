@@ -12,6 +12,7 @@ from rich.text import Text
 from softmaxes.lab import InputError
 from softmaxes.lab.console import plain
 from softmaxes.lab.cost import Cell, Limits, Measured, Table, cells, forecast, read_csv
+from softmaxes.lab.options import Whole, check_between
 from softmaxes.names import printable
 
 SCALE_HEADS = (
@@ -26,11 +27,12 @@ SCALE_HEADS = (
     "negative-sampling",
 )
 MOST_CLASSES = 10**8
+MOST_MEMORY = 2**50  # bytes
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
 FOLDER = Path("runs") / "scale"
 
-Features = Annotated[tuple[int, ...], Parameter(consume_multiple=1, negative=(), help="Sizes of a feature vector.")]
+Features = Annotated[tuple[Whole, ...], Parameter(consume_multiple=1, negative=(), help="Sizes of a feature vector.")]
 Memory = Annotated[str | None, Parameter(help="Memory that may be taken, e.g. *16GB*; what is free if not given.")]
 
 
@@ -41,10 +43,10 @@ def scale(
         Parameter(consume_multiple=1, negative=(), help="Names from `softmaxes heads`; or **all** that can be."),
     ] = SCALE_HEADS,
     classes: Annotated[
-        tuple[int, ...], Parameter(consume_multiple=1, negative=(), help="Numbers of classes, 4 or more.")
+        tuple[Whole, ...], Parameter(consume_multiple=1, negative=(), help="Numbers of classes, 4 or more.")
     ] = (100, 1000, 10_000, 100_000, 1_000_000),
     features: Features = (128,),
-    batch_size: Annotated[int, Parameter(help="Examples of a training step.")] = 256,
+    batch_size: Annotated[Whole, Parameter(help="Examples of a training step.")] = 256,
     labels: Annotated[
         Literal["zipf", "uniform"],
         Parameter(help="How often classes come: by Zipf's law, as words and products do, or all alike."),
@@ -83,7 +85,8 @@ def scale(
     _sizes("--features", features, 1, 10**6)
     _sizes("--batch-size", (batch_size,), 1, 10**6)
     if not 0 < seconds < 10**6:
-        raise InputError(f"--seconds: expected more than 0, got {seconds:g}.")
+        bound = "less than 1,000,000" if seconds > 0 else "more than 0"
+        raise InputError(f"--seconds: expected {bound}, got {seconds:g}.")
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device: expected a GPU that torch can use for cuda, got none.")
     if device == "auto":
@@ -102,8 +105,8 @@ def scale(
 
 def advise(
     *,
-    classes: Annotated[int, Parameter(help="How many classes there are.")],
-    features: Annotated[int, Parameter(help="Size of a feature vector.")] = 128,
+    classes: Annotated[Whole, Parameter(help="How many classes there are.")],
+    features: Annotated[Whole, Parameter(help="Size of a feature vector.")] = 128,
     memory: Memory = None,
     measured: Annotated[
         Path | None,
@@ -166,9 +169,11 @@ def advise(
 def parse_size(option: str, text: str) -> float:
     """Bytes, from words such as 16GB, 512 MiB or 1.5g; K, M, G and T are powers of 1,024."""
     found = SIZE.fullmatch(text.strip())
-    if found is None or float(found[1]) <= 0:
-        raise InputError(f"{option}: expected a size such as 16GB or 512MB, got {text}.")
-    return float(found[1]) * UNITS[found[2].upper()]
+    size = 0.0 if found is None else float(found[1]) * UNITS[found[2].upper()]
+    if not 1 <= size <= MOST_MEMORY:
+        bound = ", at most 1024TB" if size > 1 else ""
+        raise InputError(f"{option}: expected a size such as 16GB or 512MB{bound}, got {text[:60]}.")
+    return size
 
 
 def _table(measured: Path | None) -> tuple[str, list[Measured]]:
@@ -181,7 +186,6 @@ def _table(measured: Path | None) -> tuple[str, list[Measured]]:
 
 def _sizes(option: str, values: tuple[int, ...], least: int, most: int) -> None:
     for value in values:
-        if not least <= value <= most:
-            raise InputError(f"{option}: expected {least:,} to {most:,}, got {value:,}.")
+        check_between(option, value, least, most)
     if not values:
         raise InputError(f"{option}: expected at least one number, got none.")

@@ -9,8 +9,10 @@ from cyclopts import App, Group, Parameter
 from rich.table import Table
 from rich.text import Text
 
+from softmaxes.files import check_regular, read_whole
 from softmaxes.lab import InputError
 from softmaxes.lab.console import plain
+from softmaxes.lab.options import Whole, check_between
 from softmaxes.lab.run import DataCard, Drawing, Result
 from softmaxes.names import printable
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 
 Given = TypeVar("Given")
 PAIRS = 200_000  # of classes, drawn to compare the distances of two trees
+MOST_CLASSES = 10**7  # of a tree that is made from their number alone, and so written
+MOST_TEXT = 2**29  # bytes of a file with a line a class
+MOST_LINE = 100_000  # characters of it
+MOST_FILES = 1000  # with trees to compare
 
 app = App(
     name="tree",
@@ -59,7 +65,7 @@ def build(
     /,
     *,
     out: Annotated[Path, Parameter(help="File for the tree, .json or .csv.")],
-    classes: Annotated[int | None, Parameter(help="How many classes, for *balanced* and *random*.")] = None,
+    classes: Annotated[Whole | None, Parameter(help="How many classes, for *balanced* and *random*.")] = None,
     data: DataName = None,
     data_dir: DataDir = None,
     drawing: HowDrawn = None,
@@ -69,8 +75,8 @@ def build(
         Path | None, Parameter(help="Class vectors: .npy of shape (classes, features), or a run's .safetensors.")
     ] = None,
     result: ResultFile = None,
-    arity: Annotated[int, Parameter(help="Children of a node.")] = 2,
-    seed: Annotated[int, Parameter(help="Decides what is drawn by chance.")] = 0,
+    arity: Annotated[Whole, Parameter(help="Children of a node.")] = 2,
+    seed: Annotated[Whole, Parameter(help="Decides what is drawn by chance.")] = 0,
 ) -> int:
     """Build a tree over classes.
 
@@ -92,6 +98,10 @@ def build(
     from softmaxes import Tree
     from softmaxes.trees import io
 
+    if classes is not None:
+        check_between("--classes", classes, 2, MOST_CLASSES)
+    check_between("--arity", arity, 2, max(2, arity))
+    check_between("--seed", seed, -(2**63), 2**64 - 1)
     card = None if data is None else _card(data, data_dir, drawing)
     with _one_line(counts or paths or vectors or result):
         if method in ("balanced", "random"):
@@ -133,7 +143,7 @@ def show(
     data_dir: DataDir = None,
     drawing: HowDrawn = None,
     result: ResultFile = None,
-    lines: Annotated[int, Parameter(help="Lines to print at most; what does not fit is counted.")] = 40,
+    lines: Annotated[Whole, Parameter(help="Lines to print at most; what does not fit is counted.")] = 40,
     out: Annotated[Path | None, Parameter(help="File for a page with all of the tree, .html.")] = None,
 ) -> int:
     """Print a tree, folded to fit, and draw all of it on a page.
@@ -155,7 +165,7 @@ def show(
     with _one_line():
         tree = _read(file, format)
         names = None if data is None else _card(data, data_dir, drawing).class_names
-        values = None if result is None else node_accuracy(_triples(_result(result)), tree).numpy()
+        values = None if result is None else node_accuracy(_triples(_result(result), tree.num_classes), tree).numpy()
         plain(soft_wrap=False).print(repr(tree), terminal_tree(tree, names, values, lines))
         if out is not None:
             svg = icicle_svg(tree, names, values)
@@ -216,6 +226,8 @@ def compare(
     """
     import torch
 
+    if len(files) > MOST_FILES:
+        raise InputError(f"expected at most {MOST_FILES:,} files with trees, got {len(files):,}.")
     with _one_line():
         trees = [_read(file, None) for file in files]
         sizes = {tree.num_classes for tree in trees}
@@ -242,7 +254,8 @@ def compare(
             likeness = float(torch.corrcoef(torch.stack([distances[0], distance]))[0, 1])
             cells.append("–" if likeness != likeness else f"{likeness:.3f}")
             if judged is not None:
-                cells.append(f"{_mistakes_height(judged, tree):.3f}")
+                height = _mistakes_height(judged, tree)
+                cells.append("–" if height != height else f"{height:.3f}")
             table.add_row(Text(printable(str(file))), *cells)
     plain(soft_wrap=False).print(table)
     return 0
@@ -282,52 +295,62 @@ def _read(file: Path, format: str | None) -> "Tree":
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text("utf-8-sig").splitlines()
+        lines = read_whole(path, MOST_TEXT).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: expected text in UTF-8, got byte {error.object[error.start]:#04x}.") from None
+    for place, line in enumerate(lines, 1):
+        if len(line) > MOST_LINE:
+            raise InputError(f"{path}: line {place}: expected at most {MOST_LINE:,} characters, got {len(line):,}.")
+    return lines
 
 
-def _array(path: Path) -> "NDArray[Any]":
-    import numpy as np
+def _array(path: Path, dimensions: int) -> "NDArray[Any]":
+    """The numbers of a .npy file, in this machine's order of bytes."""
+    from softmaxes.lab.data.npy import npy
 
-    try:
-        found: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: expected an array of numbers in .npy, got a file that is none ({error}).") from None
-    if not isinstance(found, np.ndarray) or found.dtype.kind not in "iuf":
-        raise InputError(f"{path}: expected an array of numbers in .npy, got another thing.")
-    return found
+    stored = npy(path)
+    if stored.dtype.kind not in "iuf" or stored.dtype.itemsize > 8 or len(stored.shape) != dimensions:
+        kind = "counts (C,)" if dimensions == 1 else "class vectors (C, D)"
+        raise InputError(f"{path}: expected an array of numbers in .npy, {kind}, got {stored}.")
+    return stored.read().astype(stored.dtype.newbyteorder("="), copy=False)
 
 
-def _numbers(path: Path) -> "Tensor":
-    import torch
-
+def _numbers(path: Path) -> "Tensor | list[float]":
     if path.suffix == ".npy":
-        return torch.as_tensor(_array(path))
+        import torch
+
+        return torch.as_tensor(_array(path, 1))
     numbers: list[float] = []
     for place, line in enumerate(_lines(path), 1):
         try:
             numbers.append(int(line) if line.strip().isdecimal() else float(line))
         except ValueError:
             raise InputError(f"{path}: line {place}: expected a number, got {line[:40]!r}.") from None
-    return torch.tensor(numbers)
+        if not -(2**63) <= numbers[-1] < 2**63 and isinstance(numbers[-1], int):
+            raise InputError(f"{path}: line {place}: expected a number below 2**63, got {line[:40]!r}.")
+    return numbers
 
 
 def _vectors(path: Path) -> "Tensor":
     import torch
 
     if path.suffix == ".npy":
-        return torch.as_tensor(_array(path))
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+        return torch.as_tensor(_array(path, 2))
+    from safetensors import SafetensorError, safe_open
 
+    check_regular(path)
     try:
-        weights = load_file(path)
-    except SafetensorError as error:
-        raise InputError(f"{path}: expected a run's weights, got a file that does not load ({error}).") from None
-    if "head.weight" not in weights or "head.parent" in weights:
-        raise InputError(f"{path}: expected the weights of a head with a row a class, got those of another.")
-    return weights["head.weight"]
+        with safe_open(path, framework="pt") as file:
+            names = set(file.keys())
+            if "head.weight" not in names or "head.parent" in names:
+                raise InputError(f"{path}: expected the weights of a head with a row a class, got those of another.")
+            weight: Tensor = file.get_tensor("head.weight")
+            return weight
+    except (SafetensorError, ValueError, RuntimeError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        said = " ".join(str(error).split())[:150]
+        raise InputError(f"{path}: expected a run's weights, got a file that does not load ({said}).") from None
 
 
 def _result(path: Path) -> Result:
@@ -336,19 +359,33 @@ def _result(path: Path) -> Result:
     return read_record(path, Result)
 
 
-def _triples(result: Result) -> "Tensor":
+def _triples(result: Result, classes: int | None = None) -> "Tensor":
+    """Rows of target, predicted class and count; an error where a tree has fewer classes than the result."""
     import torch
 
-    return torch.tensor(result.confusion, dtype=torch.int64).reshape(-1, 3)
+    triples = torch.tensor(result.confusion, dtype=torch.int64).reshape(-1, 3)
+    if classes is not None and len(triples) > 0 and int(triples[:, :2].max()) >= classes:
+        raise InputError(
+            f"--result: expected a run over the tree's {classes} classes, got class {int(triples[:, :2].max())}."
+        )
+    return triples
 
 
 def _confusion(path: Path) -> "Tensor":
     import torch
 
+    from softmaxes.lab.data import free_memory
+
     triples = _triples(_result(path))
     if len(triples) == 0:
         raise InputError(f"{path}: expected a run with test results, got one that diverged.")
     size = int(triples[:, :2].max()) + 1  # every class of the test set is a target
+    needed, free = 24 * size**2, free_memory()  # the counts, the distances of all pairs, and SciPy's copy of them
+    if free is not None and needed > free:
+        raise InputError(
+            f"{path}: expected classes for all pairs of which there is memory, {free:,} bytes, got {size:,}, which "
+            f"need {needed:,}."
+        )
     dense = torch.zeros(size, size, dtype=torch.int64)
     dense[triples[:, 0], triples[:, 1]] = triples[:, 2]
     return dense
@@ -360,12 +397,15 @@ def _trained(path: Path) -> "Tree":
     tree = _result(path).tree
     if tree is None:
         raise InputError(f"{path}: expected a run of a head over one tree, got one of another head.")
-    return Tree(tree.parent)
+    try:
+        return Tree(tree.parent)
+    except ValueError as error:
+        raise InputError(f"{path}: expected a tree: {error}") from None
 
 
 def _mistakes_height(result: Result, tree: "Tree") -> float:
-    """Mean height of the lowest common ancestor of target and prediction, over the mistakes."""
-    triples = _triples(result)
+    """Mean height of the lowest common ancestor of target and prediction, over the mistakes; NaN of none."""
+    triples = _triples(result, tree.num_classes)
     wrong = triples[triples[:, 0] != triples[:, 1]]
     height = tree.node_height[tree.lowest_common_ancestor(wrong[:, 0], wrong[:, 1])].double()
     return float((height * wrong[:, 2]).sum() / wrong[:, 2].sum())

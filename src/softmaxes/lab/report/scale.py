@@ -31,6 +31,7 @@ NAMES = {
     "topk": f"The {TOPK} most probable classes",
 }
 MEMORY = "Memory of a training step"
+BYTE = 2**-20  # MiB: a logarithmic scale has no place for nothing
 REFERENCE = "softmax"  # the head that the others are set beside
 
 
@@ -117,10 +118,11 @@ class Scale:
             f"{machine.processor}, {'one thread' if machine.device == 'cpu' else machine.device}, torch {machine.torch}"
             for machine in machines
         )
+        measured = f" Measured on {listed(where)}." if where else " Nothing could be measured."
         return (
             f"Training steps of {_numbers({cell.batch_size for cell in cells})} examples with "
             f"{_numbers(set(self.features))} features, SGD, {drawn}. Log-probabilities and the most probable classes "
-            f"of {_numbers({cell.test_batch for cell in cells})} examples. Measured on {listed(where)}."
+            f"of {_numbers({cell.test_batch for cell in cells})} examples.{measured}"
         )
 
 
@@ -144,7 +146,7 @@ def _points(costs: Sequence[Cost], what: str) -> list[tuple[int, float, float, f
     points = []
     for cost in costs:
         if what == "step_memory":
-            if cost.step_memory:
+            if cost.step_memory is not None and cost.step_memory >= BYTE:
                 points.append((cost.cell.classes, cost.step_memory, cost.step_memory, cost.step_memory))
             continue
         timing: Timing | None = getattr(cost, what)
@@ -253,18 +255,16 @@ def write_report(costs: Sequence[Cost], directory: Path) -> Path:
         The path of ``report.html``.
     """
     scale = Scale(costs)
+    files: dict[str, bytes] = {}  # all of them are made before any is written
     with styled():
         for features in scale.features:
             for what, title in {**NAMES, "step_memory": MEMORY}.items():
                 if any(_points(scale.of(head, features), what) for head in scale.heads):
-                    content = png(_figure(scale, features, what, title))
-                    path = directory / "figures" / f"{what}_{features}_features.png"
-                    write_whole(path, lambda part: part.write_bytes(content))  # noqa: B023
-    table = write_csv(costs)
-    write_whole(directory / "table.csv", lambda part: part.write_text(table, encoding="utf-8"))
-    write_whole(directory / "table.md", lambda part: part.write_text(markdown(scale), encoding="utf-8"))
+                    files[f"figures/{what}_{features}_features.png"] = png(_figure(scale, features, what, title))
+    files["table.csv"] = write_csv(costs).encode()
+    files["table.md"] = markdown(scale).encode()
     charts = {features: _charts(scale, features) for features in scale.features}
-    html = page.render_with_figures(
+    files["report.html"] = page.render_with_figures(
         "scale.html.jinja",
         [chart for drawn in charts.values() for chart in drawn],
         title="What a head costs",
@@ -274,8 +274,9 @@ def write_report(costs: Sequence[Cost], directory: Path) -> Path:
         ms=ms,
         mib=mib,
         topk=TOPK,
-    )
-    write_whole(directory / "report.html", lambda part: part.write_text(html, encoding="utf-8"))
+    ).encode()
+    for name, content in files.items():
+        write_whole(directory / name, lambda part: part.write_bytes(content))  # noqa: B023
     return directory / "report.html"
 
 
