@@ -4,6 +4,7 @@ This module imports no torch. `softmaxes.lab.scale` measures.
 """
 
 import csv
+import io
 import hashlib
 import json
 import math
