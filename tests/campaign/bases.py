@@ -1,6 +1,7 @@
 """Tiny and valid inputs of every kind, from which the bad ones are made."""
 
 import io
+import json
 import pickle
 import shutil
 import tarfile
@@ -44,7 +45,7 @@ class Bases:
     def comparison(self) -> Path:
         """A folder with ``photos``, in groups, and ``out``, a comparison of three heads on them."""
         place = self.folder / "comparison"
-        lay(place / "photos", photos())
+        lay(place / "photos", photos(each=10))
         words = "compare --data photos --image-size 16 --heads softmax hierarchical hierarchical-groups --seeds 2"
         self._call(
             f"{words} --epochs 2 --validation 0.3 --batch-size 4 --channels 2 --out out --jobs 1".split(), place, None
@@ -54,7 +55,7 @@ class Bases:
     @cached_property
     def cut_off(self) -> Path:
         """A folder with ``vectors.npz`` and ``out``, a comparison that was killed with a checkpoint in hand."""
-        return self._made("cut_off", LONG_RUN, lambda place: any(place.glob("out/runs/*.checkpoint")))
+        return self._made("cut_off", LONG_RUN, lambda place: any(place.glob("work/out/runs/*.checkpoint")))
 
     @cached_property
     def scale(self) -> Path:
@@ -87,7 +88,7 @@ class Bases:
 
 
 GLYPHS = ["data", "glyphs:4", "--train-per-class", "4", "--test-per-class", "2"]
-LONG_RUN = ["train", "--data", "vectors.npz", "--epochs", "3000", "--batch-size", "4", "--out", "out"]
+LONG_RUN = ["train", "--data", "vectors.npz", "--epochs", "200", "--batch-size", "4", "--out", "out"]
 SCALE = ["scale", "--heads", "softmax", "hierarchical", "--classes", "10", "20", "--features", "4", "--batch-size", "4"]
 SCALE += ["--memory", "2G", "--out", "out"]
 
@@ -103,6 +104,11 @@ def lay(folder: Path, files: Files) -> None:
 def copy(source: Path, target: Path) -> None:
     """Copy a folder to a place where there is none, or only folders of the same name."""
     shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+
+
+def as_json(text: str) -> str:
+    """A text as JSON writes it."""
+    return json.dumps(text)
 
 
 # CIFAR

@@ -19,7 +19,7 @@ class Command:
         stdout: a file, nothing at all, a pipe that nobody reads, or a full device.
         fresh: whether Python is started anew; otherwise a copy of one that has imported the lab already.
         module: of a fresh one, the words between ``python`` and the rest; the installed command if there are none.
-        before: is called in the process just before the verb; only where it is not fresh.
+        before: is called in the process just before the verb.
         kill: a signal, and after how many seconds it comes.
     """
 

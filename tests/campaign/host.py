@@ -107,9 +107,9 @@ def poll(running: Running) -> Ended | None:
     """How the command ended, or none while it or what it started runs."""
     now = time.monotonic()
     if running.code is None:
-        _watch(running, now)
         found, status, used = os.wait4(running.process, os.WNOHANG)
         if found == 0:
+            _watch(running, now)
             return None
         running.code, running.ended = os.waitstatus_to_exitcode(status), now
         running.processor = max(running.processor, used.ru_utime + used.ru_stime)
@@ -156,10 +156,10 @@ def _watch(running: Running, now: float) -> None:
     if running.grown > MEMORY:
         running.stopped = f"memory: {running.grown / 2**30:.1f} GiB and more"
     if now - running.looked > 0.25:
-        running.looked = now
         used, awake = _processor(running.process)
-        if used > running.processor or awake:
+        if used > running.processor or awake or now - running.looked > ASLEEP_SECONDS / 2:  # nobody looked in between
             running.busy = now
+        running.looked = now
         running.processor = max(running.processor, used)
     if running.processor > PROCESSOR_SECONDS and running.command.kill is None and not long(running.command):
         running.stopped = f"hang: {running.processor:.0f} s of processor time and more"
@@ -240,6 +240,8 @@ def _become(command: Command, place: Place, number: int) -> None:
             os.environ[name] = value
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if command.fresh:
+        if command.before is not None:
+            command.before()
         start = command.module or INSTALLED
         words = [os.fsencode(word) for word in (sys.executable, *start, *command.words)]
         os.execv(sys.executable, words)  # noqa: S606

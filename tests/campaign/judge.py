@@ -7,6 +7,7 @@ import io
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -20,14 +21,16 @@ NOTICES = re.compile(  # what may be said before a refusal
     r".*it is begun again|.*without its compiled .*"
 )
 WARNING = re.compile(r"\b[A-Z]\w*Warning: |^Exception ignored|^Fatal Python error|leaked \w+ objects")
-UNDERSTOOD = re.compile(r"expected|Unknown|Invalid|Unused|Missing|requires|Command|at most once|not allowed|must ")
+UNDERSTOOD = re.compile(
+    r"expected|Unknown|Invalid|specified|Unused|Missing|requires|Command|at most once|not allowed|must "
+)
 FROM_PYTHON = re.compile(
     r"has no attribute|NoneType|not subscriptable|out of range|unhashable|<class |object at 0x|\[type=|"
     r"indices must|to unpack|KeyError|__\w+__|not iterable|not callable|unexpected keyword"
 )
 REASONS = {os.strerror(number).lower() for number in range(1, 134)}
 FORMULA = re.compile(r"[=+@\t\r]|-(?![\d.]|$|inf)")
-KNOWN_PLACES = re.compile(r"--\w[\w-]*|glyphs|tree build \w+")
+KNOWN_PLACES = re.compile(r"--\w[\w-]*|glyphs|tree build \w+|Unknown command")
 FRAME = re.compile(r'File "[^"]*/softmaxes/([^"]+)", line (\d+), in (\S+)')
 FATAL = re.compile(r"Traceback \(most recent call last\)|^Fatal Python error", re.MULTILINE)
 
@@ -98,11 +101,17 @@ def _end(case: Case, ended: Ended) -> list[Fault]:
         return [Fault("exit code", f"{case.command.words[0]}: {ended.code}")]
     lines = [line for line in ended.err.split("\n") if line.strip()]
     if wrong := next((line for line in lines if WARNING.search(line)), ""):
-        return [Fault("several lines", common(wrong))]
-    spoken = ended.out + ended.err
-    if wrong := next((letter for letter in spoken if not letter.isprintable() and letter not in "\n\t"), ""):
+        return [Fault("warning", common(wrong))]
+    encoded = "PYTHONIOENCODING" in case.command.environment or "LC_ALL" in case.command.environment
+    spoken = "" if encoded else ended.out + ended.err
+    if wrong := next((letter for letter in spoken if _is_command(letter)), ""):
         return [Fault("raw control", f"{case.command.words[0]}: printed {wrong!a}")]
     return _refusal(case.command, lines) if ended.code == 2 else []
+
+
+def _is_command(letter: str) -> bool:
+    """Whether a terminal may take it for a command, or show others in another order."""
+    return letter not in "\n\t" and unicodedata.category(letter) in ("Cc", "Cf", "Cn", "Zl", "Zp")
 
 
 def _refusal(command: Command, lines: list[str]) -> list[Fault]:
@@ -126,11 +135,15 @@ def _refusal(command: Command, lines: list[str]) -> list[Fault]:
 
 def says_where(command: Command, line: str) -> bool:
     """Whether a line names an option, or something that was typed."""
-    typed = {Path(word).name for word in command.words} | set(command.words)
-    shown = {
-        "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in word) for word in typed
-    }
-    return bool(KNOWN_PLACES.search(line)) or any(len(word) > 1 and word in line for word in shown)
+    if KNOWN_PLACES.search(line):
+        return True
+    typed = {part for word in command.words for part in (word, *Path(word).parts)}
+    shown = {" ".join("".join(map(_shown, word)).split()) for word in typed}
+    return any((len(word) > 1 and word in line) or line.startswith(f"softmaxes: {word}:") for word in shown)
+
+
+def _shown(letter: str) -> str:
+    return letter if letter.isprintable() or letter.isspace() else "\N{REPLACEMENT CHARACTER}"
 
 
 def _folder(case: Case, ended: Ended, before: Seen, after: Seen) -> list[Fault]:
