@@ -4,11 +4,12 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +81,7 @@ class Campaign:
             trial.script = case.script(place)
         return trial
 
-    def run(self, names: list[str], keep: bool, done: Callable[[Trial], None]) -> None:
+    def run(self, names: list[str], keep: bool, done: Callable[[Trial], object]) -> None:
         """Run cases; each is told of when it is done."""
         waiting = iter(names)
         trials: list[Trial] = []
@@ -126,13 +127,19 @@ class Campaign:
         trial.running = host.start(command, trial.place, len(trial.ends))
         return False
 
-    def _call(self, words: list[str], folder: Path, until: Callable[[], bool] | None) -> None:
+    def _call(
+        self,
+        words: list[str],
+        folder: Path,
+        until: Callable[[], bool] | None,
+        before: Callable[[], None] | None = None,
+    ) -> None:
         """Run a verb to make a valid input: to its end, or until something is there."""
         place = Place(folder, Random(0), folder.name)
         for path in folder.iterdir():
             if path not in (place.work, place.cache, place.home, folder / "tmp"):
                 path.rename(place.work / path.name)
-        running = host.start(Command(words), place)
+        running = host.start(Command(words, before=before), place)
         while (ended := host.poll(running)) is None:
             if until is not None and until():
                 host.stop(running)
@@ -152,13 +159,13 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def names_of(cases: int, kills: int, only: list[str]) -> list[str]:
+def names_of(cases: int | None, kills: int, only: list[str]) -> list[str]:
     """The names of the cases: of each kind its share."""
     chosen = {name: kind for name, kind in KINDS.items() if not only or name in only}
     whole = sum(kind.share for kind in chosen.values() if not kind.kills) or 1
     names = []
     for name, kind in chosen.items():
-        wanted = kills if kind.kills else max(1, round(cases * kind.share / whole))
+        wanted = kills if kind.kills else max(1, round((cases or whole) * kind.share / whole))
         names += [f"{name}-{number}" for number in range(wanted)]
     return names
 
@@ -233,9 +240,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         "make campaign", description=HELP, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    every = sum(kind.share for kind in KINDS.values())
     kinds = "; ".join(f"{name}: {kind.about}" for name, kind in KINDS.items())
     parser.add_argument("--seed", type=int, default=0, help="decides what is tried (%(default)s)")
-    parser.add_argument("--cases", type=int, default=900, metavar="N", help="how many bad inputs (%(default)s)")
+    parser.add_argument("--cases", type=int, metavar="N", help=f"how many bad inputs ({every}, or what --only has)")
     parser.add_argument("--kills", type=int, default=50, metavar="N", help="how many kills (%(default)s)")
     parser.add_argument("--only", action="append", choices=list(KINDS), metavar="KIND", help=f"one kind alone: {kinds}")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="cases at a time (%(default)s)")
@@ -252,12 +260,14 @@ def main() -> int:
     folder.chmod(0o755)
     trials: list[Trial] = []
     begun = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which ends it with what was found, too
     try:
         host.warm_up()
-        for trial in _watched(Campaign(given.seed, folder, given.jobs), names, keep, bool(given.case), console):
-            trials.append(trial)
-            if given.case:
-                show(trial, console)
+        campaign = Campaign(given.seed, folder, given.jobs)
+        if given.case:
+            campaign.run(names, keep, lambda trial: (trials.append(trial), show(trial, console)))
+        else:
+            _run_under_a_bar(campaign, names, keep, trials, console)
     except KeyboardInterrupt:
         console.print("campaign: stopped; what was found until now:")
     finally:
@@ -268,31 +278,23 @@ def main() -> int:
     return int(any(trial.faults for trial in trials))
 
 
-def _watched(campaign: Campaign, names: list[str], keep: bool, alone: bool, console: Console) -> Iterator[Trial]:
-    """The cases as they end, under a bar; nothing else moves it, for a process with threads is not to be copied."""
-    done: list[Trial] = []
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+def _run_under_a_bar(campaign: Campaign, names: list[str], keep: bool, trials: list[Trial], console: Console) -> None:
+    """Run the cases under a bar; nothing but their ends moves it, for a process with threads is not to be copied."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    progress = Progress(
+        *columns, TimeRemainingColumn(), console=console, auto_refresh=False, disable=not console.is_terminal
     )
-    progress = Progress(*columns, console=console, auto_refresh=False, disable=alone or not console.is_terminal)
     with progress:
         bar = progress.add_task("campaign", total=len(names))
 
         def end(trial: Trial) -> None:
-            done.append(trial)
-            faulty = sum(bool(one.faults) for one in done)
+            trials.append(trial)
+            faulty = sum(bool(one.faults) for one in trials)
             progress.update(bar, advance=1, description=f"{trial.kind}: {faulty} faults", refresh=True)
-            if trial.faults and not alone:
-                console.print(
-                    f"{trial.name}: {trial.faults[0].sort}: {trial.faults[0].detail}", markup=False, soft_wrap=True
-                )
+            for fault in trial.faults:
+                console.print(f"{trial.name}: {fault.sort}: {fault.detail}", markup=False, soft_wrap=True)
 
         campaign.run(names, keep, end)
-    yield from done
 
 
 if __name__ == "__main__":

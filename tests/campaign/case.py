@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-Stdout = Literal["file", "closed", "broken", "full"]
+Stdout = Literal["file", "closed", "broken", "full", "away"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Command:
     Attributes:
         words: what is typed after ``softmaxes``.
         environment: variables that are set; none takes one away.
-        stdout: a file, nothing at all, a pipe that nobody reads, or a full device.
+        stdout: a file, nothing at all, a pipe that nobody reads, a full device, or one that takes all.
         fresh: whether Python is started anew; otherwise a copy of one that has imported the lab already.
         module: of a fresh one, the words between ``python`` and the rest; the installed command if there are none.
         before: is called in the process just before the verb.
@@ -110,7 +110,7 @@ class Case:
         must_refuse: why it cannot be taken, where that is sure.
         must_succeed: why it cannot be refused, where that is sure.
         keeps: whether what was done before the refusal may stay, as the runs of a comparison do.
-        check: says what is wrong with an end, in words, if something is that only this case can know.
+        check: says what is wrong with an end that only this case can know, if something is: its sort, colon, words.
         script: what is done in place of one call: it yields commands, is sent their ends, and returns the faults.
     """
 

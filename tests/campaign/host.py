@@ -20,11 +20,13 @@ from pathlib import Path
 from campaign.case import Command, Ended, Place
 
 PROCESSOR_SECONDS = 10.0  # a bad input may take
+TRAINING_SECONDS = 60.0  # so may one that is found where every run has imported torch anew
 ASLEEP_SECONDS = 10.0  # in which no process of it does anything: it waits for what never comes
-LONGEST = 120.0  # on the clock, on a machine that may be busy
+LONGEST = 300.0  # on the clock, on a machine that may be busy
 MEMORY = 2**30  # bytes beyond what an idle process has
 LINGERING = 10.0  # seconds in which processes of a command that ended may end, too
 SPOKEN = 2**20  # bytes of its words that are looked at
+TRAINING = ("compare", "train", "repeat", "scale")
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 INSTALLED = ("-c", "import sys; from softmaxes.lab import main; sys.exit(main())")
@@ -77,6 +79,7 @@ class Running:
     looked: float = 0.0
     busy: float = field(default_factory=time.monotonic)  # when it last did something
     processor: float = 0.0
+    used: float = 0.0  # of the processor, in the end
     grown: int = 0
     stopped: str = ""
     code: int | None = None
@@ -112,12 +115,12 @@ def poll(running: Running) -> Ended | None:
             _watch(running, now)
             return None
         running.code, running.ended = os.waitstatus_to_exitcode(status), now
-        running.processor = max(running.processor, used.ru_utime + used.ru_stime)
+        running.used = max(running.processor, used.ru_utime + used.ru_stime)
         running.grown = max(running.grown, used.ru_maxrss * 1024 - running.idle)
         if not running.stopped and running.grown > MEMORY:
             running.stopped = f"memory: {running.grown / 2**30:.1f} GiB"
     left = _session(running.process)
-    if left and not running.stopped and now - running.ended < LINGERING:
+    if left and not running.stopped and not _lingers(running, now):
         return None
     for process in left:
         with contextlib.suppress(ProcessLookupError):
@@ -127,7 +130,7 @@ def poll(running: Running) -> Ended | None:
         code=running.code,
         out=out,
         err=err,
-        processor=running.processor,
+        processor=running.used,
         took=running.ended - running.begun,
         grown=running.grown,
         stopped=running.stopped,
@@ -161,7 +164,8 @@ def _watch(running: Running, now: float) -> None:
             running.busy = now
         running.looked = now
         running.processor = max(running.processor, used)
-    if running.processor > PROCESSOR_SECONDS and running.command.kill is None and not long(running.command):
+    most = TRAINING_SECONDS if running.command.words[0] in TRAINING else PROCESSOR_SECONDS
+    if running.processor > most:
         running.stopped = f"hang: {running.processor:.0f} s of processor time and more"
     elif now - running.busy > ASLEEP_SECONDS:
         running.stopped = f"hang: nothing done in {ASLEEP_SECONDS:.0f} s"
@@ -173,9 +177,14 @@ def _watch(running: Running, now: float) -> None:
                 os.kill(process, signal.SIGKILL)
 
 
-def long(command: Command) -> bool:
-    """Whether the command is known to train, in processes that import torch anew."""
-    return command.words[:1] in (["compare"], ["train"], ["repeat"], ["scale"])
+def _lingers(running: Running, now: float) -> bool:
+    """Whether what outlived a command has had its time: to end, where it still does something."""
+    if now - running.looked > 0.25:
+        used, _ = _processor(running.process)
+        if used != running.processor:
+            running.busy = now
+        running.looked, running.processor = now, used
+    return now - max(running.busy, running.ended) > LINGERING or now - running.ended > 6 * LINGERING
 
 
 def _read(path: Path) -> str:
@@ -239,6 +248,7 @@ def _become(command: Command, place: Place, number: int) -> None:
         else:
             os.environ[name] = value
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if command.fresh:
         if command.before is not None:
             command.before()
@@ -288,8 +298,8 @@ def _redirect(command: Command, place: Place, number: int) -> None:
     out, err = (place.folder / f"{name}{number}" for name in ("out", "err"))
     nothing = os.open(os.devnull, os.O_RDONLY)
     said = os.open(err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    if command.stdout == "full":
-        printed = os.open("/dev/full", os.O_WRONLY)
+    if command.stdout in ("full", "away"):
+        printed = os.open("/dev/full" if command.stdout == "full" else os.devnull, os.O_WRONLY)
     elif command.stdout == "broken":
         reader, printed = os.pipe()
         os.close(reader)

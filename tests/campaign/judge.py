@@ -30,7 +30,7 @@ FROM_PYTHON = re.compile(
 )
 REASONS = {os.strerror(number).lower() for number in range(1, 134)}
 FORMULA = re.compile(r"[=+@\t\r]|-(?![\d.]|$|inf)")
-KNOWN_PLACES = re.compile(r"--\w[\w-]*|glyphs|tree build \w+|Unknown command")
+KNOWN_PLACES = re.compile(r"^softmaxes: [^:]*[/.][^:]*: |--\w[\w-]*|glyphs|tree build \w+|https?:|Unknown command")
 FRAME = re.compile(r'File "[^"]*/softmaxes/([^"]+)", line (\d+), in (\S+)')
 FATAL = re.compile(r"Traceback \(most recent call last\)|^Fatal Python error", re.MULTILINE)
 
@@ -85,7 +85,8 @@ def faults(case: Case, place: Place, before: Seen, ended: Ended) -> list[Fault]:
     if ended.code == 0 and not found:
         found += _written(place, before, after)
     if case.check is not None and not found and (wrong := case.check(place, ended)):
-        found.append(Fault("silently taken", wrong))
+        sort, _, detail = wrong.partition(": ")
+        found.append(Fault(sort, detail))
     return found
 
 
@@ -97,6 +98,8 @@ def _end(case: Case, ended: Ended) -> list[Fault]:
         return [Fault("crash", f"{case.command.words[0]}: ended by signal {-ended.code}: {common(case.about)}")]
     if FATAL.search(ended.err) or FATAL.search(ended.out):
         return [Fault("traceback", told(ended.err or ended.out))]
+    if case.command.stdout == "broken" and ended.code in (1, 141) and not ended.err:
+        return []  # as other programs end when nobody reads
     if ended.code not in (0, 2):
         return [Fault("exit code", f"{case.command.words[0]}: {ended.code}")]
     lines = [line for line in ended.err.split("\n") if line.strip()]
@@ -152,7 +155,7 @@ def _folder(case: Case, ended: Ended, before: Seen, after: Seen) -> list[Fault]:
     may_write = case.writes if ended.code == 0 or case.keeps else ()
     for path, content in before.paths.items():
         top = path.split("/")[1] if path.startswith("work/") else ""
-        if after.paths.get(path) != content and top not in may_write and not path.startswith("cache/glyphs"):
+        if after.paths.get(path) != content and top not in may_write and (top or path == "cache/notes.txt"):
             what = "is gone" if path not in after.paths else "is another"
             found.append(Fault("lost", f"{case.command.words[0]}: {_plain(path)} {what}"))
     for path in after.paths.keys() - before.paths.keys():
