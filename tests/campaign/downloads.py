@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,7 +24,7 @@ DELAY = 0.02  # seconds before the first retry, in place of one
 @cache
 def content() -> bytes:
     """What is downloaded: an archive in the layout of CIFAR-10, large enough to break off."""
-    return bases.tar({**bases.cifar_pickles("cifar10"), "more": os.urandom(0) + bytes(range(256)) * 2000}, "gz")
+    return bases.tar({**bases.cifar_pickles("cifar10"), "more": Random(0).randbytes(500_000)}, "gz")
 
 
 @dataclass(frozen=True)

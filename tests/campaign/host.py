@@ -74,7 +74,7 @@ class Running:
     command: Command
     place: Place
     number: int  # of the command in its case
-    idle: int  # bytes of memory of a process that does nothing
+    idle: tuple[int, int]  # bytes of memory of a process that does nothing: all, and those that are its own
     begun: float = field(default_factory=time.monotonic)
     looked: float = 0.0
     busy: float = field(default_factory=time.monotonic)  # when it last did something
@@ -94,7 +94,7 @@ class Running:
 
 def start(command: Command, place: Place, number: int = 0) -> Running:
     """Start a command; it is seen to by `poll`."""
-    idle = _memory(os.getpid())
+    idle = _memory(os.getpid(), "VmRSS"), _memory(os.getpid(), "RssAnon")
     sys.stdout.flush()
     sys.stderr.flush()
     process = os.fork()
@@ -116,7 +116,7 @@ def poll(running: Running) -> Ended | None:
             return None
         running.code, running.ended = os.waitstatus_to_exitcode(status), now
         running.used = max(running.processor, used.ru_utime + used.ru_stime)
-        running.grown = max(running.grown, used.ru_maxrss * 1024 - running.idle)
+        running.grown = max(running.grown, used.ru_maxrss * 1024 - running.idle[0])
         if not running.stopped and running.grown > MEMORY:
             running.stopped = f"memory: {running.grown / 2**30:.1f} GiB"
     left = _session(running.process)
@@ -155,7 +155,8 @@ def _watch(running: Running, now: float) -> None:
             together = number in (signal.SIGINT, signal.SIGHUP)  # a terminal tells the whole group
             with contextlib.suppress(ProcessLookupError):
                 (os.killpg if together else os.kill)(running.process, number)
-    running.grown = max(running.grown, _memory(running.process, "VmHWM") - running.idle)
+    for name, idle in zip(("VmHWM", "RssAnon"), running.idle, strict=True):
+        running.grown = max(running.grown, _memory(running.process, name) - idle)
     if running.grown > MEMORY:
         running.stopped = f"memory: {running.grown / 2**30:.1f} GiB and more"
     if now - running.looked > 0.25:
@@ -197,7 +198,7 @@ def _read(path: Path) -> str:
 # What the system says of processes
 
 
-def _memory(process: int, name: str = "VmRSS") -> int:
+def _memory(process: int, name: str) -> int:
     try:
         lines = Path(f"/proc/{process}/status").read_text(errors="replace").splitlines()
     except OSError:
