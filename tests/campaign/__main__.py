@@ -250,6 +250,8 @@ def main() -> int:
     parser.add_argument("--case", action="append", metavar="NAME", help="one case alone, shown whole")
     parser.add_argument("--keep", action="store_true", help="keep the folders of the cases")
     given = parser.parse_args()
+    if not Path("/proc/self/status").exists():
+        parser.error("expected Linux, whose /proc says what processes do, got another system")
     names = given.case or names_of(given.cases, given.kills, given.only or [])
     for name in given.case or ():
         if name.rpartition("-")[0] not in KINDS or not name.rpartition("-")[2].isdecimal():

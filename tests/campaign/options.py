@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from campaign import bases, mutate
+from campaign import bases, mutate, stores
 from campaign.bases import Bases
 from campaign.case import Case, Command, Place
 
@@ -77,7 +77,7 @@ SPECIAL: tuple[tuple[str, list[str], str], ...] = (  # verb, what is put behind 
     ("compare", ["--seeds", "100000000"], "10^8 seeds"),
     ("compare", ["--tune", "1001"], "more trials than may be"),
     ("compare", ["--study", "seed"], "a study and heads"),
-    ("compare", ["--lr", "1e308"], "a learning rate of 1e308"),
+    ("compare", ["--lr", "1e308"], ""),
     ("train", ["--hidden-units", "10000000"], ""),
     ("train images", ["--hidden-units", "10000000"], ""),
     ("train images", ["--channels", "100000"], ""),
@@ -204,9 +204,7 @@ def lay(place: Place, known: Bases) -> None:
     np.savez(place.work / "vectors.npz", **bases.arrays())
     np.save(place.work / "rows.npy", np.random.default_rng(0).normal(size=(6, 3)))
     (place.work / "counts.txt").write_text("5\n3\n2\n8\n")
-    (place.work / "tree.json").write_text(
-        '{"format":"softmaxes.tree","version":1,"parent":[4,4,5,5,6,6,-1],"names":null}'
-    )
+    (place.work / "tree.json").write_text(stores.TREE)
     bases.lay(place.work / "photos", bases.photos(each=3))
     bases.copy(known.glyphs / "cache", place.cache)
 
@@ -241,15 +239,24 @@ def options(place: Place, known: Bases, number: int) -> Case:
         option = random.choice([*NUMBERS.get(verb, ()), *WORDS.get(verb, ())])
         words, about = [*VERBS[verb], option], f"{option} without a value"
         must_refuse = about
-    writes = ("out", "out.json", "out.png", "out.txt", "out.html", "sheet.png", "sheet.nosuch", "nothing", "photos.png")
-    writes += (
+    given = [word for place_of, word in enumerate(words) if words[place_of - 1] == "--out"]
+    writes = (
+        "out",
+        "out.json",
+        "out.png",
+        "out.html",
+        "nothing",
+        "photos.png",
         "glyphs-4.png",
         "glyphs.png",
         "work.png",
-        *(word for place_of, word in enumerate(words) if words[place_of - 1] == "--out"),
     )
     return Case(
-        f"{' '.join(words[:2])[:40]}: {about[:100]}", Command(words), tuple(writes), must_refuse, keeps=_trains(words)
+        f"{' '.join(words[:2])[:40]}: {about[:100]}",
+        Command(words),
+        (*writes, *given),
+        must_refuse,
+        keeps=_trains(words),
     )
 
 

@@ -12,6 +12,7 @@ from campaign.bases import Bases
 from campaign.case import Case, Command, Place
 
 HUGE = "1" + "0" * 400
+TREE = '{"format":"softmaxes.tree","version":1,"parent":[4,4,5,5,6,6,-1],"names":null}'
 NUMBERS = (  # file, path, value: each fits the schema or nearly so
     ("run", "epochs.0.train_seconds", "1e308"),
     ("run", "epochs.1.train_seconds", "1e308"),
@@ -109,29 +110,21 @@ def stores(place: Place, known: Bases, number: int) -> Case:
     else:
         file = random.choice([out / "study.json", out / "data.json", chosen, chosen])
         about = f"{file.name if file != chosen else 'a run'}: {_changed(place, file, runs)}"
-    rest = ["--out", "out.json"]
-    words = random.choice([["report", "out"]] * 7 + [["tree", "build", "confusion", "--result", str(chosen), *rest]])
-    if which_reads_trees(file, chosen, must_refuse, random.random()):
-        result = str(chosen.relative_to(place.work))
-        (place.work / "tree.json").write_text(
-            '{"format":"softmaxes.tree","version":1,"parent":[4,4,5,5,6,6,-1],"names":null}'
-        )
-        words = random.choice(
-            [
-                ["tree", "build", "trained", "--result", result, *rest],
-                ["tree", "build", "confusion", "--result", result, *rest],
-                ["tree", "show", "tree.json", "--result", result, "--out", "out.html"],
-                ["tree", "compare", "tree.json", "tree.json", "--result", result],
-            ]
-        )
-    elif words[0] == "tree":
-        words = ["report", "out"]
+    words = ["report", "out"]
+    if file == chosen and not must_refuse and random.random() < 0.35:
+        words = random.choice(of_trees(place, str(chosen.relative_to(place.work))))
     return Case(about, Command(words), writes=("out", "out.json", "out.html"), must_refuse=must_refuse)
 
 
-def which_reads_trees(file: Path, chosen: Path, must_refuse: str, chance: float) -> bool:
-    """Whether the changed file is to be read by a verb for trees."""
-    return file == chosen and not must_refuse and chance < 0.35
+def of_trees(place: Place, result: str) -> list[list[str]]:
+    """Words of the verbs for trees that read a result."""
+    (place.work / "tree.json").write_text(TREE)
+    return [
+        ["tree", "build", "trained", "--result", result, "--out", "out.json"],
+        ["tree", "build", "confusion", "--result", result, "--out", "out.json"],
+        ["tree", "show", "tree.json", "--result", result, "--out", "out.html"],
+        ["tree", "compare", "tree.json", "tree.json", "--result", result],
+    ]
 
 
 def put(file: Path, path: str, value: str) -> None:
