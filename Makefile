@@ -1,6 +1,7 @@
 # Every target does its own set-up: it needs python3 (3.11 or newer) and make, nothing else.
 #   make test      run the tests              make compare   train and compare three softmaxes, write a report
 #   make check     lint, format, types        make lock      renew constraints.txt from pyproject.toml
+#   make campaign  bad input and kills, tried on every reader and verb: some minutes
 PYTHON ?= python3
 VENV ?= .venv
 UV_VERSION := 0.13.9
@@ -9,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 # Wheels that pip is told to look for beside the index are offered to uv too; empty is fine.
 export UV_FIND_LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 
-.PHONY: install test check format compare lock clean
+.PHONY: install test check format compare campaign lock clean
 .DEFAULT_GOAL := test
 
 install: $(INSTALLED)
@@ -38,6 +39,10 @@ format: $(INSTALLED)
 # `make compare ARGS="--data cifar100 --data-dir cifar-100-python.tar.gz"` hands options on.
 compare: $(INSTALLED)
 	$(BIN)/softmaxes compare $(ARGS)
+
+# `make campaign ARGS=--help` says what it takes.
+campaign: $(INSTALLED)
+	PYTHONPATH=tests $(BIN)/python -m campaign $(ARGS)
 
 # Universal and hashed, without torch, so that one lock serves every platform and every build of torch.
 lock: $(INSTALLED)
