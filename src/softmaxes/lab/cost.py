@@ -4,8 +4,8 @@ This module imports no torch. `softmaxes.lab.scale` measures.
 """
 
 import csv
-import io
 import hashlib
+import io
 import json
 import math
 from collections import defaultdict
