@@ -156,3 +156,16 @@ def test_flags_as_text_and_back() -> None:
         text = packed(flags)
         assert np.array_equal(unpacked(text, count), flags)
         assert len(text) == letters
+
+
+@pytest.mark.parametrize("large", [1e308, -1e200])
+def test_differences_that_have_no_square_are_refused(large: float) -> None:
+    with pytest.raises(ValueError, match=r"paired: expected differences of at most 1e\+150, got "):
+        paired([large, 0.0, -large])
+
+
+@pytest.mark.parametrize("small", [5e-324, 1e-300])
+def test_differences_may_be_as_small_as_they_come(small: float) -> None:
+    found = paired([small, 0.0, small])
+    assert 0 <= found.p <= 1
+    assert found.low <= found.mean <= found.high
