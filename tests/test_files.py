@@ -44,6 +44,15 @@ def test_a_file_has_at_most_so_many_bytes(tmp_path: Path, read):
     assert found in (5, b"12345")
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="another system")
+def test_what_cannot_be_read_is_named(tmp_path: Path):
+    """It can be opened, and has nothing at its beginning."""
+    (tmp_path / "one").symlink_to("/proc/self/mem")
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        read_whole(tmp_path / "one")
+    assert caught.value.filename == str(tmp_path / "one")
+
+
 def test_a_link_to_a_regular_file_is_read(tmp_path: Path):
     (tmp_path / "one").write_bytes(b"1")
     (tmp_path / "two").symlink_to(tmp_path / "one")

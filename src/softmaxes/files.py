@@ -56,7 +56,10 @@ def check_regular(path: str | os.PathLike[str], most: int | None = None) -> int:
 def read_whole(path: str | os.PathLike[str], most: int | None = None) -> bytes:
     """The content of a file; refused as `open_regular` refuses it, also where it grows while it is read."""
     with open_regular(path, most) as file:
-        content = file.read() if most is None else file.read(most + 1)
+        try:
+            content = file.read() if most is None else file.read(most + 1)
+        except OSError as error:  # the system does not say of what
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from None
     if most is not None and len(content) > most:
         raise InputError(f"{os.fspath(path)}: expected a file of at most {most:,} bytes, got more.")
     return content

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from softmaxes.lab.backbones import MLP, ResNet, TinyVGG, trunk_for
+from softmaxes.lab.backbones import MLP, ResNet, TinyVGG, least_numbers, trunk_for
 from softmaxes.lab.run import Training
 from toy import toy_data
 
@@ -126,3 +126,30 @@ def test_a_resnet_may_have_a_hidden_layer() -> None:
     trunk = trunk_for(Training(backbone="resnet", hidden_units=7), IMAGES)
     assert trunk.out_features == 7
     assert trunk(torch.rand(2, 3, 16, 16)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        Training(),
+        Training(padding=1, hidden_units=7),
+        Training(backbone="resnet", batch_size=4),
+        Training(backbone="resnet", width=3, hidden_units=9),
+    ],
+)
+def test_the_least_numbers_of_a_network_are_counted_without_it(training: Training) -> None:
+    trunk = trunk_for(training, IMAGES)
+    parameters = sum(parameter.numel() for parameter in trunk.parameters())
+    layers: list[int] = []
+    for module in trunk.modules():
+        module.register_forward_hook(lambda _module, _input, output: layers.append(output.numel()))
+    trunk(torch.rand(training.batch_size, *(IMAGES.image_shape or ())))
+    assert 2 * (parameters + max(layers) / 2) < least_numbers(training, IMAGES) <= 2 * (parameters + max(layers))
+
+
+@pytest.mark.parametrize("fields", [{"hidden_units": 10**7}, {"channels": 10**5}, {"padding": 1000, "channels": 10**4}])
+def test_a_network_of_any_size_is_counted(fields: dict[str, int]) -> None:
+    assert least_numbers(Training.model_validate(fields), IMAGES) > 5 * 10**8
+    wide = {"backbone": "resnet", "width": 10**4, "blocks": 3}
+    assert least_numbers(Training.model_validate(wide), IMAGES) > 10**10
+    assert least_numbers(Training(hidden_units=10**7, batch_size=10**9), VECTORS) > 2 * 120 * 10**7

@@ -183,3 +183,16 @@ def test_what_is_neither_right_nor_wrong_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^mcnemar_over_seeds: expected results at one seed or more, got none\.$"):
         mcnemar_over_seeds([], [])
     assert majority(np.array([0.2, 0.01])) == 0.2
+
+
+@pytest.mark.parametrize("large", [1e308, -1e200])
+def test_differences_that_have_no_square_are_refused(large: float) -> None:
+    with pytest.raises(ValueError, match=r"paired: expected differences of at most 1e\+150, got "):
+        paired([large, 0.0, -large])
+
+
+@pytest.mark.parametrize("small", [5e-324, 1e-300])
+def test_differences_may_be_as_small_as_they_come(small: float) -> None:
+    found = paired([small, 0.0, small])
+    assert 0 <= found.p <= 1
+    assert found.low <= found.mean <= found.high

@@ -3,13 +3,17 @@
 import io
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from softmaxes.lab import InputError
+from softmaxes.lab import InputError, study
+from softmaxes.lab.cli import main
+from softmaxes.lab.memory import TOO_LITTLE
 from softmaxes.lab.run import Run, Study
-from softmaxes.lab.study import Display, End, run_all
+from softmaxes.lab.store import Store
+from softmaxes.lab.study import Display, End, check, run_all, work
 from softmaxes.lab.train import Progress
 from toy import toy_data, toy_run
 
@@ -50,10 +54,10 @@ class Scripted:
 
 def played(script: dict[str, list[End]]) -> tuple[Scripted, str, str]:
     runs = [toy_run(DATA, head) for head in script]
-    study = Study(name="toy", title="toy", description="", runs=tuple(runs))
+    planned = Study(name="toy", title="toy", description="", runs=tuple(runs))
     said, failure = io.StringIO(), ""
     executor = Scripted(script)
-    with Display(study, runs, DATA.card().train_counts, Console(file=said)) as display:
+    with Display(planned, runs, DATA.card().train_counts, Console(file=said)) as display:
         try:
             run_all(deque(runs), executor, display)
         except InputError as error:
@@ -94,11 +98,49 @@ def test_what_breaks_off_closes_the_executor() -> None:
             raise KeyboardInterrupt
 
     run = toy_run(DATA)
-    study = Study(name="toy", title="toy", description="", runs=(run,))
+    planned = Study(name="toy", title="toy", description="", runs=(run,))
     executor = Broken({})
     with (
-        Display(study, [run], DATA.card().train_counts, Console(file=io.StringIO())) as display,
+        Display(planned, [run], DATA.card().train_counts, Console(file=io.StringIO())) as display,
         pytest.raises(KeyboardInterrupt),
     ):
         run_all(deque([run]), executor, display)
     assert executor.closed
+
+
+NO_MORE = RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 8 bytes")
+
+
+def fail(*_: object, **__: object) -> None:
+    raise NO_MORE
+
+
+@pytest.mark.parametrize(
+    "fields", [{"hidden_units": 10**7}, {"channels": 10**5}, {"backbone": "resnet", "channels": 10, "width": 9999}]
+)
+def test_a_network_that_no_memory_holds_is_refused_before_it_is_made(
+    fields: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "free_memory", lambda: 2**30)
+    monkeypatch.setattr(study, "build", lambda *_: pytest.fail("made"))
+    with pytest.raises(InputError, match=r"^softmax: expected a network that is trained in 1.0 GiB of memory, as are"):
+        check(toy_run(DATA, **fields), DATA, DATA.card())
+
+
+def test_memory_that_torch_does_not_get_is_a_line_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its failed allocation is a RuntimeError like that of shapes that do not fit."""
+    with monkeypatch.context() as patched:
+        patched.setattr(study, "build", fail)
+        with pytest.raises(InputError, match=r"^softmax: expected memory for the network and a batch, got too little"):
+            check(toy_run(DATA), DATA, DATA.card())
+    with monkeypatch.context() as patched:
+        patched.setattr(study, "train", fail)
+        told: list[object] = []
+        work(toy_run(DATA), DATA.card(), Store(tmp_path), "cpu", 1, told.append)
+        assert told == [TOO_LITTLE]
+    monkeypatch.setattr("softmaxes.lab.cli._load", fail)
+    assert main(["data", "glyphs"]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "softmaxes: expected enough memory for these data, got too little.\n")

@@ -215,3 +215,22 @@ def trunk_for(training: Training, card: DataCard) -> TinyVGG | ResNet | MLP:
     if training.backbone == "resnet":
         return ResNet(card.image_shape, training.width, training.blocks, training.hidden_units)
     return TinyVGG(card.image_shape, training.channels, training.padding, training.hidden_units)
+
+
+def least_numbers(training: Training, card: DataCard) -> int:
+    """How many numbers a training step holds at least: parameters and gradients, and the widest layer of a batch.
+
+    Nothing of that size is made.
+
+    Raises:
+        ValueError: the network does not fit the data, or an option does not fit it.
+    """
+    with torch.device("meta"):
+        trunk = trunk_for(training, card)
+    parameters = sum(parameter.numel() for parameter in trunk.parameters())
+    widest = trunk.out_features
+    if card.image_shape is not None:
+        channels = training.width if training.backbone == "resnet" else training.channels
+        widest = max(widest, channels * (card.image_shape[1] - 2) * (card.image_shape[2] - 2))
+    examples = sum(count - training.held_out(count) for count in card.train_counts)
+    return 2 * (parameters + min(training.batch_size, examples) * widest)

@@ -14,6 +14,8 @@ from rich.text import Text
 from softmaxes import __version__
 from softmaxes.lab import InputError
 from softmaxes.lab.console import plain, replace_unencodable
+from softmaxes.lab.memory import too_little
+from softmaxes.lab.options import Whole
 from softmaxes.lab.run import (
     MOST_TRIALS,
     DataCard,
@@ -81,7 +83,7 @@ DataDir = Annotated[
         "or with *train.parquet* and *test.parquet*."
     ),
 ]
-ImageSize = Annotated[int, Parameter(help="Side in pixels to which the images of a folder are brought, 16 to 1024.")]
+ImageSize = Annotated[Whole, Parameter(help="Side in pixels to which the images of a folder are brought, 16 to 1024.")]
 LongTail = Annotated[
     float | None,
     Parameter(
@@ -123,7 +125,7 @@ def compare(
             help="Names from `softmaxes heads`, e.g. *softmax gumbel*; or **all**: every head that the data can serve.",
         ),
     ] = None,
-    seeds: Annotated[int, Parameter(help="How many seeds a head; the intervals are over them.")] = 3,
+    seeds: Annotated[Whole, Parameter(help="How many seeds a head; the intervals are over them.")] = 3,
     study: Annotated[
         str | None,
         Parameter(
@@ -132,7 +134,7 @@ def compare(
         ),
     ] = None,
     tune: Annotated[
-        int | None,
+        Whole | None,
         Parameter(
             help="Settings to try of each head: the learning rate, and one setting more that a head may declare. The "
             "best on training examples that are held out (--validation, a tenth if not given) is compared."
@@ -145,7 +147,7 @@ def compare(
             "measurement beforehand. For times that hold, one run at a time: --jobs 1."
         ),
     ] = None,
-    jobs: Annotated[int | None, Parameter(help="Runs at a time, one thread each; all cores if not given.")] = None,
+    jobs: Annotated[Whole | None, Parameter(help="Runs at a time, one thread each; all cores if not given.")] = None,
     cluster: Annotated[
         str | None,
         Parameter(
@@ -239,7 +241,7 @@ def compare(
 def train(
     *,
     head: Annotated[str, Parameter(help="A name from `softmaxes heads`.")] = "softmax",
-    seed: Annotated[int, Parameter(help="Decides initial weights, order of examples, and noise.")] = 0,
+    seed: Annotated[Whole, Parameter(help="Decides initial weights, order of examples, and noise.")] = 0,
     data: DataName = "glyphs",
     data_dir: DataDir = None,
     image_size: ImageSize = IMAGE_SIZE,
@@ -425,7 +427,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = f"{error.filename}: " if error.filename else ""
         errors.print(f"softmaxes: {_printable(place + (error.strerror or _one_line(error)))}.")
         return 2
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not too_little(error):
+            raise
         errors.print("softmaxes: expected enough memory for these data, got too little.")
         return 2
     except KeyboardInterrupt:

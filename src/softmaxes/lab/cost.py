@@ -180,13 +180,8 @@ def read_csv(path: Path) -> list[Measured]:
     Raises:
         InputError: the file is not one; the message says where.
     """
-    try:
-        text = read_whole(path, MOST_BYTES).decode("utf-8-sig")
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: expected the table.csv of `softmaxes scale`, got {_told(error)}.") from None
     measured = []
-    for number, row in enumerate(rows, 2):
+    for number, row in _rows(path):
         try:
             sizes = Cell.model_validate(
                 {name: from_cell(row[name]) for name in ("head", "classes", "features", "batch_size")}
@@ -211,6 +206,15 @@ def read_csv(path: Path) -> list[Measured]:
     if not measured:
         raise InputError(f"{path}: expected the table.csv of `softmaxes scale`, got no rows.")
     return measured
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a table with their places in it; each is seen before the next is read."""
+    try:
+        text = read_whole(path, MOST_BYTES).decode("utf-8-sig")
+        yield from enumerate(csv.DictReader(io.StringIO(text, newline="")), 2)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: expected the table.csv of `softmaxes scale`, got {_told(error)}.") from None
 
 
 def _told(error: Exception) -> str:

@@ -4,6 +4,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+TOO_LITTLE = "expected memory for the network and a batch, got too little; a smaller one of either needs less."
+
 
 def limit_memory(more: int) -> None:
     """Let the system refuse this process more than so many bytes, at once: before a page of them is touched.

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 RESAMPLES = 9999
+LARGEST = 1e150  # of which there is a square
 
 
 class Paired(NamedTuple):
@@ -64,7 +65,7 @@ def paired(differences: ArrayLike) -> Paired:
         differences: one a seed, (n,), n at least 2.
 
     Raises:
-        ValueError: fewer than two differences, or one that is not finite.
+        ValueError: fewer than two differences, or one that is not finite, or so large that it has no square.
 
     Example:
         >>> from softmaxes.lab.statistics import paired
@@ -80,6 +81,8 @@ def paired(differences: ArrayLike) -> Paired:
     values = np.asarray(differences, dtype=np.float64)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise ValueError(f"paired: expected at least 2 finite differences, got {values.tolist()}.")
+    if np.abs(values).max() > LARGEST:
+        raise ValueError(f"paired: expected differences of at most {LARGEST:g}, got {np.abs(values).max():g}.")
     count, mean = len(values), math.fsum(values) / len(values)
     error = math.sqrt(math.fsum((values - mean) ** 2) / (count - 1) / count)
     half = float(stats.t.ppf(0.975, count - 1)) * error

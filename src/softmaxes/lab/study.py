@@ -19,13 +19,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from softmaxes.lab import InputError
-from softmaxes.lab.data import Data
+from softmaxes.lab.backbones import least_numbers
+from softmaxes.lab.data import Data, free_memory
 from softmaxes.lab.heads import HEADS
+from softmaxes.lab.memory import TOO_LITTLE, too_little
 from softmaxes.lab.run import DataCard, Result, Run, Study
 from softmaxes.lab.store import Store
 from softmaxes.lab.trackers import Logs
 from softmaxes.lab.train import Progress as Step
-from softmaxes.lab.train import UnfitError, build, lay_out, train
+from softmaxes.lab.train import build, lay_out, train
 from softmaxes.trees import paths
 
 
@@ -141,11 +143,21 @@ def check(run: Run, data: Data, card: DataCard) -> None:
             f"{run.validation:g} of at most {max(card.train_counts):,}."
         )
     try:
+        needed, free = 4 * least_numbers(run, card), free_memory()
+        if free is not None and needed > free:
+            raise InputError(
+                f"{run.head}: expected a network that is trained in {_gibibytes(free)} of memory, as are free, got one "
+                f"that needs {_gibibytes(needed)} or more."
+            )
         build(run, card, data.train_inputs[:1])
-    except UnfitError:
+    except InputError:  # an UnfitError, too
         raise
-    except (ValueError, RuntimeError) as error:  # images too small, no memory
-        raise InputError(str(error)) from None
+    except (ValueError, RuntimeError, MemoryError) as error:  # images too small, no memory
+        raise InputError(f"{run.head}: {TOO_LITTLE}" if too_little(error) else str(error)) from None
+
+
+def _gibibytes(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB"
 
 
 def run_all(
@@ -304,6 +316,10 @@ def work(run: Run, card: DataCard, store: Store, device: str, jobs: int, tell: C
         train(run, card, store, device, jobs, watch)
     except InputError as error:
         tell(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not too_little(error):
+            traceback.print_exc(file=sys.stderr)
+        tell(TOO_LITTLE if too_little(error) else f"{type(error).__name__}: {error}")
     except Exception as error:  # what went wrong in one run must not take the others along
         traceback.print_exc(file=sys.stderr)
         tell(f"{type(error).__name__}: {error}")
