@@ -1,14 +1,17 @@
 """What becomes of runs whose process dies, wherever they are trained."""
 
+import errno
 import io
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from softmaxes.lab import InputError
+from softmaxes.lab import InputError, study
 from softmaxes.lab.run import Run, Study
+from softmaxes.lab.store import Store
 from softmaxes.lab.study import Display, End, run_all
 from softmaxes.lab.train import Progress
 from toy import toy_data, toy_run
@@ -50,10 +53,10 @@ class Scripted:
 
 def played(script: dict[str, list[End]]) -> tuple[Scripted, str, str]:
     runs = [toy_run(DATA, head) for head in script]
-    study = Study(name="toy", title="toy", description="", runs=tuple(runs))
+    given = Study(name="toy", title="toy", description="", runs=tuple(runs))
     said, failure = io.StringIO(), ""
     executor = Scripted(script)
-    with Display(study, runs, DATA.card().train_counts, Console(file=said)) as display:
+    with Display(given, runs, DATA.card().train_counts, Console(file=said)) as display:
         try:
             run_all(deque(runs), executor, display)
         except InputError as error:
@@ -88,16 +91,53 @@ def test_a_run_that_fails_is_named_and_not_begun_again() -> None:
     assert said == "gumbel, seed 0: gone; it is begun again\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/a.checkpoint"),
+            "runs/a.checkpoint: No space left on device",
+        ),
+        (InputError("a.checkpoint: expected more"), "a.checkpoint: expected more"),
+    ],
+    ids=["full disk", "input"],
+)
+def test_what_the_system_refuses_a_run_is_told_in_a_line(
+    error: Exception, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(study, "train", fail)
+    said: list[object] = []
+    study.work(toy_run(DATA), DATA.card(), Store(tmp_path), "cpu", 1, said.append)
+    assert said == [told]
+    assert capsys.readouterr().err == ""
+
+
+def test_where_nothing_could_begin_nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cluster where there should be one."""
+
+    def refuse(*_: object) -> None:
+        raise InputError("--cluster: expected local or the address of a Ray cluster, got nowhere:1.")
+
+    monkeypatch.setattr(study, "_executor", refuse)
+    given = Study(name="toy", title="toy", description="", runs=(toy_run(DATA),))
+    with pytest.raises(InputError, match="got nowhere:1"):
+        study.execute(given, DATA, Store(tmp_path), 1, "cpu", Console(file=io.StringIO()), cluster="nowhere:1")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_breaks_off_closes_the_executor() -> None:
     class Broken(Scripted):
         def news(self) -> Iterator[tuple[Run, Progress | End]]:
             raise KeyboardInterrupt
 
     run = toy_run(DATA)
-    study = Study(name="toy", title="toy", description="", runs=(run,))
+    given = Study(name="toy", title="toy", description="", runs=(run,))
     executor = Broken({})
     with (
-        Display(study, [run], DATA.card().train_counts, Console(file=io.StringIO())) as display,
+        Display(given, [run], DATA.card().train_counts, Console(file=io.StringIO())) as display,
         pytest.raises(KeyboardInterrupt),
     ):
         run_all(deque([run]), executor, display)

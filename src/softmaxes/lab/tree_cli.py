@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Given = TypeVar("Given")
 PAIRS = 200_000  # of classes, drawn to compare the distances of two trees
+REPLACED = "One that is there is replaced if it is such a tree in JSON, else refused unless it is the same."
 
 app = App(
     name="tree",
@@ -57,7 +58,7 @@ def build(
     method: Annotated[Method, Parameter(help="Where the tree comes from; see above.")],
     /,
     *,
-    out: Annotated[Path, Parameter(help="File for the tree, .json or .csv.")],
+    out: Annotated[Path, Parameter(help=f"File for the tree, .json or .csv. {REPLACED}")],
     classes: Annotated[int | None, Parameter(help="How many classes, for *balanced* and *random*.")] = None,
     data: DataName = None,
     data_dir: DataDir = None,
@@ -89,7 +90,6 @@ def build(
     ```
     """
     from softmaxes import Tree
-    from softmaxes.trees import io
 
     card = None if data is None else _card(data, data_dir, drawing)
     with _one_line(counts or paths or vectors or result):
@@ -117,7 +117,7 @@ def build(
             tree = Tree.from_confusion(_confusion(_given(method, "--result", result)), arity)
         else:
             tree = _trained(_given(method, "--result", result))
-        io.write(_named(tree, card), out)
+        _write(_named(tree, card), out)
     Console(highlight=False, soft_wrap=True).print(Text(f"{tree!r}: {out}"))
     return 0
 
@@ -133,7 +133,9 @@ def show(
     drawing: HowDrawn = None,
     result: ResultFile = None,
     lines: Annotated[int, Parameter(help="Lines to print at most; what does not fit is counted.")] = 40,
-    out: Annotated[Path | None, Parameter(help="File for a page with all of the tree, .html.")] = None,
+    out: Annotated[
+        Path | None, Parameter(help="File for a page with all of the tree, .html; another page is not replaced.")
+    ] = None,
 ) -> int:
     """Print a tree, folded to fit, and draw all of it on a page.
 
@@ -144,22 +146,23 @@ def show(
     softmaxes tree show tree.json --data glyphs --result runs/glyphs/runs/0123456789abcdef.json --out tree.html
     ```
     """
-    from softmaxes.files import write_whole
-    from softmaxes.lab.report.page import render_tree
+    from softmaxes.files import check_out, write_whole
+    from softmaxes.lab.report.page import TREE_MARK, render_tree
     from softmaxes.lab.report.tree import icicle_svg, terminal_tree
     from softmaxes.metrics import node_accuracy
 
     if lines < 1:
         raise InputError(f"--lines: expected 1 or more, got {lines}.")
+    page = None if out is None else check_out(out, TREE_MARK)
     with _one_line():
         tree = _read(file, format)
         names = None if data is None else _card(data, data_dir, drawing).class_names
         values = None if result is None else node_accuracy(_triples(_result(result)), tree).numpy()
         Console().print(Text(repr(tree)), terminal_tree(tree, names, values, lines))
-        if out is not None:
+        if page is not None:
             svg = icicle_svg(tree, names, values)
             title = f"{file.name}: {tree.num_classes:,} classes, depth {tree.depth}"
-            write_whole(out, lambda part: part.write_text(render_tree(title, svg), "utf-8"))
+            write_whole(page, lambda part: part.write_text(render_tree(title, svg), "utf-8"))
             Console(highlight=False, soft_wrap=True).print(Text(f"page: {out}"))
     return 0
 
@@ -169,7 +172,7 @@ def export(
     file: TreeFile,
     /,
     *,
-    out: Annotated[Path, Parameter(help="File for the tree.")],
+    out: Annotated[Path, Parameter(help=f"File for the tree. {REPLACED}")],
     format: Format = None,
     source_format: Annotated[
         Literal["json", "csv", "nested", "nbdt", "napkinxc"] | None,
@@ -184,11 +187,9 @@ def export(
     softmaxes tree export theirs.txt --source-format napkinxc --out ours.json
     ```
     """
-    from softmaxes.trees import io
-
     with _one_line():
         tree = _read(file, source_format)
-        io.write(tree, out, format)
+        _write(tree, out, format)
     Console(highlight=False, soft_wrap=True).print(Text(f"{tree!r}: {out}"))
     return 0
 
@@ -277,6 +278,14 @@ def _read(file: Path, format: str | None) -> "Tree":
     if format is None and file.suffix not in io.SUFFIXES:
         raise InputError(f"{file}: expected a name that ends in {' or '.join(io.SUFFIXES)}, or --format, got neither.")
     return io.read(file, format)
+
+
+def _write(tree: "Tree", out: Path, format: str | None = None) -> None:
+    from softmaxes.files import check_out, write_whole
+    from softmaxes.trees import io
+
+    content = io.encoded(tree, out, format)
+    write_whole(check_out(out, io.MARK, content), lambda part: part.write_bytes(content))
 
 
 def _lines(path: Path) -> list[str]:

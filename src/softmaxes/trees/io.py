@@ -29,6 +29,7 @@ from softmaxes.trees.tree import Tree
 Node = TypeVar("Node")
 
 SUFFIXES = {".csv": "csv", ".json": "json"}
+MARK = b'{"format": "softmaxes.tree"'  # how a file in this library's own format begins
 
 
 def read(path: str | os.PathLike[str], format: str | None = None, classes: Sequence[Hashable] | None = None) -> Tree:
@@ -104,6 +105,12 @@ def write(tree: Tree, path: str | os.PathLike[str], format: str | None = None) -
         {"format": "softmaxes.tree", "version": 1, "parent": [4, 4, 5, -1, 3, 3], "names": null}
         True
     """
+    content = encoded(tree, path, format)
+    write_whole(Path(path), lambda part: part.write_bytes(content))
+
+
+def encoded(tree: Tree, path: str | os.PathLike[str], format: str | None = None) -> bytes:
+    """What `write` writes; it has the same arguments."""
     where = os.fspath(path)
     chosen = FORMATS[_format(path, format)]
     data = chosen.write(where, tree)
@@ -114,10 +121,9 @@ def write(tree: Tree, path: str | os.PathLike[str], format: str | None = None) -
             f"{where}: expected a tree of some hundred levels at most, got {tree}; formats json and csv can hold it."
         ) from None
     try:
-        content = text.encode()
+        return text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"{where}: expected names in UTF-8, got {error.object[error.start]!r}.") from None
-    write_whole(Path(path), lambda part: part.write_bytes(content))
 
 
 def from_nested(nested: Mapping[str, Any], classes: Sequence[str] | None = None) -> Tree:

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from softmaxes.files import write_whole
+from softmaxes.files import remove_parts, write_whole
 from softmaxes.lab import InputError
 from softmaxes.lab.data import CHUNK, Data, cache_dir
 
@@ -304,8 +304,7 @@ def _converted(path: Path) -> Path:
         raise InputError(f"{folder}: expected a folder that can be made, got {error.strerror}.") from None
     with FileLock(folder / ".lock"):
         if not (folder / "labels.npy").exists():  # which is written last
-            for part in folder.glob(".*.part"):  # of one that was killed
-                part.unlink()
+            remove_parts(folder, r"(features|labels)\.npy|names\.json")  # of one that was killed
             try:
                 _convert(path, folder)
             except pyarrow.ArrowException as error:
