@@ -1,6 +1,7 @@
 """Files: read if they are regular and not too large, written whole or not at all."""
 
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,9 @@ KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
+ROOM = 2**20  # bytes
+BEGINNING = 2**12  # bytes of a file in which a mark stands
+PART = r"\.(?:{})\.\d+\.part"  # what `write_whole` calls a file that is not whole yet
 
 
 class InputError(ValueError):
@@ -69,9 +73,15 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file so that a reader, or a machine that stops, sees the old one or the new one and nothing between.
 
     Args:
-        path: the file.
+        path: the file. A link is replaced, and what it points to stays as it is.
         write: writes a file at the path that it is given.
+
+    Raises:
+        OSError: the system does not take the file, for want of space or whatever; it names the file. Each library that
+            writes has an error of its own for that, this one is for all.
+        InputError: there is something that is no file, such as a folder or a device.
     """
+    _check_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -79,6 +89,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
+    except InputError:
+        raise
+    except Exception as error:
+        if (reason := _refusal(error, part)) is None:
+            raise
+        raise OSError(reason.errno, reason.strerror, os.fspath(path)) from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -103,3 +119,88 @@ def check_json(where: str, content: bytes, values: int, containers: int) -> None
     ):
         if found > most:
             raise InputError(f"{where}: expected JSON of at most {most:,} {what}, got {found:,}.")
+
+
+def _check_file(path: Path) -> None:
+    """Refuse a place where something is that is no regular file: one would be put in place of it."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # nothing there; or what the writer will be told
+        return
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path}: expected a regular file or none, got {KINDS.get(stat.S_IFMT(mode), 'none')}.")
+
+
+def _refusal(error: Exception, part: Path) -> OSError | None:
+    """Why the system did not take a file, if that is why its writer failed."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error if error.filename is None or Path(error.filename) == part else None
+    if found := re.search(r"os error (\d+)", str(error)):  # as Rust has it, which may have removed the file
+        return OSError(int(found[1]), os.strerror(int(found[1])))
+    try:
+        with part.open("ab") as file:  # others leave no reason, but what they wrote: is there room for more?
+            file.write(bytes(ROOM))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as reason:
+        return reason
+    return None
+
+
+def is_part(name: str, names: str) -> bool:
+    """Whether a file is what `write_whole` leaves when it is killed, of a file whose whole name is in `names`.
+
+    Args:
+        name: what the file is called.
+        names: a regular expression.
+    """
+    return re.fullmatch(PART.format(names), name) is not None
+
+
+def remove_parts(folder: Path, names: str) -> None:
+    """Remove what writers that were killed have left of files of a folder, by `is_part`; what else is there is let be.
+
+    Args:
+        folder: the folder; what lies below it is not looked at.
+        names: a regular expression of whole names, of the files that are written there.
+    """
+    for part in folder.glob(".*.part"):
+        if is_part(part.name, names) and part.is_file() and not part.is_symlink():
+            part.unlink(missing_ok=True)
+
+
+def check_out(path: Path, mark: bytes, content: bytes | None = None) -> Path:
+    """Where to write a file that the user names, if nothing of the user's is lost by it.
+
+    That is so if there is none, or one that is empty, or that has the same content, or one that this project wrote.
+
+    Args:
+        path: the file.
+        mark: bytes in the beginning of every file that this project would write there; empty if it has none.
+        content: what is to be written, if that is known.
+
+    Returns:
+        The path, or where it leads to if it is a link.
+
+    Raises:
+        InputError: another file is there, or what is no file.
+        OSError: it cannot be read.
+    """
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    _check_file(target)
+    try:
+        with open_regular(target) as file:
+            there = file.read(BEGINNING)
+            size = os.fstat(file.fileno()).st_size
+            same = content is not None and size == len(content) and there + file.read() == content
+    except FileNotFoundError:
+        return target
+    if there and not same and not (mark and mark in there):
+        raise InputError(f"{path}: expected no file, or one that this command wrote, got another; move it away first.")
+    return target
+
+
+def said(error: OSError) -> str:
+    """What the system says, in words, after the file that it says it of."""
+    place = "" if error.filename is None else f"{error.filename}: "
+    return place + (error.strerror or " ".join(str(error).split()))

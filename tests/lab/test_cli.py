@@ -2,7 +2,9 @@
 
 import io
 import json
+import multiprocessing
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -19,6 +21,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from test_train import numbers
 
+from softmaxes.lab import InputError, cli
 from softmaxes.lab.cli import _data_options, _one_line, app, main
 from softmaxes.lab.data import Data, encode_png
 from softmaxes.lab.heads import HEADS
@@ -28,6 +31,7 @@ from softmaxes.names import printable
 from toy import toy_data
 
 EPOCHS = 40
+RESULTS = Path(__file__).parents[2] / "results"
 COMMAND = [sys.executable, "-m", "softmaxes.lab.cli"]
 
 
@@ -429,7 +433,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is(
     errors = capsys.readouterr().err
     assert message in errors
     assert errors.count("\n") == 1
-    assert not list(out.glob("**/*.json"))
+    assert not out.exists()
 
 
 def test_a_file_where_a_folder_should_be(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -485,6 +489,96 @@ def test_a_comparison_that_fails_leaves_the_one_before(
     assert "expected a whole checkpoint" in capsys.readouterr().err
     broken.unlink()
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != ".lock"} == before
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [["compare", "--heads", "softmax"], ["compare", "--tune", "2"], ["train"], ["repeat"], ["scale"], ["report"]],
+    ids=" ".join,
+)
+def test_a_folder_of_the_users_is_refused(
+    verb: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line before anything is loaded, and every file as it was: also those that have names of ours."""
+    monkeypatch.setattr("softmaxes.lab.data.load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.chdir(tmp_path)
+    stored = next((RESULTS / "glyphs" / "runs").glob("*.json"))
+    names = ("data.safetensors", "models/bert.checkpoint", "models/bert.json", "downloads/.movie.mkv.part")
+    for name in (*names, "table.csv", "report.html", "differences.csv", ".table.csv.12.part"):
+        path = tmp_path / "proj" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"my {name}")
+    before = everything(tmp_path)
+    command = {"repeat": ["repeat", str(stored), "--out", "proj"], "report": ["report", "proj"]}
+    assert main(command.get(verb[0], [*verb, "--out", "proj"])) == 2
+    printed = capsys.readouterr()
+    assert re.match(r"softmaxes: proj(/study.json)?: expected (an empty folder or|the folder of a comp)", printed.err)
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_picture_of_the_users_is_not_replaced(
+    link: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither one that is named nor one that has the name of the sheet by chance; a sheet is, by the next one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.png").write_bytes(b"\x89PNG of mine")
+    if link:
+        (tmp_path / "colours.png").symlink_to("mine.png")
+    else:
+        (tmp_path / "colours.png").write_bytes(b"\x89PNG of mine")
+    command = ["data", str(folder), "--image-size", "16"]
+    for words in (command, [*command, "--out", "colours.png"]):
+        assert main(words) == 2
+        printed = capsys.readouterr()
+        assert printed.err.startswith("softmaxes: colours.png: expected no file, or one that this command wrote, got")
+        assert printed.out == ""
+        assert (tmp_path / "colours.png").read_bytes() == b"\x89PNG of mine"
+    (tmp_path / "mine.png").unlink()
+    (tmp_path / "colours.png").unlink(missing_ok=True)
+    for size in ("16", "32"):
+        assert main(["data", str(folder), "--image-size", size]) == 0
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork")
+def test_the_page_of_another_comparison_is_not_replaced_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("softmaxes.lab.study.fresh_processes", lambda: multiprocessing.get_context("fork"))
+    monkeypatch.setattr("softmaxes.lab.report.figures.draw", lambda summary: {})
+    data, out = toy_data(), tmp_path / "out"
+
+    def told(*heads: str, seeds: int = 1) -> str:
+        given = cli._comparison(data, heads, range(seeds), {"epochs": 1})
+        capsys.readouterr()
+        assert cli._execute(given, data, out, 1, "cpu") == 0
+        return "".join(line for line in capsys.readouterr().err.splitlines(keepends=True) if "epoch 1/1" not in line)
+
+    said = f"{out}: the page here shows another comparison, {{}} on toy. It makes room for this one;"
+    assert told("softmax") == ""
+    page = (out / "report.html").read_bytes()
+    assert told("softmax", "sampled") == ""  # more heads, more seeds: nothing is lost
+    assert told("softmax", "sampled", seeds=2) == ""
+    runs = set(out.glob("runs/*.json"))
+    assert told("softmax").startswith(said.format("softmax · sampled"))
+    assert (out / "report.html").read_bytes() == page
+    assert set(out.glob("runs/*.json")) == runs
+    assert told("sampled").startswith(said.format("softmax"))
+
+    def refuse(*_: object) -> None:
+        raise InputError("no")
+
+    kept = everything(out)
+    monkeypatch.setattr("softmaxes.lab.study.check", refuse)
+    with pytest.raises(InputError, match=r"^no$"):
+        told("softmax", "one-vs-rest")  # refused: nothing is written anew, though a run of it is there
+    assert everything(out) == kept
 
 
 def test_a_run_that_overflows_has_diverged(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

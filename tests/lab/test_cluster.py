@@ -5,19 +5,24 @@ import io
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from threading import Event, Thread
 
+import numpy as np
 import pytest
 from rich.console import Console
 from safetensors.torch import load_file
 from test_train import numbers
 
+from softmaxes import __version__
 from softmaxes.lab import InputError
 from softmaxes.lab.cli import main
+from softmaxes.lab.cluster import _work
 from softmaxes.lab.run import Study
 from softmaxes.lab.store import Store
 from softmaxes.lab.study import execute
+from softmaxes.lab.train import Progress, lay_out
 from toy import toy_data, toy_run
 
 DATA = toy_data()
@@ -84,6 +89,21 @@ def test_a_cluster_gives_the_same_numbers_and_begins_a_lost_run_again(
     assert not there.tensors().exists()
 
 
+def test_a_worker_that_is_stopped_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "data")
+    lay_out(DATA, store)
+    content = np.fromfile(store.tensors(), dtype=np.uint8)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    threads = threading.active_count()
+    run = _work(toy_run(DATA, epochs=10**6), DATA.card(), content, "cpu", 1, __version__)
+    assert isinstance(next(run), Progress)
+    assert threading.active_count() == threads + 1
+    run.close()
+    assert threading.active_count() == threads
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
 def test_without_ray_a_line_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,7 +131,7 @@ def test_a_cluster_that_does_not_answer(address: str, said: str, tmp_path: Path)
     study = Study(name="toy", title="toy", description="", runs=(toy_run(DATA),))
     with pytest.raises(InputError, match=f"--cluster: {said}"):
         execute(study, DATA, Store(tmp_path), None, "cpu", Console(file=io.StringIO()), cluster=address)
-    assert not list(tmp_path.glob("**/*.safetensors"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_mapped_files_are_not_sent(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from softmaxes.files import check_out
 from softmaxes.lab import InputError
 from softmaxes.lab.data import Data, cache_dir, load
 from softmaxes.lab.data.long_tail import long_tail
-from softmaxes.lab.data.sheet import write_sheet
+from softmaxes.lab.data.sheet import MARK, write_sheet
 from toy import toy_data
 
 DATA = toy_data()
@@ -107,6 +108,7 @@ def test_the_card() -> None:
 def test_the_sheet_shows_images_of_each_class(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "sheet.png"
     write_sheet(DATA, path)
+    assert check_out(path, MARK) == path  # it is known as one
     with Image.open(path) as image:
         pixels = torch.from_numpy(np.array(image.convert("RGB")))
     for row, first in enumerate(range(6)):  # the first image of a class is the first of its row

@@ -486,9 +486,10 @@ def test_a_conversion_that_was_cut_off_leaves_nothing_half_written(
     monkeypatch.setattr(source, "_rows", rows)
     (folder,) = (cache / "features").iterdir()
     assert [file.name for file in folder.iterdir() if file.name != ".lock"] == []
-    (folder / ".features.npy.1.part").touch()  # of a process that could not clean up
+    for name in (".features.npy.1.part", ".movie.mkv.part"):  # of a process that could not clean up, and of a stranger
+        (folder / name).touch()
     check_is(load_features(path), content)
-    assert sorted(file.name for file in folder.iterdir() if file.name != ".lock") == ["features.npy", "labels.npy"]
+    assert {file.name for file in folder.iterdir()} == {".lock", "features.npy", "labels.npy", ".movie.mkv.part"}
 
 
 @pytest.mark.parametrize(

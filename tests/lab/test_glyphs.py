@@ -1,8 +1,10 @@
 """The drawn characters: which classes there are, that each image depends only on its own address, and the cache."""
 
 import hashlib
+import multiprocessing
 import os
 import re
+import time
 import unicodedata
 from collections import Counter, defaultdict
 from importlib.metadata import version
@@ -26,6 +28,13 @@ from softmaxes.lab.data.glyphs import alphabet, choose_characters, load_glyphs
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SOFTMAXES_CACHE", str(tmp_path))
     return tmp_path / "glyphs"
+
+
+def test_processes_that_draw_end_when_nobody_waits() -> None:
+    drawn = glyphs._side_by_side(time.sleep, [0.0, 600.0, 600.0], jobs=2, description="Sleeping")
+    assert next(drawn) is None
+    drawn.close()  # type: ignore[attr-defined]
+    assert multiprocessing.active_children() == []
 
 
 def images(data: Data) -> tuple[Tensor, Tensor]:

@@ -1,18 +1,22 @@
 """The store: whole files, one writer, and only what fits is read."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from softmaxes.files import write_whole
 from softmaxes.lab import InputError
+from softmaxes.lab.cost import Table
 from softmaxes.lab.run import Run, Study
-from softmaxes.lab.store import Store
+from softmaxes.lab.store import COMPARISON, FILES, Store
 from softmaxes.lab.train import lay_out, train
 from toy import toy_data, toy_run
 
 DATA = toy_data()
 RESULTS = Path(__file__).parents[2] / "results"
+OTHERS = ("gap", "peers", "step", "tasks")  # tables of the benchmarks
 
 
 def study() -> Study:
@@ -36,10 +40,11 @@ def test_the_stored_results_have_the_names_of_their_runs(folder: Path) -> None:
 
 
 def test_what_a_run_needs_to_go_on_goes_with_its_result(tmp_path: Path) -> None:
-    store, (done, begun) = Store(tmp_path), study().runs
+    store, (done, begun) = Store(tmp_path / "mine"), study().runs
     trained = Store(tmp_path / "trained")
     lay_out(DATA, trained)
     result = train(done, DATA.card(), trained)
+    store.save_study(study(), DATA.card())
     for run in (done, begun):
         store.checkpoint(run).parent.mkdir(exist_ok=True)
         store.checkpoint(run).write_bytes(b"")
@@ -92,6 +97,136 @@ def test_one_writer(tmp_path: Path) -> None:
         pass
     with Store(tmp_path).lock():  # let go
         pass
+
+
+def test_of_a_lock_nothing_stays(tmp_path: Path) -> None:
+    """Of one under which nothing was written, because the command was refused or stopped, not even the folder."""
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "new" / "folder", tmp_path / "empty"):
+        for error in (InputError, KeyboardInterrupt):
+
+            def stop() -> None:
+                assert (folder / ".lock").exists()  # noqa: B023
+                raise error  # noqa: B023
+
+            with pytest.raises(error), Store(folder).lock():
+                stop()
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+    assert list((tmp_path / "empty").iterdir()) == []
+    store = Store(tmp_path / "new" / "folder")
+    with store.lock():
+        store.save_study(study(), DATA.card())
+    assert sorted(path.name for path in store.directory.iterdir()) == ["data.json", "study.json"]
+
+
+def tree(folder: Path) -> dict[str, object]:
+    """Everything in a folder: what links say, what files hold."""
+    return {
+        str(path.relative_to(folder)): path.readlink() if path.is_symlink() else path.is_file() and path.read_bytes()
+        for path in folder.rglob("*")
+    }
+
+
+def lock(store: Store) -> None:
+    with store.lock():
+        pass
+
+
+STRANGERS: dict[str, Callable[[Path], object]] = {
+    "a project": lambda folder: (folder / "data.safetensors").write_bytes(b"mine"),
+    "a project with a folder": lambda folder: (folder / "src").mkdir(),
+    "a lock of another program": lambda folder: (folder / ".lock").write_text("pid 7"),
+    "a study of another kind": lambda folder: (folder / "study.json").write_text('{"title": "a thesis"}'),
+    "data of another kind": lambda folder: (folder / "data.json").write_text("[1, 2, 3]"),
+    "a study that is cut": lambda folder: (folder / "study.json").write_text('{"name": "toy", '),
+    "parts of others": lambda folder: (folder / ".movie.mkv.12.part").touch(),
+    "tuning of others": lambda folder: ((folder / "tuning").mkdir(), (folder / "tuning" / "guitar.txt").touch()),
+    "runs of others": lambda folder: ((folder / "runs").mkdir(), (folder / "runs" / "marathon.json").touch()),
+    "what scale writes": lambda folder: (folder / "scale.json").write_text('{"cells": []}'),
+}
+
+
+@pytest.mark.parametrize("make", STRANGERS.values(), ids=STRANGERS)
+def test_a_folder_that_is_not_ours_is_refused(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path)
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match=r"expected (an empty folder or|Study as JSON|DataCard as JSON)"):
+        lock(Store(tmp_path))
+    assert tree(tmp_path) == before
+    if not any(name in before for name in ("study.json", "data.json")):
+        (tmp_path / "study.json").write_text('{"title": "a thesis"}')
+    (tmp_path / "scale.json").unlink(missing_ok=True)
+    with pytest.raises(InputError, match="expected an empty folder or"):
+        Store(tmp_path, {"scale.json": Table}).check()
+
+
+@pytest.mark.parametrize("name", ["runs", "figures", "cells", "tuning", "tensorboard", "mlflow.db", "mlflow-artifacts"])
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path, name: str) -> None:
+    (tmp_path / "away").mkdir()
+    store = Store(tmp_path / "mine")
+    store.save_study(study(), DATA.card())
+    (store.directory / name).symlink_to(tmp_path / "away")
+    with pytest.raises(InputError, match=f"mine/{name}: expected a place in this folder, got a link to another"):
+        lock(store)
+    assert not (store.directory / ".lock").exists()
+
+
+def test_what_was_cut_off_before_its_first_record_goes_on(tmp_path: Path) -> None:
+    tuning = Store(tmp_path / "tuning")
+    tuning.save_study(study(), DATA.card())
+    for name in (".lock", ".data.json.12.part", "tuning/.lock"):
+        (tmp_path / name).touch()
+    with Store(tmp_path).lock():
+        assert not (tmp_path / ".data.json.12.part").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tuning"]
+
+
+def test_in_a_folder_of_ours_nothing_of_others_is_touched(tmp_path: Path) -> None:
+    store, run = Store(tmp_path), study().runs[0]
+    store.save_study(study(), DATA.card())
+    own = [
+        f"runs/{run.key}.checkpoint",
+        f"runs/.{run.key}.checkpoint.12.part",
+        f"runs/.{run.key}.safetensors.12.part",
+        f"cells/.{run.key}.json.12.part",
+        "figures/.accuracy.png.12.part",
+        ".report.html.12.part",
+        ".data.safetensors.12.part",
+    ]
+    others = [
+        f"runs/{run.key}.json",
+        "runs/bert.checkpoint",
+        "runs/bert.json",
+        f"{run.key}.checkpoint",
+        f"{run.key}.json",
+        f"models/{run.key}.checkpoint",
+        f"models/{run.key}.json",
+        "models/.report.html.12.part",
+        "downloads/.movie.mkv.part",
+        "runs/.movie.mkv.12.part",
+        ".report.html.part",
+        "notes.txt",
+    ]
+    for name in own + others:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with store.lock():
+        pass
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {*others, "study.json", "data.json"}
+
+
+def test_the_stored_results_are_ours() -> None:
+    """Folders of earlier versions, and every file in them that is written whole has its place."""
+    for folder in RESULTS.iterdir():
+        marks = {"scale.json": Table} if folder.name == "scale" else COMPARISON
+        if any((folder / name).exists() for name in marks):
+            Store(folder, marks).check()
+    for path in RESULTS.glob("*/**/*.*"):
+        folder = path.parent.relative_to(RESULTS / path.relative_to(RESULTS).parts[0])
+        if path.is_file() and path.suffix != ".txt" and path.stem not in OTHERS:
+            place = "." if folder.name == "tuning" else folder.as_posix().removeprefix("tuning/")
+            assert re.fullmatch(FILES[place], path.name), path
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What becomes of runs whose process dies, wherever they are trained."""
 
+import errno
 import io
 from collections import deque
 from collections.abc import Iterator
@@ -90,6 +91,43 @@ def test_a_run_that_fails_is_named_and_not_begun_again() -> None:
     assert failure == "expected every run to end, got softmax, seed 0: no memory; nce, seed 0: no"
     assert sorted(executor.begun) == ["gumbel", "gumbel", "nce", "softmax"]
     assert said == "gumbel, seed 0: gone; it is begun again\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/a.checkpoint"),
+            "runs/a.checkpoint: No space left on device",
+        ),
+        (InputError("a.checkpoint: expected more"), "a.checkpoint: expected more"),
+    ],
+    ids=["full disk", "input"],
+)
+def test_what_the_system_refuses_a_run_is_told_in_a_line(
+    error: Exception, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(study, "train", fail)
+    said: list[object] = []
+    study.work(toy_run(DATA), DATA.card(), Store(tmp_path), "cpu", 1, said.append)
+    assert said == [told]
+    assert capsys.readouterr().err == ""
+
+
+def test_where_nothing_could_begin_nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cluster where there should be one."""
+
+    def refuse(*_: object) -> None:
+        raise InputError("--cluster: expected local or the address of a Ray cluster, got nowhere:1.")
+
+    monkeypatch.setattr(study, "_executor", refuse)
+    given = Study(name="toy", title="toy", description="", runs=(toy_run(DATA),))
+    with pytest.raises(InputError, match="got nowhere:1"):
+        study.execute(given, DATA, Store(tmp_path), 1, "cpu", Console(file=io.StringIO()), cluster="nowhere:1")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_breaks_off_closes_the_executor() -> None:

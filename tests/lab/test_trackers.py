@@ -168,6 +168,20 @@ def test_a_tracker_that_fails_is_named_once_and_the_runs_go_on(tmp_path: Path, m
     assert said.getvalue().count("--log tensorboard: given up after OSError: disk full") == 1
 
 
+def test_a_database_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With half of its tables it could never be used again."""
+    from mlflow.tracking import MlflowClient
+
+    def fill(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(MlflowClient, "search_experiments", fill)
+    said = io.StringIO()
+    Logs(["mlflow"], study_of(RUN), Store(tmp_path), Console(file=said, width=500))
+    assert "--log mlflow: given up after OSError: [Errno 28] No space left on device" in said.getvalue()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("name", "package"), [("tensorboard", "tensorboardX"), ("mlflow", "alembic")])
 @pytest.mark.parametrize("verb", ["compare", "train"])
 def test_without_its_packages_a_line_says_what_to_install(

@@ -178,6 +178,12 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     assert sorted(path.suffix for path in cut.weights(run).parent.iterdir()) == [".json", ".safetensors"]
 
 
+def test_nothing_is_written_elsewhere(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process that is killed would leave behind."""
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    train(toy_run(DATA, epochs=2), DATA.card(), store)
+
+
 def test_the_result_is_what_the_stored_weights_give(store: Store) -> None:
     """The referee asked again, from the files: accuracy, NLL, confusion matrix and guesses."""
     run = toy_run(DATA, "gumbel", epochs=25, momentum=0.9)

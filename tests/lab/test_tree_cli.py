@@ -124,6 +124,35 @@ def test_a_tree_is_written_in_other_formats(capsys: pytest.CaptureFixture[str]) 
     assert torch.equal(read("back.json").parent, tree.parent)
 
 
+def test_a_file_of_the_users_is_not_replaced(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    built("groups", "--data", "toy")
+    build = ["tree", "build", "balanced", "--classes", "5", "--out"]
+    for command, name in (
+        (build, "package.json"),
+        (build, "table.csv"),
+        (["tree", "export", "tree.json", "--out"], "edges.csv"),
+        (["tree", "export", "tree.json", "--format", "nbdt", "--out"], "graph.json"),
+        (["tree", "show", "tree.json", "--out"], "index.html"),
+    ):
+        Path(name).write_text("<html>parent,child</html>")
+        capsys.readouterr()
+        assert main([*command, name]) == 2
+        printed = capsys.readouterr()
+        assert printed.err == (
+            f"softmaxes: {name}: expected no file, or one that this command wrote, got another; move it away first.\n"
+        )
+        assert printed.out == ""
+        assert Path(name).read_text() == "<html>parent,child</html>"
+        Path(name).write_text("")  # nothing to lose
+        for _ in range(2):
+            assert main([*command, name]) == 0
+    assert main(["tree", "build", "balanced", "--classes", "6", "--out", "package.json"]) == 0  # such a tree, replaced
+    assert read("package.json") == Tree.balanced(6)
+    assert main(["tree", "show", "package.json", "--out", "index.html"]) == 0  # such a page
+    assert main(["tree", "build", "balanced", "--classes", "6", "--out", "table.csv"]) == 2  # nobody knows whose
+    assert read("table.csv").num_classes == 5
+
+
 def test_trees_are_compared(
     runs: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,12 +10,19 @@ from softmaxes.files import InputError as InputError
 
 def main() -> int:
     """The command ``softmaxes``: the command line, or a line that says how to install what it needs."""
-    try:
-        from softmaxes.lab.cli import main as run
-    except ModuleNotFoundError as error:
-        print(
-            f"softmaxes: expected the lab's packages, got no {error.name}; install them: pip install 'softmaxes[lab]'",
-            file=sys.stderr,
-        )
-        return 2
-    return run()
+    from softmaxes.lab.stopping import farewell, stoppable
+
+    with stoppable(last=True) as came:  # also while it is imported
+        try:
+            try:
+                from softmaxes.lab.cli import main as run
+            except ModuleNotFoundError as error:
+                print(
+                    f"softmaxes: expected the lab's packages, got no {error.name}; install them: "
+                    "pip install 'softmaxes[lab]'",
+                    file=sys.stderr,
+                )
+                return 2
+            return run()
+        except KeyboardInterrupt:
+            return farewell(came)

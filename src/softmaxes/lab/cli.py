@@ -1,7 +1,14 @@
 """The command line: each verb a call into the lab. Torch is imported by the verbs, so that ``--help`` is quick."""
 
 import sys
+
+if __name__ == "__main__":  # as the command `softmaxes` is run, which can be stopped while all else is imported
+    from softmaxes.lab import main as command
+
+    sys.exit(command())
+
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -12,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from softmaxes import __version__
+from softmaxes.files import said
 from softmaxes.lab import InputError
 from softmaxes.lab.console import plain, replace_unencodable
 from softmaxes.lab.memory import too_little
@@ -29,6 +37,7 @@ from softmaxes.lab.run import (
     seed_by_seed,
 )
 from softmaxes.lab.scale_cli import advise, scale
+from softmaxes.lab.stopping import farewell, stoppable
 from softmaxes.lab.tree_cli import app as tree_app
 from softmaxes.names import file_name, printable
 
@@ -47,6 +56,8 @@ MOST_RUNS = 10_000  # of a study
 MOST_JOBS = 1000  # processes
 LINE = 2000  # characters of an error
 SHOWN = 60  # of a value in it
+FOLDER = "Folder for the results: new, empty, or one of ours, whose runs are kept and whose page is written anew;"
+STOPPED, UNREAD = 130, 141  # exit codes: 128 and the number of SIGINT, of SIGPIPE
 
 app = App(
     name="softmaxes",
@@ -155,7 +166,7 @@ def compare(
             "HOST:PORT or **auto** joins one. Needs `pip install 'softmaxes[cluster]'`."
         ),
     ] = None,
-    out: Annotated[Path | None, Parameter(help="Folder for the results; *runs/DATA* if not given.")] = None,
+    out: Annotated[Path | None, Parameter(help=f"{FOLDER} *runs/DATA* if not given.")] = None,
     training: Setting = None,
     device: Device = "auto",
     log: Log = (),
@@ -212,6 +223,7 @@ def compare(
         raise InputError(f"--seconds: expected more than 0, got {seconds:g}.")
     if seconds is not None and "epochs" in changes:
         raise InputError(f"--epochs: expected none with --seconds, which decides on them, got {changes['epochs']}.")
+    _check_out(out)
     if study is not None:
         entry = _named("--study", study, STUDIES)
         if heads is not None:
@@ -247,7 +259,7 @@ def train(
     image_size: ImageSize = IMAGE_SIZE,
     drawing: HowDrawn = None,
     long_tail: LongTail = None,
-    out: Annotated[Path | None, Parameter(help="Folder for the result; *runs/DATA-HEAD* if not given.")] = None,
+    out: Annotated[Path | None, Parameter(help=f"{FOLDER} *runs/DATA-HEAD* if not given.")] = None,
     training: Setting = None,
     device: Device = "auto",
     log: Log = (),
@@ -262,6 +274,7 @@ def train(
     _between("--seed", seed, 0, 2**63 - 1)
     names = _heads("--head", (head,))
     _check_log(log)
+    _check_out(out)
     changes = {} if training is None else training.model_dump(include=training.model_fields_set)
     loaded = _load(data, data_dir, image_size, drawing, long_tail)
     chosen = _comparison(loaded, names, [seed], changes)
@@ -280,7 +293,7 @@ def repeat(
     image_size: ImageSize = IMAGE_SIZE,
     drawing: HowDrawn = None,
     long_tail: LongTail = None,
-    out: Annotated[Path | None, Parameter(help="Folder for the result; *runs/repeat-KEY* if not given.")] = None,
+    out: Annotated[Path | None, Parameter(help=f"{FOLDER} *runs/repeat-KEY* if not given.")] = None,
     device: Device = "auto",
 ) -> int:
     """Train a stored run once more, on the same data, and set its accuracy beside what is stored.
@@ -303,13 +316,14 @@ def repeat(
     if stored.diverged is not None:
         raise InputError(f"{result}: expected a run that finished, got one that diverged in epoch {stored.diverged}.")
     run = stored.run
+    folder = out or Path("runs") / f"repeat-{run.key}"
+    _check_out(folder)
     loaded = _load(data or run.data, data_dir, image_size, drawing, long_tail)
     if loaded.fingerprint != run.fingerprint:
         raise InputError(
             f"{loaded.source}: expected the data of {result}, {run.data} with fingerprint {run.fingerprint[:16]}, "
             f"got {loaded.name} with {loaded.fingerprint[:16]}."
         )
-    folder = out or Path("runs") / f"repeat-{run.key}"
     study = Study(name=run.data, title=f"{run.head} on {run.data}, once more", description="A repetition.", runs=(run,))
     code = _execute(study, loaded, folder, 1, device)
     again = Store(folder).result(run)
@@ -342,6 +356,7 @@ def report(directory: Annotated[Path, Parameter(help="The folder that `compare` 
 
     store = Store(directory)
     study = store.study()
+    store.check()
     _report(store, study, store.results(study))
     return 0
 
@@ -371,7 +386,11 @@ def show_data(
     drawing: HowDrawn = None,
     long_tail: LongTail = None,
     out: Annotated[
-        Path | None, Parameter(help="File for the sheet of images; *DATA.png* if not given. None of vectors.")
+        Path | None,
+        Parameter(
+            help="File for the sheet of images; *DATA.png* if not given. Another picture is not replaced. None of "
+            "vectors."
+        ),
     ] = None,
 ) -> int:
     """Count a data set's examples and classes, and draw a sheet of sample images.
@@ -383,25 +402,31 @@ def show_data(
     softmaxes data cifar100 --data-dir cifar-100-python.tar.gz
     ```
     """
-    from softmaxes.lab.data.sheet import write_sheet
+    from softmaxes.files import check_out
+    from softmaxes.lab.data.sheet import MARK, write_sheet
     from softmaxes.lab.report.wording import shape_in_words
 
+    if out is not None:
+        check_out(out, MARK)
     loaded = _load(data, data_dir, image_size, drawing, long_tail)
     if loaded.of_vectors and out is not None:
         raise InputError(f"--out: expected none with --data {data}, for vectors have no picture, got {out}.")
     card = loaded.card()
+    path = out or Path(f"{file_name(card.name)}.png")
+    sheet = None if loaded.of_vectors else check_out(path, MARK)
     counts = {"train": card.train_counts, "test": card.test_counts}
     console = plain()
     console.print(Text.assemble((card.name, "bold"), f": {card.description}"))
     for part, of_class in counts.items():
         console.print(f"{part}: {sum(of_class):,} {card.example}s, {min(of_class):,} to {max(of_class):,} a class")
     groups = "no groups" if card.group_names is None else f"{len(card.group_names):,} groups"
-    if card.image_shape is None:
+    if sheet is None:
         console.print(f"{len(card.class_names):,} classes, {groups}; {shape_in_words(card)}")
         return 0
-    console.print(f"{len(card.class_names):,} classes, {groups}; images of {'x'.join(map(str, card.image_shape))}")
-    path = out or Path(f"{file_name(card.name)}.png")
-    write_sheet(loaded, path)
+    console.print(
+        f"{len(card.class_names):,} classes, {groups}; images of {'x'.join(map(str, card.image_shape or ()))}"
+    )
+    write_sheet(loaded, sheet)
     console.print(f"samples: {printable(str(path))}")
     return 0
 
@@ -413,29 +438,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: words after the program's name; those it was called with if not given.
 
     Returns:
-        The exit code: 0, or 2 after one line on standard error that says what was expected and what came, or 130 when
-        stopped by the user.
+        The exit code: 0, or 2 after one line on standard error that says what was expected and what came. Where a
+        signal stopped it, 128 and the signal's number, as shells have it: 130 of Ctrl-C, 129 of SIGHUP, 143 of SIGTERM,
+        after a line that says how to go on; 141, of SIGPIPE, and no word where nobody reads on, as in a pipe to `head`.
     """
     replace_unencodable()
-    errors = plain(stderr=True)
+    with stoppable() as came:
+        code, line = _run(arguments, came)
+        if code == STOPPED or (came and code != 0):  # whatever else came of it
+            return farewell(came)
+        if line:
+            with suppress(OSError):  # of a terminal that was closed
+                plain(stderr=True).print(f"softmaxes: {_printable(line)}")
+        return code
+
+
+def _run(arguments: Sequence[str] | None, came: Sequence[int]) -> tuple[int, str]:
+    """The exit code of the command line, and the line that says why if it is not 0; `came` has signals that came."""
     try:
         code = app(arguments, exit_on_error=False, print_error=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (InputError, CycloptsError, ValidationError) as error:
-        errors.print(f"softmaxes: {_printable(_one_line(error))}")
-        return 2
+        return 2, _one_line(error)
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # rich has it that way
+            return UNREAD, ""
+        raise
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        errors.print(f"softmaxes: {_printable(place + (error.strerror or _one_line(error)))}.")
-        return 2
+        return 2, f"{said(error)}."
     except (MemoryError, RuntimeError) as error:
+        if came:
+            return STOPPED, ""
         if not too_little(error):
             raise
-        errors.print("softmaxes: expected enough memory for these data, got too little.")
-        return 2
+        return 2, "expected enough memory for these data, got too little."
     except KeyboardInterrupt:
-        errors.print("softmaxes: stopped; the same command goes on from the last whole epoch of each run.")
-        return 130
-    return code if isinstance(code, int) else 0
+        return STOPPED, ""
+    except Exception:
+        if came:  # what was cut off may have led to anything
+            return STOPPED, ""
+        raise
+    return (code if isinstance(code, int) else 0), ""
 
 
 def _one_line(error: Exception) -> str:
@@ -484,6 +528,14 @@ def _check_runs(heads: int, seeds: int) -> None:
 def _at_least(option: str, value: int, least: int) -> None:
     if value < least:
         raise InputError(f"{option}: expected {least} or more, got {_number(value)}.")
+
+
+def _check_out(out: Path | None) -> None:
+    """Refuse a folder that is not ours to write to, before anything is loaded."""
+    if out is not None:
+        from softmaxes.lab.store import Store
+
+        Store(out).check()
 
 
 def _check_log(names: Sequence[str]) -> None:
@@ -631,19 +683,27 @@ def _execute(
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         jobs = jobs or (1 if device == "cuda" else usable_cores())
-    store = Store(out)
+    store, console = Store(out), Console(stderr=True)
     with store.lock():
+        before = store.study() if store.has_study() else None
         if study.budget is not None:
-            before = store.study() if store.has_study() else None
-            study = fit(study, data, device, before, Console(stderr=True))
+            study = fit(study, data, device, before, console)
             if before is None:  # or what is cut off while it is tuned would be measured anew
                 store.save_study(study, data.card())
+        if before is not None and _replaced(before, study) and (out / "report.html").exists():
+            console.print(
+                f"{out}: the page here shows another comparison, {before.title}. It makes room for this one; the runs "
+                "of both are kept, and the other's command brings its page back. With another --out both pages stay.",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
         if study.tuning is not None:
-            study = tune(study, data, store, jobs, device, Console(stderr=True), cluster)
+            study = tune(study, data, store, jobs, device, console, cluster)
         try:
-            execute(study, data, store, jobs, device, Console(stderr=True), cluster, log)
-        finally:
-            if results := store.results(study):
+            execute(study, data, store, jobs, device, console, cluster, log)
+        finally:  # unless it was refused, and the folder keeps what was there before
+            if store.has_study() and store.study() == study and (results := store.results(study)):
                 _report(store, study, results)
     return 0
 
@@ -661,6 +721,13 @@ def _check_on(card: DataCard, store: "Store", results: Sequence[Result]) -> None
                 raise InputError(f"{path}: expected a run on the data {card.name}: {error}.") from None
 
 
+def _replaced(before: Study, study: Study) -> bool:
+    """Whether a study leaves out a run of the one before it, whatever is tuned in both."""
+    tuned = {"lr", "knob"} if before.tuning is not None and study.tuning is not None else set()
+    kept = {run.model_dump_json(exclude=tuned) for run in study.runs}
+    return any(run.model_dump_json(exclude=tuned) not in kept for run in before.runs)
+
+
 def _report(store: "Store", study: Study, results: Sequence[Result]) -> None:
     from softmaxes.lab.report import print_table, write_report
 
@@ -669,7 +736,3 @@ def _report(store: "Store", study: Study, results: Sequence[Result]) -> None:
     page = write_report(study, card, results, store.directory)  # whatever the terminal can show
     print_table(study, card, results, plain(soft_wrap=False))
     plain().print(f"\nreport: {printable(str(page))}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

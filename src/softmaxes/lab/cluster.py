@@ -7,10 +7,11 @@ the same way. Ray is an extra: ``pip install 'softmaxes[cluster]'``, the same on
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,12 +22,14 @@ from softmaxes.files import write_whole
 from softmaxes.lab import InputError
 from softmaxes.lab.data import usable_cores
 from softmaxes.lab.run import DataCard, Result, Run
+from softmaxes.lab.stopping import handlers_kept, uninterrupted
 from softmaxes.lab.store import Store
 from softmaxes.lab.study import End, work
 from softmaxes.lab.train import Progress as Step
 
 LOCAL = "local"
 CONNECT_SECONDS = 10.0
+END_SECONDS = 5.0
 
 
 class Whole(NamedTuple):
@@ -133,7 +136,14 @@ class Cluster:
 
     def close(self) -> None:
         """Leave the cluster, which ends what still runs; one that was started here is stopped."""
-        self._ray.shutdown()
+        with uninterrupted():
+            with suppress(Exception):  # whatever became of the cluster
+                for stream in self._running:
+                    self._ray.cancel(stream)
+                ends = [stream.completed() for stream in self._running]  # when their temporary folders are gone
+                if ends:
+                    self._ray.wait(ends, num_returns=len(ends), timeout=END_SECONDS)
+            self._ray.shutdown()
 
     def _units(self, kind: str) -> int:
         return int(self._ray.cluster_resources().get(kind, 0))
@@ -147,13 +157,15 @@ def _connect(ray: Any, address: str, jobs: int | None) -> None:
     if address == LOCAL:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_worker_niceness", "0")  # as processes of this machine have it; Ray's own is 15
-        ray.init(address=LOCAL, num_cpus=jobs or usable_cores(), include_dashboard=False, **quiet)
+        with handlers_kept():
+            ray.init(address=LOCAL, num_cpus=jobs or usable_cores(), include_dashboard=False, **quiet)
         return
     host, colon, port = address.rpartition(":")
     try:
         if colon:  # which Ray itself would ask for minutes
             socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
-        ray.init(address=address, **quiet)
+        with handlers_kept():
+            ray.init(address=address, **quiet)
     except (OSError, ValueError, RuntimeError) as error:
         said = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
         raise InputError(
@@ -177,15 +189,27 @@ def _work(
     with TemporaryDirectory(prefix="softmaxes-") as folder:
         store = Store(Path(folder))
         content.tofile(store.tensors())
+        stopped = Event()
+
+        def tell(message: Step | str) -> None:
+            if stopped.is_set():
+                raise SystemExit
+            messages.put(message)
 
         def train() -> None:
             try:
-                work(run, card, store, device, jobs, messages.put)
+                with suppress(SystemExit):
+                    work(run, card, store, device, jobs, tell)
             finally:
                 messages.put(None)
 
-        Thread(target=train, daemon=True).start()
-        while (message := messages.get()) is not None:
-            yield message
+        thread = Thread(target=train, daemon=True)
+        thread.start()
+        try:
+            while (message := messages.get()) is not None:
+                yield message
+        finally:  # which writes to the folder
+            stopped.set()
+            thread.join(END_SECONDS)
         if (result := store.result(run)) is not None:
             yield Whole(result, store.weights(run).read_bytes())

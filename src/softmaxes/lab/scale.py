@@ -3,7 +3,6 @@
 import ctypes
 import gc
 import re
-import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +23,9 @@ from softmaxes.lab import InputError
 from softmaxes.lab.cost import TOPK, Cell, Cost, Failure, Limits, Phase, Table, Timing
 from softmaxes.lab.heads import HEADS
 from softmaxes.lab.memory import limit_memory, of_process, too_little
+from softmaxes.lab.stopping import follow_parent, uninterrupted
 from softmaxes.lab.store import Store, read_record, write_record
-from softmaxes.lab.study import fresh_processes, uninterrupted
+from softmaxes.lab.study import fresh_processes
 from softmaxes.lab.train import machine
 
 Found = TypeVar("Found")
@@ -288,10 +288,10 @@ def _in_process(cell: Cell, limits: Limits) -> Cost:
     failures: list[Failure] = []
     phase: Phase = "build"
     deadline = time.monotonic() + limits.seconds
-    with uninterrupted():
-        process.start()
-    sender.close()
     try:
+        with uninterrupted():
+            process.start()
+        sender.close()
         while receiver.poll(max(0.0, deadline - time.monotonic())):
             try:
                 message = receiver.recv()
@@ -308,14 +308,16 @@ def _in_process(cell: Cell, limits: Limits) -> Cost:
         else:
             failures.append(Failure(phase=phase, reason=f"took more than {limits.seconds:g} s"))
     finally:
-        process.kill()
-        process.join()
+        if process.pid is not None:
+            with uninterrupted():
+                process.kill()
+                process.join()
     return Cost(cell=cell, failures=tuple(failures), limits=limits, **found)
 
 
 def _work(cell: Cell, limits: Limits, sender: Connection) -> None:
     """Measure a cell; a phase for which there is too little memory ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    follow_parent()
     torch.set_num_threads(1)
     limit_memory(int(limits.memory * 2**30))
     sender.send(("build", {"machine": machine(torch.device(cell.device), 1)}))

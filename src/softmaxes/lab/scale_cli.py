@@ -56,7 +56,9 @@ def scale(
     ] = 120,
     memory: Memory = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="*auto* takes a GPU if there is one.")] = "auto",
-    out: Annotated[Path, Parameter(help="Folder for the results.")] = FOLDER,
+    out: Annotated[
+        Path, Parameter(help="Folder for the results: new, empty or of an earlier `softmaxes scale`.")
+    ] = FOLDER,
 ) -> int:
     """Measure what heads cost against the number of classes, and write a page, figures and a table.
 
@@ -94,7 +96,7 @@ def scale(
     setting = Cell(head=chosen[0], classes=classes[0], batch_size=batch_size, labels=labels, device=device)
     table = Table(cells=tuple(cells(dict.fromkeys(chosen), sorted(set(classes)), sorted(set(features)), setting)))
     gibibytes = memory_at_hand() if memory is None else parse_size("--memory", memory) / 2**30
-    store = Store(out)
+    store = Store(out, {"scale.json": Table})
     with store.lock():
         costs = execute(table, store, Limits(seconds=seconds, memory=gibibytes), plain(stderr=True))
         page = write_report(costs, out)

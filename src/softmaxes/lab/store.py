@@ -1,33 +1,55 @@
 """Where a comparison lives on disk: a folder of small files, each written whole or not at all."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from softmaxes.files import check_json, read_whole, write_whole
+from softmaxes.files import check_json, is_part, read_whole, remove_parts, write_whole
 from softmaxes.lab import InputError
 from softmaxes.lab.run import DataCard, Record, Result, Run, Study
+from softmaxes.lab.stopping import uninterrupted
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 MOST_BYTES = 2**28  # of a record; those of runs over some million classes have a tenth
 MOST_VALUES = 2**25  # in it
 MOST_LISTS = 2**22  # and dictionaries in it: there is one for each pair of classes that were confused
+Marks = Mapping[str, type[Record]]
+
+COMPARISON: Marks = {"study.json": Study, "data.json": DataCard}
+KEY = "[0-9a-f]{16}"
+LOCK = ".lock"
+TUNING = "tuning"  # a folder as this one, in it
+FILES = {  # all that is written whole, by the folder that it lies in: the names, as a regular expression
+    ".": r"(study|data|scale)\.json|data\.safetensors|report\.html|(table|differences|frequency)\.(csv|md)|tuning\.csv"
+    r"|mlflow\.db",
+    "runs": rf"{KEY}\.(json|safetensors|checkpoint)",
+    "cells": rf"{KEY}\.json",
+    "figures": r"\w[\w.-]*\.png",
+}
+INSIDE = (*list(FILES)[1:], TUNING, "tensorboard", "mlflow.db", "mlflow-artifacts")  # what others write to, too
 
 
 class Store:
     """A folder with ``study.json``, ``data.json`` and, for each run, ``runs/KEY.json`` and ``runs/KEY.safetensors``.
 
+    A folder is ours if it has such a record. There we write, and remove, what has a name of `FILES` in its place, and
+    nothing else; nor do we write to any other folder but to one that is empty.
+
     Args:
         directory: the folder; it is made when something is first written.
+        marks: the records by which the folder is known as ours, by their files' names.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, marks: Marks = COMPARISON) -> None:
         self.directory = directory
+        self._marks = marks
 
     def checkpoint(self, run: Run) -> Path:
         """Where an unfinished run keeps what it needs to go on."""
@@ -41,33 +63,103 @@ class Store:
         """The data set, for the processes that train; it is removed when the runs are done."""
         return self.directory / "data.safetensors"
 
+    def check(self) -> None:
+        """Refuse a folder that is not ours to write to. Nothing is written.
+
+        Raises:
+            InputError: it holds other files than ours, or a link that leads out of it where we would write.
+        """
+        try:
+            names = {path.name for path in self.directory.iterdir()}
+        except (FileNotFoundError, NotADirectoryError):
+            return  # it will be made, or cannot be
+        except OSError as error:
+            raise InputError(f"{self.directory}: expected a folder to write to, got {error.strerror}.") from None
+        for name in INSIDE:
+            if name in names and (self.directory / name).is_symlink():
+                raise InputError(f"{self.directory / name}: expected a place in this folder, got a link to another.")
+        marked = [name for name in self._marks if name in names]
+        for name in marked:
+            read_record(self.directory / name, self._marks[name])
+        if marked:
+            return
+        for name in sorted(names):
+            if not self._begun(name):
+                raise InputError(
+                    f"{self.directory}: expected an empty folder or one that this command made, got one with {name!r}."
+                )
+
+    def _begun(self, name: str) -> bool:
+        """Whether what is called so in the folder may be of a command that was killed before its first record."""
+        path = self.directory / name
+        if name == TUNING and path.is_dir():
+            Store(path).check()
+            return True
+        try:
+            known = path.lstat()
+        except FileNotFoundError:  # of a process that works there and has gone on
+            return True
+        empty = stat.S_ISREG(known.st_mode) and known.st_size == 0
+        return is_part(name, FILES["."]) or (name == LOCK and empty)
+
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from writing here; the system lets go of it when this process ends, however it ends."""
+        """Keep other processes from writing here; the system lets go of it when this process ends, however it ends.
+
+        What a writer that was killed has left is removed. If nothing is written the folder is as before, or gone.
+
+        Raises:
+            InputError: the folder is not ours to write to, or another process writes there.
+        """
+        self.check()
+        made: list[Path] = []
+        path = self.directory / LOCK
+        lock = FileLock(path)
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.directory / ".lock")
-            lock.acquire(timeout=0)
+            with uninterrupted():
+                made += [folder for folder in (self.directory, *self.directory.parents) if not folder.exists()]
+                self.directory.mkdir(parents=True, exist_ok=True)
+                lock.acquire(timeout=0)
+                self._tidy()
+            yield
         except Timeout:
             raise InputError(
                 f"{self.directory}: expected a folder of one's own, got one that is being written."
             ) from None
         except OSError as error:
+            if lock.is_locked:
+                raise
             raise InputError(f"{self.directory}: expected a folder to write to, got {error.strerror}.") from None
-        try:
-            for part in self.directory.glob("**/.*.part"):  # of a writer that was killed
-                part.unlink()
-            for checkpoint in self.directory.glob("**/*.checkpoint"):
-                if checkpoint.with_suffix(".json").exists():  # killed between a run's result and its checkpoint
-                    checkpoint.unlink()
-            yield
         finally:
-            lock.release()
+            with uninterrupted():
+                if lock.is_locked:
+                    self._tidy()
+                    with suppress(OSError):
+                        if path.lstat().st_size == 0:
+                            path.unlink()
+                    lock.release()
+                with suppress(OSError):
+                    for folder in made:
+                        folder.rmdir()  # which it is not if anything was written
+
+    def _tidy(self) -> None:
+        """Remove what writers that were killed have left."""
+        for folder, names in FILES.items():
+            remove_parts(self.directory / folder, names)
+        for checkpoint in (self.directory / "runs").glob("*.checkpoint"):
+            done = checkpoint.with_suffix(".json").is_file()  # killed between a run's result and its checkpoint
+            if done and re.fullmatch(KEY, checkpoint.stem) and not checkpoint.is_symlink():
+                checkpoint.unlink(missing_ok=True)
 
     def save_study(self, study: Study, card: DataCard) -> None:
         """Write what is compared, and on what."""
         self._write("data.json", card)
         self._write("study.json", study)
+
+    def forget_study(self) -> None:
+        """Take back what `save_study` wrote, where nothing came of it."""
+        for name in ("study.json", "data.json"):
+            (self.directory / name).unlink(missing_ok=True)
 
     def has_study(self) -> bool:
         """Whether a comparison has been written here."""

@@ -2,13 +2,11 @@
 
 import multiprocessing
 import os
-import signal
 import sys
 import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -18,12 +16,14 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from softmaxes.files import said
 from softmaxes.lab import InputError
 from softmaxes.lab.backbones import least_numbers
 from softmaxes.lab.data import Data, free_memory
 from softmaxes.lab.heads import HEADS
 from softmaxes.lab.memory import TOO_LITTLE, too_little
 from softmaxes.lab.run import DataCard, Result, Run, Study
+from softmaxes.lab.stopping import follow_parent, held_back, uninterrupted
 from softmaxes.lab.store import Store
 from softmaxes.lab.trackers import Logs
 from softmaxes.lab.train import Progress as Step
@@ -101,7 +101,8 @@ def execute(
         )
     for left in study.left_out:
         console.print(f"{left.head} is left out: {left.reason}", highlight=False, markup=False, soft_wrap=True)
-    if not store.has_study():
+    new = not store.has_study()
+    if new:
         store.save_study(study, card)
     waiting = deque(run for run in study.runs if store.result(run) is None)
     here = device == "cpu" and cluster is None
@@ -111,7 +112,12 @@ def execute(
     try:
         if waiting:
             lay_out(data, store)
-            executor = _executor(cluster, card, store, jobs, device, len(waiting))
+            try:
+                executor = _executor(cluster, card, store, jobs, device, len(waiting))
+            except InputError:  # no such cluster: nothing was begun
+                if new:
+                    store.forget_study()
+                raise
             with Display(study, waiting, card.train_counts, console) as display:
                 run_all(waiting, executor, display, logs.hear)
     finally:
@@ -257,9 +263,11 @@ class Processes:
 
     def close(self) -> None:
         """Stop what still runs."""
-        for process, _ in self._running.values():
-            process.kill()
-            process.join()
+        with uninterrupted():
+            for process, _ in self._running.values():
+                process.kill()
+            for process, _ in self._running.values():
+                process.join()
 
 
 def fresh_processes() -> Any:
@@ -268,28 +276,17 @@ def fresh_processes() -> Any:
     context: Any = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload(["softmaxes.lab.study"])
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the server inherits: Ctrl-C is for the parent
-        forkserver.ensure_running()
-        signal.signal(signal.SIGINT, handler)
+        with held_back():
+            forkserver.ensure_running()
+        first = context.Process(target=int, daemon=True)
+        first.start()  # waits until the server has imported torch, and can be stopped, as the others' start cannot
+        first.join()
     return context
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until a process is started and known, so that none is left behind."""
-    pressed = []
-    handler = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if pressed:
-        raise KeyboardInterrupt
 
 
 def _work(run: Run, card: DataCard, store: Store, device: str, jobs: int, sender: Connection) -> None:
     """One run, in a process of its own. When nobody listens any more it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    follow_parent()
 
     def tell(message: Step | str) -> None:
         try:
@@ -316,6 +313,8 @@ def work(run: Run, card: DataCard, store: Store, device: str, jobs: int, tell: C
         train(run, card, store, device, jobs, watch)
     except InputError as error:
         tell(str(error))
+    except OSError as error:
+        tell(said(error))
     except (MemoryError, RuntimeError) as error:
         if not too_little(error):
             traceback.print_exc(file=sys.stderr)

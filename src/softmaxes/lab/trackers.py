@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from rich.console import Console
 
+from softmaxes.files import write_whole
 from softmaxes.lab import InputError
 from softmaxes.lab.run import Epoch, LossPoint, Run, Study
 from softmaxes.lab.store import Store
@@ -108,6 +109,11 @@ class MLflow:
             from mlflow.tracking import MlflowClient
 
             folder = store.directory.absolute()
+            if not (folder / "mlflow.db").exists():  # one whose tables were not all made can never be used again
+                write_whole(
+                    folder / "mlflow.db",
+                    lambda part: MlflowClient(_address(part)).search_experiments(max_results=1),
+                )
             self._client: Any = MlflowClient(_address(folder / "mlflow.db"))
             known = self._client.get_experiment_by_name(study.name)
             artifacts = (folder / "mlflow-artifacts").as_uri()
@@ -263,7 +269,7 @@ def _quiet() -> Iterator[None]:
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -366,8 +366,8 @@ def train(
             break
         if number < run.epochs:
             state = {
-                "model": model,
-                "optimiser": optimiser,
+                "model": model.state_dict(),
+                "optimiser": optimiser.state_dict(),
                 "epochs": [epoch.model_dump_json() for epoch in epochs],
                 "losses": [loss.model_dump_json() for loss in losses],
                 "window": window.item(),
@@ -375,7 +375,7 @@ def train(
                 "tree_seconds": tree_seconds,
                 "device": fabric.device.type,
             }
-            write_whole(path, lambda part: fabric.save(part, state))  # noqa: B023
+            write_whole(path, lambda part: torch.save(state, part))  # noqa: B023
 
     diverged = epochs[-1].scores is None
     guesses: tuple[Guess, ...] = ()

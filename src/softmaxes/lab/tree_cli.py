@@ -28,6 +28,7 @@ MOST_CLASSES = 10**7  # of a tree that is made from their number alone, and so w
 MOST_TEXT = 2**29  # bytes of a file with a line a class
 MOST_LINE = 100_000  # characters of it
 MOST_FILES = 1000  # with trees to compare
+REPLACED = "One that is there is replaced if it is such a tree in JSON, else refused unless it is the same."
 
 app = App(
     name="tree",
@@ -64,7 +65,7 @@ def build(
     method: Annotated[Method, Parameter(help="Where the tree comes from; see above.")],
     /,
     *,
-    out: Annotated[Path, Parameter(help="File for the tree, .json or .csv.")],
+    out: Annotated[Path, Parameter(help=f"File for the tree, .json or .csv. {REPLACED}")],
     classes: Annotated[Whole | None, Parameter(help="How many classes, for *balanced* and *random*.")] = None,
     data: DataName = None,
     data_dir: DataDir = None,
@@ -96,7 +97,6 @@ def build(
     ```
     """
     from softmaxes import Tree
-    from softmaxes.trees import io
 
     if classes is not None:
         check_between("--classes", classes, 2, MOST_CLASSES)
@@ -128,7 +128,7 @@ def build(
             tree = Tree.from_confusion(_confusion(_given(method, "--result", result)), arity)
         else:
             tree = _trained(_given(method, "--result", result))
-        io.write(_named(tree, card), out)
+        _write(_named(tree, card), out)
     plain().print(f"{tree!r}: {printable(str(out))}")
     return 0
 
@@ -144,7 +144,9 @@ def show(
     drawing: HowDrawn = None,
     result: ResultFile = None,
     lines: Annotated[Whole, Parameter(help="Lines to print at most; what does not fit is counted.")] = 40,
-    out: Annotated[Path | None, Parameter(help="File for a page with all of the tree, .html.")] = None,
+    out: Annotated[
+        Path | None, Parameter(help="File for a page with all of the tree, .html; another page is not replaced.")
+    ] = None,
 ) -> int:
     """Print a tree, folded to fit, and draw all of it on a page.
 
@@ -155,22 +157,23 @@ def show(
     softmaxes tree show tree.json --data glyphs --result runs/glyphs/runs/0123456789abcdef.json --out tree.html
     ```
     """
-    from softmaxes.files import write_whole
-    from softmaxes.lab.report.page import render_tree
+    from softmaxes.files import check_out, write_whole
+    from softmaxes.lab.report.page import TREE_MARK, render_tree
     from softmaxes.lab.report.tree import icicle_svg, terminal_tree
     from softmaxes.metrics import node_accuracy
 
     if lines < 1:
         raise InputError(f"--lines: expected 1 or more, got {lines}.")
+    page = None if out is None else check_out(out, TREE_MARK)
     with _one_line():
         tree = _read(file, format)
         names = None if data is None else _card(data, data_dir, drawing).class_names
         values = None if result is None else node_accuracy(_triples(_result(result), tree.num_classes), tree).numpy()
         plain(soft_wrap=False).print(repr(tree), terminal_tree(tree, names, values, lines))
-        if out is not None:
+        if page is not None:
             svg = icicle_svg(tree, names, values)
             title = f"{printable(file.name)}: {tree.num_classes:,} classes, depth {tree.depth}"
-            write_whole(out, lambda part: part.write_text(render_tree(title, svg), "utf-8"))
+            write_whole(page, lambda part: part.write_text(render_tree(title, svg), "utf-8"))
             plain().print(f"page: {printable(str(out))}")
     return 0
 
@@ -180,7 +183,7 @@ def export(
     file: TreeFile,
     /,
     *,
-    out: Annotated[Path, Parameter(help="File for the tree.")],
+    out: Annotated[Path, Parameter(help=f"File for the tree. {REPLACED}")],
     format: Format = None,
     source_format: Annotated[
         Literal["json", "csv", "nested", "nbdt", "napkinxc"] | None,
@@ -195,11 +198,9 @@ def export(
     softmaxes tree export theirs.txt --source-format napkinxc --out ours.json
     ```
     """
-    from softmaxes.trees import io
-
     with _one_line():
         tree = _read(file, source_format)
-        io.write(tree, out, format)
+        _write(tree, out, format)
     plain().print(f"{tree!r}: {printable(str(out))}")
     return 0
 
@@ -291,6 +292,14 @@ def _read(file: Path, format: str | None) -> "Tree":
     if format is None and file.suffix not in io.SUFFIXES:
         raise InputError(f"{file}: expected a name that ends in {' or '.join(io.SUFFIXES)}, or --format, got neither.")
     return io.read(file, format)
+
+
+def _write(tree: "Tree", out: Path, format: str | None = None) -> None:
+    from softmaxes.files import check_out, write_whole
+    from softmaxes.trees import io
+
+    content = io.encoded(tree, out, format)
+    write_whole(check_out(out, io.MARK, content), lambda part: part.write_bytes(content))
 
 
 def _lines(path: Path) -> list[str]:

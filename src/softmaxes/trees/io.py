@@ -33,6 +33,7 @@ SUFFIXES = {".csv": "csv", ".json": "json"}
 MOST_BYTES = 2**29  # of a file
 MOST_VALUES = 2**25  # in it: lines, or what stands between commas; a node has one to four of them
 MOST_DICTIONARIES = 2**23  # and lists in JSON, where some formats have one or two a node
+MARK = b'{"format": "softmaxes.tree"'  # how a file in this library's own format begins
 
 
 def read(path: str | os.PathLike[str], format: str | None = None, classes: Sequence[Hashable] | None = None) -> Tree:
@@ -112,6 +113,12 @@ def write(tree: Tree, path: str | os.PathLike[str], format: str | None = None) -
         {"format": "softmaxes.tree", "version": 1, "parent": [4, 4, 5, -1, 3, 3], "names": null}
         True
     """
+    content = encoded(tree, path, format)
+    write_whole(Path(path), lambda part: part.write_bytes(content))
+
+
+def encoded(tree: Tree, path: str | os.PathLike[str], format: str | None = None) -> bytes:
+    """What `write` writes; it has the same arguments."""
     where = os.fspath(path)
     name = _format(path, format)
     chosen = FORMATS[name]
@@ -129,7 +136,7 @@ def write(tree: Tree, path: str | os.PathLike[str], format: str | None = None) -
     except UnicodeEncodeError as error:
         raise ValueError(f"{where}: expected names in UTF-8, got {error.object[error.start]!r}.") from None
     _check_size(where, name, content)
-    write_whole(Path(path), lambda part: part.write_bytes(content))
+    return content
 
 
 def from_nested(nested: Mapping[str, Any], classes: Sequence[str] | None = None) -> Tree:

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from softmaxes.files import check_regular, open_regular, write_whole
+from softmaxes.files import check_regular, open_regular, remove_parts, write_whole
 from softmaxes.lab import InputError
 from softmaxes.lab.data import CHUNK, Data, cache_dir
 from softmaxes.lab.data.npy import Array, Stored, check_unfolded, npy, npz, told
@@ -321,8 +321,7 @@ def _converted(path: Path) -> Path:
         raise InputError(f"{folder}: expected a folder that can be made, got {error.strerror}.") from None
     with FileLock(folder / ".lock"):
         if not (folder / "labels.npy").exists():  # which is written last
-            for part in folder.glob(".*.part"):  # of one that was killed
-                part.unlink()
+            remove_parts(folder, r"(features|labels)\.npy|names\.json")  # of one that was killed
             _convert_apart(path, folder)
     return folder
 

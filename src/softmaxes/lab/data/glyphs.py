@@ -10,6 +10,7 @@ same versions of Pillow and FreeType draw the same bytes from the same fonts on 
 import hashlib
 import json
 import multiprocessing
+import signal
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,7 @@ from softmaxes.lab import InputError
 from softmaxes.lab.data import Data, cache_dir, check_memory, usable_cores
 from softmaxes.lab.data.folder import report_unreadable
 from softmaxes.lab.data.fonts import CODES, EM, Face, Fonts, find_fonts, open_face, read_faces, shipped_fonts
+from softmaxes.lab.stopping import follow_parent, held_back
 
 Pixels = npt.NDArray[np.uint8]
 Pairs = npt.NDArray[np.int64]
@@ -430,9 +432,13 @@ def _side_by_side(
         progress = stack.enter_context(Progress(console=console, transient=True, disable=not console.is_terminal))
         drawn: Iterator[Drawn] = map(function, *arguments)
         if jobs > 1:
-            pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
-            stack.callback(pool.shutdown, cancel_futures=True)
-            drawn = pool.map(function, *arguments, chunksize=min(number // (8 * jobs) + 1, 64))
+            context = multiprocessing.get_context("spawn")
+            alive, end = context.Pipe(duplex=False)
+            with held_back((signal.SIGINT,)):  # not SIGTERM: so a pool ends those that are left when one has died
+                pool = ProcessPoolExecutor(jobs, context, initializer=follow_parent, initargs=((signal.SIGINT,), alive))
+                stack.callback(pool.shutdown, cancel_futures=True)
+                stack.callback(end.close)  # or what is begun would be drawn first
+                drawn = pool.map(function, *arguments, chunksize=min(number // (8 * jobs) + 1, 64))
         try:
             yield from progress.track(drawn, total=number, description=description)
         except BrokenProcessPool as error:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from fontTools.ttLib import TTFont
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from softmaxes.files import write_whole
 from softmaxes.lab.data import Data, picture
@@ -12,6 +12,8 @@ from softmaxes.lab.data import Data, picture
 ROWS, COLUMNS = 40, 12
 CELL, GAP, NAMES = 48, 4, 260  # pixels
 INK, PAPER = (30, 30, 30), (255, 255, 255)
+SOFTWARE = "softmaxes data"
+MARK = f"Software\0{SOFTWARE}".encode()  # near the beginning of a sheet
 
 
 def write_sheet(data: Data, path: Path) -> None:
@@ -43,4 +45,6 @@ def write_sheet(data: Data, path: Path) -> None:
         for column, index in enumerate((data.train_labels == label).nonzero().flatten()[:COLUMNS].tolist()):
             image = picture(data.train_inputs[index]).resize((CELL, CELL), Image.Resampling.NEAREST)
             sheet.paste(image, (NAMES + column * (CELL + GAP), top))
-    write_whole(path, lambda part: sheet.save(part, format="PNG"))
+    made_by = PngImagePlugin.PngInfo()
+    made_by.add_text("Software", SOFTWARE)
+    write_whole(path, lambda part: sheet.save(part, format="PNG", pnginfo=made_by))

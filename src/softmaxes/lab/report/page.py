@@ -59,6 +59,9 @@ def _look() -> dict[str, Any]:
     }
 
 
+TREE_MARK = b'<meta name="generator" content="softmaxes tree show">'  # near the beginning of a page with one tree
+
+
 def render_tree(title: str, svg: str) -> str:
     """A page with one tree."""
     return _template("tree.html.jinja").render(
