@@ -691,9 +691,11 @@ def _execute(
             if before is None:  # or what is cut off while it is tuned would be measured anew
                 store.save_study(study, data.card())
         if before is not None and _replaced(before, study) and (out / "report.html").exists():
+            anew = "" if before.budget is None else ", at numbers of epochs that are measured anew"
             console.print(
                 f"{out}: the page here shows another comparison, {before.title}. It makes room for this one; the runs "
-                "of both are kept, and the other's command brings its page back. With another --out both pages stay.",
+                f"of both are kept, and the other's command brings its page back{anew}. With another --out both pages "
+                "stay.",
                 highlight=False,
                 markup=False,
                 soft_wrap=True,
