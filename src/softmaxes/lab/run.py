@@ -30,12 +30,13 @@ def _none_or_some(value: float) -> float:
 
 # Each number has bounds within which sums, squares and quotients of some thousands of them are numbers too.
 MOST_NATS = 1e39  # what float32 can hold is less
+MOST_RATE = 1e38  # float32 can hold it
 PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)]
-Rate = Annotated[float, Field(gt=0, le=10**6, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=MOST_RATE, allow_inf_nan=False)]
 Knob = Annotated[float, Field(ge=-(10**9), le=10**9, allow_inf_nan=False)]
 Loss = Annotated[float, AfterValidator(_in_float32)]
 Peak = Annotated[float, AfterValidator(_none_or_some)]
@@ -84,7 +85,7 @@ class Training(Record):
     ] = "linear"
     momentum: Annotated[float, Field(ge=0, lt=1, description="Momentum of SGD.")] = 0.0
     weight_decay: Annotated[
-        float, Field(ge=0, le=10**6, allow_inf_nan=False, description="Weight decay (L2) of SGD.")
+        float, Field(ge=0, le=MOST_RATE, allow_inf_nan=False, description="Weight decay (L2) of SGD.")
     ] = 0.0
     label_smoothing: Annotated[
         float,
