@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -630,7 +631,9 @@ def set_up(fabric: Fabric, run: Run, classifier: Classifier) -> tuple[Any, Any]:
 def _checkpoint(fabric: Fabric, path: Path) -> Iterator[dict[str, Any]]:
     """What a checkpoint holds; whatever does not fit while it is put to use is an error that names the file."""
     try:
-        saved = fabric.load(path, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own, of a file that is refused below
+            saved = fabric.load(path, weights_only=True)
         device = saved["device"]
         if device == fabric.device.type:
             yield saved

@@ -260,7 +260,7 @@ def load(name: str, data_dir: Path | None = None, image_size: int = 32, drawing:
         if data_dir is None:
             raise InputError("--data features: expected --data-dir with the vectors, got none.")
         return load_features(data_dir)
-    if name != "folder" and holds_features(Path(name)):
+    if name not in ("", "folder") and holds_features(Path(name)):
         if data_dir is not None:
             raise InputError(f"--data-dir: expected none with --data {name}, where vectors lie, got {data_dir}.")
         return load_features(Path(name))
@@ -270,7 +270,7 @@ def load(name: str, data_dir: Path | None = None, image_size: int = 32, drawing:
         if data_dir is None:
             raise InputError("--data folder: expected --data-dir with the folder of images, got none.")
         return load_folder(data_dir, image_size=image_size)
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():  # nothing would be the folder in hand
         if data_dir is not None:
             raise InputError(f"--data-dir: expected none with --data {name}, a folder itself, got {data_dir}.")
         return load_folder(Path(name), image_size=image_size)
