@@ -381,6 +381,7 @@ BAD: list[tuple[list[str], str]] = [
     ),
     (["compare", "--seeds", "9" * 5000], "--seeds: expected a whole number, got "),
     (["compare", "--tune", "1000000000"], "--tune: expected 1,000 or less, got 1,000,000,000."),
+    (["data", ""], "--data: expected glyphs, "),
     (["compare", "--jobs", "1000000000"], "--jobs: expected 1,000 or less, got 1,000,000,000."),
     (["compare", "--jobs", "0"], "--jobs: expected 1 or more, got 0."),
     (

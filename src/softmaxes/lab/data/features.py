@@ -42,6 +42,7 @@ MOST_NAME = 1000  # characters of a class's name
 # What pyarrow raises of Python's own.
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, OverflowError, RuntimeError)
 MOST_BEYOND = 2**30  # bytes of memory that a parquet file may take beside its own, while it is converted
+CONVERTED = r"(features|labels)\.npy|names\.json"  # the files of a converted one
 RECIPE = 1  # of the files in the cache: another number has parquet files converted anew
 
 
@@ -321,7 +322,7 @@ def _converted(path: Path) -> Path:
         raise InputError(f"{folder}: expected a folder that can be made, got {error.strerror}.") from None
     with FileLock(folder / ".lock"):
         if not (folder / "labels.npy").exists():  # which is written last
-            remove_parts(folder, r"(features|labels)\.npy|names\.json")  # of one that was killed
+            remove_parts(folder, CONVERTED)  # of one that was killed
             _convert_apart(path, folder)
     return folder
 
@@ -343,8 +344,7 @@ def _convert_apart(path: Path, folder: Path) -> None:
     finally:
         process.kill()
         process.join()
-        for part in folder.glob(".*.part"):
-            part.unlink()
+        remove_parts(folder, CONVERTED)
     if failure is not None:
         raise InputError(failure)
 
