@@ -27,9 +27,9 @@ from campaign.kinds import KINDS
 HELP = """Bad input, odd surroundings and kills, tried on every reader and verb of softmaxes.
 
 Every case must end in success, or in one line that says what was expected and exit code 2, within 10 seconds of
-processor time and 1 GiB, with nothing lost and nothing executed. A kill must leave a folder with which the same command
-ends as if it had never been killed. What is tried depends on the seed alone: a case has the same name and content at
-every number of cases and jobs.
+processor time (60 where runs are trained, for each imports torch anew) and 1 GiB, with nothing lost and nothing
+executed. A kill must leave a folder with which the same command ends as if it had never been killed. What is tried
+depends on the seed alone: a case has the same name and content at every number of cases and jobs.
 """
 EXAMPLES = """examples:
   make campaign                                     all of it: some minutes
