@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +27,9 @@ from campaign.kinds import KINDS
 HELP = """Bad input, odd surroundings and kills, tried on every reader and verb of softmaxes.
 
 Every case must end in success, or in one line that says what was expected and exit code 2, within 10 seconds of
-processor time and 1 GiB, with nothing lost and nothing executed. A kill must leave a folder with which the same command
-ends as if it had never been killed. What is tried depends on the seed alone: a case has the same name and content at
-every number of cases and jobs.
+processor time (60 where runs are trained, for each imports torch anew) and 1 GiB, with nothing lost and nothing
+executed. A kill must leave a folder with which the same command ends as if it had never been killed. What is tried
+depends on the seed alone: a case has the same name and content at every number of cases and jobs.
 """
 EXAMPLES = """examples:
   make campaign                                     all of it: some minutes
@@ -209,20 +209,15 @@ def report(trials: list[Trial], seed: int, seconds: float, console: Console) -> 
         counts[trial.kind]["faults" if trial.faults else "succeeded" if ended.code == 0 else "refused"] += 1
         for fault in trial.faults:
             found[fault.sort, "" if fault.sort == "traceback" else trial.kind, fault.detail].append(trial)
-    sorts = sorted({sort for sort, _, _ in found})
-    columns = ["cases", "succeeded", "refused", "faults"]
+    columns = ("cases", "succeeded", "refused", "faults")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("kind")
-    for column in (*columns, *sorts):
-        table.add_column(column, justify="right")
+    for title in ("kind", *columns, "of these"):
+        table.add_column(title, justify="right" if title in columns else "left")
     for kind, of_kind in counts.items():
-        by_sort = Counter(fault.sort for trial in trials if trial.kind == kind for fault in trial.faults)
-        table.add_row(
-            kind, *(str(of_kind[column] or "") for column in columns), *(str(by_sort[sort] or "") for sort in sorts)
-        )
+        sorts = _by_sort(trial for trial in trials if trial.kind == kind)
+        table.add_row(kind, *(str(of_kind[column] or "") for column in columns), sorts)
     totals = [sum(of_kind[column] for of_kind in counts.values()) for column in columns]
-    by_sort = Counter(fault.sort for trial in trials for fault in trial.faults)
-    table.add_row("all", *map(str, totals), *(str(by_sort[sort]) for sort in sorts), style="bold")
+    table.add_row("all", *map(str, totals), _by_sort(trials), style="bold")
     for (sort, _, detail), of_fault in sorted(found.items()):
         first = of_fault[0]
         console.print(f"{sort} ({len(of_fault)}): {detail}", markup=False, highlight=False, soft_wrap=True)
@@ -233,6 +228,11 @@ def report(trials: list[Trial], seed: int, seconds: float, console: Console) -> 
         f"{len(trials)} cases in {seconds:.0f} s, seed {seed}: {totals[3]} with a fault, of {len(found)} kinds.",
         highlight=False,
     )
+
+
+def _by_sort(trials: Iterable[Trial]) -> str:
+    found = Counter(fault.sort for trial in trials for fault in trial.faults)
+    return ", ".join(f"{number} {sort}" for sort, number in found.most_common())
 
 
 def main() -> int:

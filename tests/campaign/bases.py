@@ -18,6 +18,7 @@ import numpy as np
 
 from campaign.case import Place
 
+PARTS = ("train", "test")
 PIXELS = 3 * 32 * 32
 CLASSES, GROUPS, OF_GROUP = ("rose", "oak", "cat", "dog"), ("plant", "pet"), (0, 0, 1, 1)
 CIFAR10_CLASSES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -192,7 +192,16 @@ def _written(place: Place, before: Seen, after: Seen) -> list[Fault]:
             widths = {len(re.findall(r"(?<!\\)\|", row)) for row in rows}
             if len(widths) > 1:
                 return [Fault("injected", f"{file.name}: a name became a column")]
+            if any(_leaves_its_code(row) for row in rows):
+                return [Fault("injected", f"{file.name}: a name ends the code that it stands in")]
     return []
+
+
+def _leaves_its_code(row: str) -> bool:
+    """Whether a name that is set as code, in the first cell of a row, is more than one span of code."""
+    name = re.split(r"(?<!\\)\|", row)[1].strip()
+    ticks = re.findall("`+", name)
+    return bool(ticks) and not (name.startswith(ticks[0]) and name.endswith(ticks[0]) and ticks.count(ticks[0]) == 2)
 
 
 def told(err: str) -> str:

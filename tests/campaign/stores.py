@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from campaign import bases, mutate
+from campaign import bases, judge, mutate
 from campaign.bases import Bases
-from campaign.case import Case, Command, Place
+from campaign.case import Case, Command, Ended, Place, Script
 
 HUGE = "1" + "0" * 400
 TREE = '{"format":"softmaxes.tree","version":1,"parent":[4,4,5,5,6,6,-1],"names":null}'
@@ -111,9 +111,14 @@ def stores(place: Place, known: Bases, number: int) -> Case:
         file = random.choice([out / "study.json", out / "data.json", chosen, chosen])
         about = f"{file.name if file != chosen else 'a run'}: {_changed(place, file, runs)}"
     words = ["report", "out"]
+    result = str(chosen.relative_to(place.work))
     if file == chosen and not must_refuse and random.random() < 0.35:
-        words = random.choice(of_trees(place, str(chosen.relative_to(place.work))))
-    return Case(about, Command(words), writes=("out", "out.json", "out.html"), must_refuse=must_refuse)
+        words = random.choice(of_trees(place, result))
+    elif file == chosen and random.random() < 0.06:
+        bases.copy(known.comparison / "work" / "photos", place.work / "photos")
+        words = ["repeat", result, "--data", "photos", "--image-size", "16"]
+    writes = ("out", "out.json", "out.html", "runs")
+    return Case(about, Command(words), writes, must_refuse, keeps=words[0] == "repeat")
 
 
 def of_trees(place: Place, result: str) -> list[list[str]]:
@@ -125,6 +130,20 @@ def of_trees(place: Place, result: str) -> list[list[str]]:
         ["tree", "show", "tree.json", "--result", result, "--out", "out.html"],
         ["tree", "compare", "tree.json", "tree.json", "--result", result],
     ]
+
+
+def rename_head(out: Path, old: str, new: str) -> None:
+    """Give the runs of a head in a stored comparison another head's name."""
+    from softmaxes.lab.run import Result, Study
+    from softmaxes.lab.store import read_record, write_record
+
+    study = read_record(out / "study.json", Study)
+    runs = [run.model_copy(update={"head": new}) if run.head == old else run for run in study.runs]
+    for before, after in zip(study.runs, runs, strict=True):
+        result = read_record(out / "runs" / f"{before.key}.json", Result)
+        (out / "runs" / f"{before.key}.json").unlink()
+        write_record(out / "runs" / f"{after.key}.json", result.model_copy(update={"run": after}))
+    write_record(out / "study.json", study.model_copy(update={"runs": tuple(runs)}))
 
 
 def put(file: Path, path: str, value: str) -> None:
@@ -247,7 +266,7 @@ def resumed(place: Place, known: Bases, number: int) -> Case:
     out = place.work / "out"
     bases.copy(known.cut_off / "work", place.work)
     checkpoint = next(out.glob("runs/*.checkpoint"))
-    kind = number % 4
+    kind = number % 6
     if kind == 0:
         content, about = mutate.change_bytes(random, checkpoint.read_bytes())
         checkpoint.write_bytes(content)
@@ -264,8 +283,53 @@ def resumed(place: Place, known: Bases, number: int) -> Case:
         content, about = mutate.change_bytes(random, target.read_bytes() if target.exists() else b"")
         target.write_bytes(content)
         about = f"data.safetensors: {about}"
-    else:
+    elif kind == 3:
         for path in (checkpoint, out / "study.json"):
             path.unlink()
         about = "neither study.json nor checkpoint"
+    else:
+        file = out / ("study.json" if kind == 4 else "data.json")
+        text, about = mutate.change_json(random, file.read_text("utf-8"))
+        file.write_bytes(text.encode("utf-8", "surrogatepass"))
+        about = f"{file.name}: {about}"
     return Case(about, Command(bases.LONG_RUN), writes=("out",), keeps=True)
+
+
+# What is kept of data
+
+
+def caches(place: Place, known: Bases, number: int) -> Case:
+    """A cache of drawn or converted data that is damaged."""
+    if number % 3 == 2:
+        return _converted(place)
+    bases.copy(known.glyphs / "cache", place.cache)
+    (file,) = (place.cache / "glyphs").glob("*.safetensors")
+    good = (known.glyphs / "work" / "sheet.png").read_bytes()
+    content, about = mutate.change_bytes(place.random, file.read_bytes())
+    file.write_bytes(content)
+
+    def check(place: Place, ended: Ended) -> str:
+        sheet = place.work / "sheet.png"
+        return "" if ended.code or sheet.read_bytes() == good else "silently taken: other images than were drawn"
+
+    command = Command([*bases.GLYPHS, "--out", "sheet.png"])
+    return Case(f"glyphs in the cache: {about}", command, writes=("sheet.png",), check=check)
+
+
+def _converted(place: Place) -> Case:
+    """The .npy files of a parquet file, damaged after they were written."""
+    bases.lay(place.work / "vectors", {f"{part}.parquet": bases.parquet(bases.table_of(part)) for part in bases.PARTS})
+    command = Command(["data", "vectors"])
+
+    def script(place: Place) -> Script:
+        yield command
+        files = sorted(place.cache.glob("features/*/*.npy"))
+        file = place.random.choice(files)
+        content, _ = mutate.change_bytes(place.random, file.read_bytes())
+        file.write_bytes(content)
+        before = judge.Seen.of(place)
+        ended = yield command
+        return judge.faults(case, place, before, ended)
+
+    case = Case("vectors in the cache", command, script=script)
+    return case

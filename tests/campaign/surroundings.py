@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from campaign import bases, mutate, trees
+from campaign import bases, mutate, stores, trees
 from campaign.bases import Bases
 from campaign.case import Case, Command, Ended, Place
 from campaign.options import QUICK
@@ -243,6 +243,10 @@ def _drop(place: Place) -> Callable[[], None]:
 # Names
 
 
+HEADS = ("Softmax", '=HYPERLINK("http://example.org")', "back`tick", "pi|pe", "@SUM(1)", "<script>canary", "a/../../b")
+IN_ADDRESSES = (("exp?1", "mlflow"), ("a%20b#c", "mlflow"), ("r&x=1;y", "mlflow"), ("exp?1#%41", "tensorboard"))
+
+
 def names(place: Place, known: Bases, number: int) -> Case:
     """A good input of an odd name, or one that is not there."""
     random = place.random
@@ -252,9 +256,9 @@ def names(place: Place, known: Bases, number: int) -> Case:
     odd = odd.encode("utf-8", "surrogateescape")[:200].decode("utf-8", "surrogateescape")
     how = number % 4
     if how == 2:
-        return _written(place, known, odd)
+        return _written(place, known, odd, number // 4)
     if how == 3:
-        return _called(place, known, odd)
+        return _called(place, known, odd, number // 4)
     folder = place.work / "in"
     reader.lay(folder, known)
     _, dot, suffix = reader.path.partition(".")
@@ -270,30 +274,31 @@ def names(place: Place, known: Bases, number: int) -> Case:
     return Case(f"{chosen}: {what} {odd[:30]!a}", Command(words), writes=writes, must_succeed=must_succeed)
 
 
-def _written(place: Place, known: Bases, odd: str) -> Case:
+def _written(place: Place, known: Bases, odd: str, number: int) -> Case:
     """A result of an odd name."""
     np.savez(place.work / "vectors.npz", **bases.arrays())
     READERS["json"].lay(place.work, known)
     READERS["photos"].lay(place.work, known)
     train = ["train", "--data", "vectors.npz", "--epochs", "1", "--batch-size", "8"]
-    words = place.random.choice(
-        [
-            ["tree", "export", "tree.json", "--out", f"out/{odd}.json"],
-            ["tree", "export", "tree.json", "--out", f"out/{odd}/tree.csv"],
-            ["tree", "show", "tree.json", "--out", f"out/{odd}.html"],
-            ["data", "photos", "--out", f"out/{odd}.png"],
-            [*train, "--out", f"out/{odd}"],
-            [*train, "--log", "tensorboard", "--out", f"out/{odd}"],
-            [*train, "--log", "mlflow", "--out", f"out/{odd}"],
-        ]
-    )
-    return Case(f"written to {odd[:30]!a}", Command(words), writes=("out",))
+    if number < len(IN_ADDRESSES):
+        odd, log = IN_ADDRESSES[number]
+        return Case(f"logged to {odd}", Command([*train, "--log", log, "--out", odd]), writes=(odd,))
+    verbs = [
+        ["tree", "export", "tree.json", "--out", f"out/{odd}.json"],
+        ["tree", "export", "tree.json", "--out", f"out/{odd}/tree.csv"],
+        ["tree", "show", "tree.json", "--out", f"out/{odd}.html"],
+        ["data", "photos", "--out", f"out/{odd}.png"],
+        [*train, "--out", f"out/{odd}"],
+        [*train, "--log", "tensorboard", "--out", f"out/{odd}"],
+        [*train, "--log", "mlflow", "--out", f"out/{odd}"],
+    ]
+    return Case(f"written to {odd[:30]!a}", Command(verbs[number % len(verbs)]), writes=("out",))
 
 
-def _called(place: Place, known: Bases, odd: str) -> Case:
+def _called(place: Place, known: Bases, odd: str, number: int) -> Case:
     """Classes, groups, nodes or studies of odd names, in reports."""
     random = place.random
-    if random.random() < 0.4:
+    if number >= len(HEADS) and random.random() < 0.4:
         text = (
             trees.FILES["nested.json"].replace('"cat"', bases.as_json(odd)).replace('"pet"', bases.as_json(f"{odd}s"))
         )
@@ -308,6 +313,8 @@ def _called(place: Place, known: Bases, odd: str) -> Case:
         return Case(f"a node called {odd[:30]!a}", Command(words), writes=WRITES)
     out = place.work / "out"
     bases.copy(known.comparison / "work" / "out", out)
+    if number < len(HEADS):
+        return _head(place, HEADS[number])
     for file, good in (
         ("data.json", "pet/cat"),
         ("data.json", "plant"),
@@ -318,6 +325,19 @@ def _called(place: Place, known: Bases, odd: str) -> Case:
         if random.random() < 0.7:
             path.write_text(path.read_text("utf-8").replace(good, bases.as_json(odd)[1:-1]), "utf-8")
     return Case(f"classes called {odd[:30]!a}", Command(["report", "out"]), writes=("out",))
+
+
+def _head(place: Place, name: str) -> Case:
+    """A head of an odd name in a stored comparison; at least its figures must be apart from those of the others."""
+    stores.rename_head(place.work / "out", "hierarchical", name)
+    for path in (place.work / "out" / "figures").iterdir():
+        path.unlink()
+
+    def check(place: Place, ended: Ended) -> str:
+        found = list((place.work / "out" / "figures").glob("confusion_*"))
+        return "" if ended.code or len(found) == 3 else f"lost: {len(found)} figures of confusion for 3 heads"
+
+    return Case(f"a head called {name[:30]!a}", Command(["report", "out"]), writes=("out",), check=check)
 
 
 # Folders of the user's own
