@@ -27,7 +27,9 @@ def _vectors(place: Place) -> None:
 
 def _rows(place: Place) -> None:
     np.save(place.work / "rows.npy", np.random.default_rng(0).normal(size=(4000, 32)))
-    (place.work / "out.json").write_text("an older one\n")
+    (place.work / "out.json").write_text(
+        '{"format": "softmaxes.tree", "version": 1, "parent": [2, 2, -1], "names": null}\n'
+    )
 
 
 def _server(place: Place) -> Callable[[], None]:
