@@ -66,7 +66,10 @@ def download(
             _console().print(f"Waiting for another process that downloads {target.name}.", highlight=False)
             lock.acquire()
         try:
-            return Path(pooch.retrieve(address, checksum, fname=target.name, path=folder, downloader=fetcher))
+            # Not by `pooch.retrieve`: killed, it leaves a temporary file for ever.
+            if not (target.is_file() and pooch.file_hash(target, alg=algorithm) == expected.lower()):
+                fetcher(address, str(target), None)
+            return target
         finally:
             lock.release()
     except OSError as error:
