@@ -21,10 +21,16 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="other signals")
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Whatever is done, all is as it was before; and so it is in a shell that ignores some."""
+    """Whatever is done, all is as it was before; a shell that ignores some, as nohup does, does not matter here."""
+    outside = {number: signal.getsignal(number) for number in STOPPING}
+    for number in outside:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     before = {number: signal.getsignal(number) for number in STOPPING}
     yield
-    assert {number: signal.getsignal(number) for number in before} == before
+    after = {number: signal.getsignal(number) for number in before}
+    for number, handler in outside.items():
+        signal.signal(number, handler)
+    assert after == before
 
 
 def raising(number: int) -> Callable[..., None]:
