@@ -106,7 +106,13 @@ FAULTS: dict[str, tuple[str, Callable[[], None]]] = {
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    for name, value in {"ASLEEP_SECONDS": 0.4, "LINGERING": 0.1, "PROCESSOR_SECONDS": 0.2, "MEMORY": 2**26}.items():
+    for name, value in {
+        "ASLEEP_SECONDS": 0.3,
+        "LINGERING": 0.1,
+        "PROCESSOR_SECONDS": 0.5,
+        "EVERY": 0.05,
+        "MEMORY": 2**26,
+    }.items():
         monkeypatch.setattr(host, name, value)
     made = Place(tmp_path / "case", Random(0), "case")
     (made.work / "mine.txt").write_text("of the user")

@@ -25,6 +25,7 @@ ASLEEP_SECONDS = 10.0  # in which no process of it does anything: it waits for w
 LONGEST = 300.0  # on the clock, on a machine that may be busy
 MEMORY = 2**30  # bytes beyond what an idle process has
 LINGERING = 10.0  # seconds in which processes of a command that ended may end, too
+EVERY = 0.25  # seconds all processes of a command are looked at
 SPOKEN = 2**20  # bytes of its words that are looked at
 TRAINING = ("compare", "train", "repeat", "scale")
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -157,16 +158,16 @@ def _watch(running: Running, now: float) -> None:
                 (os.killpg if together else os.kill)(running.process, number)
     for name, idle in zip(("VmHWM", "RssAnon"), running.idle, strict=True):
         running.grown = max(running.grown, _memory(running.process, name) - idle)
-    if running.grown > MEMORY:
-        running.stopped = f"memory: {running.grown / 2**30:.1f} GiB and more"
-    if now - running.looked > 0.25:
+    if now - running.looked > EVERY:
         used, awake = _processor(running.process)
         if used > running.processor or awake or now - running.looked > ASLEEP_SECONDS / 2:  # nobody looked in between
             running.busy = now
         running.looked = now
         running.processor = max(running.processor, used)
     most = TRAINING_SECONDS if running.command.words[0] in TRAINING else PROCESSOR_SECONDS
-    if running.processor > most:
+    if running.grown > MEMORY:
+        running.stopped = f"memory: {running.grown / 2**30:.1f} GiB and more"
+    elif running.processor > most:
         running.stopped = f"hang: {running.processor:.0f} s of processor time and more"
     elif now - running.busy > ASLEEP_SECONDS:
         running.stopped = f"hang: nothing done in {ASLEEP_SECONDS:.0f} s"
@@ -180,7 +181,7 @@ def _watch(running: Running, now: float) -> None:
 
 def _lingers(running: Running, now: float) -> bool:
     """Whether what outlived a command has had its time: to end, where it still does something."""
-    if now - running.looked > 0.25:
+    if now - running.looked > EVERY:
         used, _ = _processor(running.process)
         if used != running.processor:
             running.busy = now
