@@ -21,16 +21,10 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="other signals")
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Whatever is done, all is as it was before; a shell that ignores some, as nohup does, does not matter here."""
-    outside = {number: signal.getsignal(number) for number in STOPPING}
-    for number in outside:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    """Whatever a test does, the handlers are afterwards what they were before."""
     before = {number: signal.getsignal(number) for number in STOPPING}
     yield
-    after = {number: signal.getsignal(number) for number in before}
-    for number, handler in outside.items():
-        signal.signal(number, handler)
-    assert after == before
+    assert {number: signal.getsignal(number) for number in STOPPING} == before
 
 
 def raising(number: int) -> Callable[..., None]:
