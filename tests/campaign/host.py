@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from campaign.case import Command, Ended, Place
+from softmaxes.lab.stopping import farewell, stoppable
 
 PROCESSOR_SECONDS = 10.0  # a bad input may take
 TRAINING_SECONDS = 60.0  # so may one that is found where every run has imported torch anew
@@ -264,11 +265,15 @@ def _become(command: Command, place: Place, number: int) -> None:
     sys.modules["__main__"] = types.ModuleType("__main__")
     code = 1
     try:
-        if command.before is not None:
-            command.before()
-        from softmaxes.lab.cli import main
+        with stoppable(last=True) as came:  # as the command itself is, from its first line to its last
+            try:
+                if command.before is not None:
+                    command.before()
+                from softmaxes.lab.cli import main
 
-        code = main(list(command.words))
+                code = main(list(command.words))
+            except KeyboardInterrupt:
+                code = farewell(came)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:
