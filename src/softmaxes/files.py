@@ -4,8 +4,8 @@ import os
 import re
 import stat
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -23,7 +23,7 @@ class InputError(ValueError):
     """What the user gave cannot be used; the message is one line: what was expected, what came, which file."""
 
 
-def open_regular(path: str | os.PathLike[str], most: int | None = None) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str], most: int | None = None) -> BufferedReader:
     """Open a regular file for reading; nothing is read, and nothing is waited for.
 
     Args:

@@ -30,7 +30,9 @@ FROM_PYTHON = re.compile(
 )
 REASONS = {os.strerror(number).lower() for number in range(1, 134)}
 FORMULA = re.compile(r"[=+@\t\r]|-(?![\d.]|$|inf)")
-KNOWN_PLACES = re.compile(r"^softmaxes: [^:]*[/.][^:]*: |--\w[\w-]*|glyphs|tree build \w+|https?:|Unknown command")
+KNOWN_PLACES = re.compile(
+    r"^softmaxes: [^:]*[/.][^:]*: |--\w[\w-]*|glyphs|tree build \w+|https?:|standard output:|Unknown command"
+)
 FRAME = re.compile(r'File "[^"]*/softmaxes/([^"]+)", line (\d+), in (\S+)')
 FATAL = re.compile(r"Traceback \(most recent call last\)|^Fatal Python error", re.MULTILINE)
 

@@ -514,7 +514,7 @@ def disks(place: Place, known: Bases, number: int) -> Case:
         (["train", "--data", "vectors.npz", "--log", "mlflow", *QUICK], 17),
     ]
     words, most = verbs[number % len(verbs)]
-    size = int(2 ** random.uniform(5, most))
+    size = int(2 ** random.uniform(min(9, most), most))  # standard error, a file too, has room for its line
     writes, keeps = (*WRITES, "old"), words[0] in ("train", "report")
     if number // len(verbs) % 2 or os.getuid() != 0:
 

@@ -32,6 +32,7 @@ class Server(ThreadingHTTPServer):
         self.cuts: list[int] = []  # after how many bytes each of the next answers breaks off
         self.knows_range = True
         self.shift = 0  # how far beside what was asked for it answers
+        self.leads_to: str | None = None  # another address
         self.statuses: list[int] = []  # of the next answers, instead of the file
         self.size: str | None = str(len(CONTENT))  # as it is stated, if it is
 
@@ -49,6 +50,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:  # the name that http.server calls
         wanted = self.headers.get("Range")
         self.server.ranges.append(wanted)
+        if self.server.leads_to:
+            self.send_response(302)
+            self.send_header("Location", self.server.leads_to)
+            self.end_headers()
+            return
         if self.server.statuses:
             self.send_error(self.server.statuses.pop(0))
             return
@@ -236,10 +242,28 @@ def test_no_network_says_what_to_do_instead(tmp_path, server):
     )
 
 
-@pytest.mark.parametrize("address", ["nonsense/file", "gopher://127.0.0.1/file", "http:///file"])
+NO_ADDRESSES = ["gopher://127.0.0.1/file", "http://[1/file", "http://127.0.0.1:nine/file"]
+
+
+@pytest.mark.parametrize("address", ["nonsense/file", "http:///file", *NO_ADDRESSES])
 def test_an_address_that_is_none_is_refused(tmp_path, address):
     with pytest.raises(InputError, match="got an address that is none"):
         download(address, tmp_path, checksum=MD5, delay=0)
+
+
+@pytest.mark.parametrize("address", NO_ADDRESSES)
+def test_a_server_that_leads_to_no_address_is_refused(tmp_path, server, address):
+    server.leads_to = address
+    with pytest.raises(InputError, match=f"{server.server_port}/data/file.*got an address that is none"):
+        download(server.address, tmp_path, checksum=MD5, delay=0)
+
+
+def test_a_link_in_the_place_of_a_part_is_not_followed(tmp_path, server):
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "file.tar.gz.part").symlink_to(tmp_path / "mine.txt")
+    with pytest.raises(InputError, match=r"file\.tar\.gz\.part: expected a file or none, got a link"):
+        download(server.address, tmp_path, checksum=MD5)
+    assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path, server):

@@ -202,10 +202,11 @@ def test_nobody_reads_on(verb: list[str]) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no full disk")
-def test_output_that_finds_no_room_is_a_line() -> None:
+@pytest.mark.parametrize("words", [["--version"], ["heads"]])
+def test_output_that_finds_no_room_is_a_line(words: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "softmaxes.lab.cli", "--version"], stdout=full, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "softmaxes.lab.cli", *words], stdout=full, stderr=subprocess.PIPE, text=True
         )
-    assert done.stderr == "softmaxes: No space left on device.\n"
+    assert done.stderr == "softmaxes: standard output: No space left on device.\n"
     assert done.returncode == 2

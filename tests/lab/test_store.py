@@ -1,6 +1,8 @@
 """The store: whole files, one writer, and only what fits is read."""
 
+import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -158,6 +160,14 @@ def test_a_folder_that_is_not_ours_is_refused(tmp_path: Path, make: Callable[[Pa
     (tmp_path / "scale.json").unlink(missing_ok=True)
     with pytest.raises(InputError, match="expected an empty folder or"):
         Store(tmp_path, {"scale.json": Table}).check()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are of letters")
+def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff")
+    with pytest.raises(InputError, match="expected a name in UTF-8, got other bytes"):
+        lock(Store(folder))
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("name", ["runs", "figures", "cells", "tuning", "tensorboard", "mlflow.db", "mlflow-artifacts"])

@@ -10,14 +10,16 @@ if __name__ == "__main__":  # as the command `softmaxes` is run, which can be st
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from cyclopts import App, ConsumeMultipleError, CycloptsError, Group, Parameter
+from cyclopts import App, ConsumeMultipleError, CycloptsError, Group, Parameter, UnusedCliTokensError
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+import softmaxes.lab.quiet  # noqa: F401
 from softmaxes import __version__
 from softmaxes.files import said
 from softmaxes.lab import InputError
@@ -466,7 +468,7 @@ def _run(arguments: Sequence[str] | None, came: Sequence[int]) -> tuple[int, str
             return UNREAD, ""
         raise
     except OSError as error:
-        return 2, f"{said(error)}."
+        return 2, f"{_of_output(error)}{said(error)}."
     except (MemoryError, RuntimeError) as error:
         if came:
             return STOPPED, ""
@@ -482,6 +484,13 @@ def _run(arguments: Sequence[str] | None, came: Sequence[int]) -> tuple[int, str
     return (code if isinstance(code, int) else 0), ""
 
 
+def _of_output(error: OSError) -> str:
+    """What the system does not say: that it is standard output which takes no more."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    wrote = frame.f_globals["__name__"].startswith((f"{__package__}.", "rich."))
+    return "standard output: " if error.filename is None and wrote else ""
+
+
 def _one_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
@@ -492,6 +501,11 @@ def _one_line(error: Exception) -> str:
         return f"{option}: {said}, got {printable(str(first['input']), SHOWN)}."
     if isinstance(error, ConsumeMultipleError) and error.keyword is not None:
         return f"{error.keyword}: expected a value or more, got none."
+    if isinstance(error, UnusedCliTokensError):
+        word, *others = error.unused_tokens or [""]
+        verb = " ".join(["softmaxes", *(error.command_chain or [])])
+        more = f" and {len(others):,} more" if others else ""
+        return f"{verb}: expected options, see {verb} --help, got {printable(word, SHOWN)!r}{more}."
     if isinstance(error.__cause__, ValidationError):
         return _one_line(error.__cause__)
     return " ".join(str(error).split())

@@ -67,8 +67,13 @@ class Store:
         """Refuse a folder that is not ours to write to. Nothing is written.
 
         Raises:
-            InputError: it holds other files than ours, or a link that leads out of it where we would write.
+            InputError: it holds other files than ours, or a link that leads out of it where we would write; or
+                its name is not UTF-8, which safetensors requires.
         """
+        try:
+            str(self.directory).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{self.directory}: expected a name in UTF-8, got other bytes.") from None
         try:
             names = {path.name for path in self.directory.iterdir()}
         except (FileNotFoundError, NotADirectoryError):

@@ -275,7 +275,7 @@ def fresh_processes() -> Any:
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context: Any = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(["softmaxes.lab.study"])
+        context.set_forkserver_preload(["softmaxes.lab.quiet", "softmaxes.lab.study"])
         with held_back():
             forkserver.ensure_running()
         first = context.Process(target=int, daemon=True)

@@ -1,12 +1,13 @@
 """Downloads that can be trusted and resumed: checksum, progress, retries, and a cache for several processes."""
 
+import hashlib
 import re
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pooch
 import requests
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -20,10 +21,11 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from softmaxes.files import check_regular
+from softmaxes.files import check_regular, open_regular
 from softmaxes.lab import InputError
 
 CHUNK_BYTES = 1 << 16
+NO_ADDRESS = "an address that is none"
 MOST_BYTES = 2**30  # of a file: the largest official one has 170 MB
 
 
@@ -47,16 +49,13 @@ def download(
     Raises:
         InputError: there is no such file, no connection, no place to keep it, or the checksum is another one.
     """
-    target = folder / Path(urlsplit(address).path).name
-    part = target.with_name(f"{target.name}.part")
-    algorithm, _, expected = checksum.partition(":")
-    fetcher = _Fetcher(part, checksum, retries, delay, timeout)
-    pooch.get_logger().setLevel("WARNING")
     try:
-        for path in (target, part):  # to read a pipe would wait for ever
-            if path.exists():
-                check_regular(path)
-        if target.exists() and pooch.file_hash(target, alg=algorithm) == expected.lower():
+        target = folder / Path(urlsplit(address).path).name
+    except ValueError:
+        raise _no_download(address, NO_ADDRESS) from None
+    fetcher = _Fetcher(target, checksum, retries, delay, timeout)
+    try:
+        if fetcher.is_there():
             return target
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(target.with_name(f"{target.name}.lock"))
@@ -66,9 +65,8 @@ def download(
             _console().print(f"Waiting for another process that downloads {target.name}.", highlight=False)
             lock.acquire()
         try:
-            # Not by `pooch.retrieve`: killed, it leaves a temporary file for ever.
-            if not (target.is_file() and pooch.file_hash(target, alg=algorithm) == expected.lower()):
-                fetcher(address, str(target), None)
+            if not fetcher.is_there():
+                fetcher.fetch(address)
             return target
         finally:
             lock.release()
@@ -89,16 +87,36 @@ class _BrokenError(Exception):
 
 @dataclass(frozen=True)
 class _Fetcher:
-    """The downloader that pooch calls: it resumes and retries, which pooch's own does not."""
+    """One file: it is asked for again where a try fails, from where that one broke off."""
 
-    part: Path
+    target: Path
     checksum: str
     retries: int
     delay: float
     timeout: float
 
-    def __call__(self, address: str, output: str, _: object) -> None:
-        """Downloads `address` to `output`."""
+    @property
+    def part(self) -> Path:
+        """What there is of it so far."""
+        return self.target.with_name(f"{self.target.name}.part")
+
+    def is_there(self) -> bool:
+        """Whether the file is there, whole; what stands in its way is refused."""
+        if self.target.exists():
+            check_regular(self.target)  # to read a pipe would wait for ever
+        return self.target.exists() and self._sum(self.target) == self._expected
+
+    @property
+    def _expected(self) -> str:
+        return self.checksum.partition(":")[2].lower()
+
+    def _sum(self, path: Path) -> str:
+        with open_regular(path) as file:
+            return hashlib.file_digest(file, self.checksum.partition(":")[0]).hexdigest()
+
+    def fetch(self, address: str) -> None:
+        """Download `address`."""
+        self._check_part()
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -118,14 +136,22 @@ class _Fetcher:
                         tries = f"{attempt + 1} tries" if attempt else "1 try"
                         raise _no_download(address, f"{reason} after {tries}") from reason
                     time.sleep(self.delay * 2**attempt)
-        algorithm, _, expected = self.checksum.partition(":")
-        got = pooch.file_hash(self.part, alg=algorithm)
-        if got != expected.lower():
+        got = self._sum(self.part)
+        if got != self._expected:
             self.part.unlink()
-            raise InputError(
-                f"{address}: expected a file with {algorithm} {expected}, got {got}; the download was removed."
-            )
-        self.part.replace(output)
+            expected = self.checksum.replace(":", " ", 1)
+            raise InputError(f"{address}: expected a file with {expected}, got {got}; the download was removed.")
+        self.part.replace(self.target)
+
+    def _check_part(self) -> None:
+        """Refuse what stands in the place of the partial file: a link would lead to a file that is not ours."""
+        try:
+            mode = self.part.lstat().st_mode
+        except FileNotFoundError:
+            return
+        if stat.S_ISLNK(mode):
+            raise InputError(f"{self.part}: expected a file or none, got a link; remove it.")
+        check_regular(self.part)
 
     def _fetch(self, address: str, progress: Progress, task: TaskID) -> None:
         """One try: asks for what the partial file lacks and adds it."""
@@ -155,8 +181,10 @@ class _Fetcher:
                             raise self._too_large(address)
                         file.write(chunk)
                         progress.advance(task, len(chunk))
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema):
-            raise _no_download(address, "an address that is none") from None
+        except InputError:
+            raise
+        except ValueError:  # also those of the package's own for addresses
+            raise _no_download(address, NO_ADDRESS) from None
         except requests.Timeout as error:
             raise _BrokenError(f"no answer within {self.timeout:g} s") from error
         except requests.exceptions.ChunkedEncodingError as error:
