@@ -358,7 +358,7 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "--datadir", "x"], "Did you mean --data-dir?"),
     (["data", "--imagesize", "32"], "Did you mean --image-size?"),
     (["heads", "x"], "softmaxes heads: expected options, see softmaxes heads --help, got 'x'."),
-    (["train", "--epochs", "1", *"abc"], "softmaxes train: expected options, see softmaxes train --help, got 'a' and 2 more."),
+    (["train", "--seed", "1", *"abc"], "train: expected options, see softmaxes train --help, got 'a' and 2 more."),
     (["compare", "--heads"], "--heads: expected a value or more, got none."),
     (["compare", "--heads", "--epochs", "3"], "--heads: expected a value or more, got none."),
     (["compare", "--log"], "--log: expected a value or more, got none."),
