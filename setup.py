@@ -21,6 +21,13 @@ class BuildLibrary(build_ext):
 
 
 setup(
-    ext_modules=[Extension("softmaxes.trees._paths", ["src/softmaxes/trees/paths.cpp"], language="c++", optional=True)],
+    ext_modules=[
+        Extension(
+            "softmaxes.heads.hierarchical._compiled",
+            ["src/softmaxes/heads/hierarchical/compiled.cpp"],
+            language="c++",
+            optional=True,
+        )
+    ],
     cmdclass={"build_ext": BuildLibrary},
 )

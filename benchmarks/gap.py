@@ -33,13 +33,13 @@ from softmaxes import (
     Tree,
     TreeSampledSoftmax,
 )
-from softmaxes.head import row_logits
+from softmaxes.heads.hierarchical import search
 from softmaxes.lab import train
 from softmaxes.lab.data import load
 from softmaxes.lab.heads import DRAWN, HEADS, Classes, Entry
 from softmaxes.lab.run import Run
 from softmaxes.lab.store import Store
-from softmaxes.trees import search
+from softmaxes.layers import row_logits
 
 TREES = 4
 

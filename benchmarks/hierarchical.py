@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from softmaxes import HierarchicalSoftmax, Tree
-from softmaxes.heads import hierarchical
-from softmaxes.trees import paths
+from softmaxes.heads.hierarchical import compiled as kernel
+from softmaxes.heads.hierarchical import head as hierarchical
 
 ROUNDS = 60
 
@@ -70,7 +70,7 @@ def main() -> None:
             ratios = sorted(seconds(tree) / seconds(flat) for _ in range(ROUNDS))
             low, high = ratios[ROUNDS // 5], ratios[-ROUNDS // 5]
             by_itself = (
-                "compiled" if paths.LIBRARY else "gathered" if gather * head.tree.depth <= len(head.weight) else "all"
+                "compiled" if kernel.LIBRARY else "gathered" if gather * head.tree.depth <= len(head.weight) else "all"
             )
             chosen = "*" if way == by_itself else " "
             median = statistics.median(ratios)

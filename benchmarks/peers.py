@@ -84,7 +84,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softmaxes import Head, HierarchicalSoftmax, SGDInBackward, Softmax, Tree
-from softmaxes.trees import paths
+from softmaxes.heads.hierarchical import compiled
 from timing import (
     OTHERS,
     Step,
@@ -549,7 +549,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, Python {platform.python_version()}, one thread, D = {given.features}")
-    print(paths.MISSING or "the tree's step is compiled")
+    print(compiled.MISSING or "the tree's step is compiled")
     print("\n".join(f"checked: {line}" for line in check()))
     if given.classes:
         print(f"\nSTEPS: batches of {given.batch}, {given.rounds} rounds")

@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 
 from softmaxes import HierarchicalSoftmax, Tree
-from softmaxes.trees import paths
+from softmaxes.heads.hierarchical import compiled
 from timing import (
     OTHERS,
     Step,
@@ -57,7 +57,7 @@ from timing import (
 def steps_over_trees(features: int, classes: int) -> dict[str, Step]:
     """The steps that share one head: at ten million classes there is no room for more."""
     head = HierarchicalSoftmax(features, Tree.balanced(classes), sparse=True)
-    weight, bias, library = head.weight, head.bias, paths.LIBRARY
+    weight, bias, library = head.weight, head.bias, compiled.LIBRARY
     assert bias is not None
     steps = tree_steps(head)
     both = update([weight, bias], lambda x, y: head(x, y).mean())
@@ -66,9 +66,9 @@ def steps_over_trees(features: int, classes: int) -> dict[str, Step]:
     by_sgd = update([weight], lambda x, y: head(x, y).mean())
 
     def plain(input: Tensor, target: Tensor) -> None:
-        paths.LIBRARY = None
+        compiled.LIBRARY = None
         by_sgd(input, target)
-        paths.LIBRARY = library
+        compiled.LIBRARY = library
 
     def rows(input: Tensor, target: Tensor) -> Tensor:
         nodes = [target]
@@ -129,7 +129,7 @@ def main() -> None:
     if fasttext_version is not None:
         versions.append(f"fastText {fasttext_version}")
     print(", ".join([*versions, "one thread", f"D = {given.features}", f"N = {given.batch}", f"{given.rounds} rounds"]))
-    print(paths.MISSING or "the tree's step is compiled")
+    print(compiled.MISSING or "the tree's step is compiled")
     middle: dict[int, float] = {}
     too_slow: set[str] = set()
     rows: list[tuple[object, ...]] = []

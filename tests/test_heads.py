@@ -37,8 +37,9 @@ from softmaxes import (
     TreeSampledSoftmax,
     metrics,
 )
-from softmaxes.heads import flat, hierarchical
-from softmaxes.trees import paths
+from softmaxes.heads import flat
+from softmaxes.heads.hierarchical import compiled as kernel
+from softmaxes.heads.hierarchical import head as hierarchical
 
 UNIFORM = Sampler.uniform(3)
 
@@ -707,7 +708,7 @@ def test_a_sparse_step_makes_nothing_that_is_as_long_as_the_classes(
     make: Callable[[int], Head], compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not compiled:
-        monkeypatch.setattr(paths, "LIBRARY", None)
+        monkeypatch.setattr(kernel, "LIBRARY", None)
     classes = 200_000
     head = make(classes)
     step = torch.optim.SGD(head.parameters(), lr=0.1)
@@ -760,7 +761,7 @@ def test_an_infinite_bias_says_the_same_in_every_path_of_a_tree(
 ) -> None:
     monkeypatch.setattr(hierarchical, "COMPILED", 0)
     if path != "compiled":
-        monkeypatch.setattr(paths, "LIBRARY", None)
+        monkeypatch.setattr(kernel, "LIBRARY", None)
     if path == "gathered":
         monkeypatch.setattr(hierarchical, "GATHER", 0)
     if path == "searched":

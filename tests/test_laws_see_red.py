@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softmaxes.head import Head, widen
+from softmaxes.head import Head
+from softmaxes.layers import widen
 from softmaxes.testing import LAWS, Law, check_head
 
 

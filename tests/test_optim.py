@@ -21,9 +21,9 @@ from softmaxes import (
     Tree,
     TreeSampledSoftmax,
 )
-from softmaxes.heads import hierarchical
+from softmaxes.heads.hierarchical import compiled as kernel
+from softmaxes.heads.hierarchical import head as hierarchical
 from softmaxes.optim import clip_grad_norm_
-from softmaxes.trees import paths
 
 
 @pytest.fixture(params=["compiled", "plain"])
@@ -31,13 +31,13 @@ def called(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> l
     """Both ways of the tree's step, and which compiled functions were called."""
     names: list[str] = []
     if request.param == "plain":
-        monkeypatch.setattr(paths, "LIBRARY", None)
+        monkeypatch.setattr(kernel, "LIBRARY", None)
         return names
-    if paths.LIBRARY is None:
-        pytest.skip(f"{paths.MISSING}")
+    if kernel.LIBRARY is None:
+        pytest.skip(f"{kernel.MISSING}")
     monkeypatch.setattr(hierarchical, "COMPILED", 0)
-    real = paths._call
-    monkeypatch.setattr(paths, "_call", lambda name, *given: (names.append(name), real(name, *given))[1])
+    real = kernel._call
+    monkeypatch.setattr(kernel, "_call", lambda name, *given: (names.append(name), real(name, *given))[1])
     return names
 
 

@@ -52,7 +52,7 @@ from softmaxes import (
     TreeSampledSoftmax,
     metrics,
 )
-from softmaxes.trees import search
+from softmaxes.heads.hierarchical import search
 from test_tree import trees
 
 

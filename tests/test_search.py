@@ -12,9 +12,9 @@ from torch import Tensor
 
 from cases import CONSTANT_CHANCES, RAGGED
 from softmaxes import HierarchicalSoftmax, Tree, TreeSampledSoftmax
-from softmaxes.heads import hierarchical
+from softmaxes.heads.hierarchical import head as hierarchical
+from softmaxes.heads.hierarchical import search
 from softmaxes.testing import LAWS, check_head
-from softmaxes.trees import search
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cases import RAGGED
 from softmaxes import HierarchicalSoftmax, Tree
-from softmaxes.heads import hierarchical
+from softmaxes.heads.hierarchical import head as hierarchical
 from softmaxes.testing import check_head
 
 

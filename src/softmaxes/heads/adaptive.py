@@ -9,7 +9,8 @@ from typing import Any, ClassVar, NamedTuple, Self, final
 import torch
 from torch import Tensor, nn
 
-from softmaxes.head import Head, transformed, widen
+from softmaxes.head import Head
+from softmaxes.layers import transformed, widen
 from softmaxes.on_cpu import on_cpu
 from softmaxes.sampler import class_weights
 from softmaxes.structure import Structure, saved_table

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softmaxes.head import Head, linear_parameters, widen
+from softmaxes.head import Head
+from softmaxes.layers import linear_parameters, widen
 
 
 @final

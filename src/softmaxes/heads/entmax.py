@@ -7,7 +7,8 @@ import entmax
 import torch
 from torch import Tensor, nn
 
-from softmaxes.head import Head, linear_logits, linear_parameters, log_of_sparse, once, transformed, widen
+from softmaxes.head import Head
+from softmaxes.layers import linear_logits, linear_parameters, log_of_sparse, once, transformed, widen
 
 FIRST_SORTED = 100  # logits; if the support is larger, the sort goes on
 # torch.compile cannot follow them: their methods are class methods.

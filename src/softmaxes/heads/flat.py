@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from softmaxes.head import Head, autocasts, linear_logits, linear_parameters, once, transformed
+from softmaxes.head import Head
+from softmaxes.layers import autocasts, linear_logits, linear_parameters, once, transformed
 
 # The most logits that a loss holds at a time; more are computed in chunks of rows. Measured on a CPU, at 100,000 and
 # 500,000 classes and a batch of 256: no slower than all at once, and a fifth of the memory at 500,000.

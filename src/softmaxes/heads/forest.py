@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from softmaxes.head import Head
-from softmaxes.heads.hierarchical import HierarchicalSoftmax
+from softmaxes.heads.hierarchical.head import HierarchicalSoftmax
 from softmaxes.trees.tree import Tree
 
 

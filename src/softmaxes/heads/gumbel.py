@@ -8,7 +8,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from softmaxes.head import Head, linear_logits, linear_parameters
+from softmaxes.head import Head
+from softmaxes.layers import linear_logits, linear_parameters
 
 Noise = Literal["gumbel", "normal"]
 

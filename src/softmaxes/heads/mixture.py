@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from softmaxes.head import Head, linear_logits, linear_parameters, widen
+from softmaxes.head import Head
+from softmaxes.layers import linear_logits, linear_parameters, widen
 
 
 @final

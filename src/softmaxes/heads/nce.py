@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softmaxes.head import Head, linear_logits, linear_parameters, row_logits
+from softmaxes.head import Head
+from softmaxes.layers import linear_logits, linear_parameters, row_logits
 from softmaxes.sampler import Sampler
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from softmaxes.head import Head, in_order_of, linear_logits, linear_parameters
+from softmaxes.head import Head
+from softmaxes.layers import in_order_of, linear_logits, linear_parameters
 
 
 @final

@@ -6,7 +6,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from softmaxes.head import Head, linear_logits, linear_parameters, row_logits
+from softmaxes.head import Head
+from softmaxes.layers import linear_logits, linear_parameters, row_logits
 from softmaxes.sampler import Sampler
 
 

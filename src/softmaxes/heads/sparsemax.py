@@ -5,8 +5,9 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from softmaxes.head import Head, linear_logits, linear_parameters, log_of_sparse, once
+from softmaxes.head import Head
 from softmaxes.heads.entmax import entmax_probability
+from softmaxes.layers import linear_logits, linear_parameters, log_of_sparse, once
 
 
 @final

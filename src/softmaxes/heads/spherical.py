@@ -6,7 +6,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from softmaxes.head import Head, in_order_of, linear_logits, linear_parameters
+from softmaxes.head import Head
+from softmaxes.layers import in_order_of, linear_logits, linear_parameters
 
 
 @final

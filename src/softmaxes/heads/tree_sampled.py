@@ -6,9 +6,10 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from softmaxes.head import Head, linear_logits, linear_parameters, row_logits
-from softmaxes.heads.hierarchical import HierarchicalSoftmax
-from softmaxes.trees import search
+from softmaxes.head import Head
+from softmaxes.heads.hierarchical import search
+from softmaxes.heads.hierarchical.head import HierarchicalSoftmax
+from softmaxes.layers import linear_logits, linear_parameters, row_logits
 from softmaxes.trees.tree import Tree
 
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from softmaxes.files import said
+from softmaxes.heads.hierarchical import compiled
 from softmaxes.lab import InputError
 from softmaxes.lab.backbones import least_numbers
 from softmaxes.lab.data import Data, free_memory
@@ -28,7 +29,6 @@ from softmaxes.lab.store import Store
 from softmaxes.lab.trackers import Logs
 from softmaxes.lab.train import Progress as Step
 from softmaxes.lab.train import build, lay_out, train
-from softmaxes.trees import paths
 
 
 class End(NamedTuple):
@@ -106,8 +106,8 @@ def execute(
         store.save_study(study, card)
     waiting = deque(run for run in study.runs if store.result(run) is None)
     here = device == "cpu" and cluster is None
-    if paths.MISSING and here and any(HEADS[run.head].tree or HEADS[run.head].learned for run in waiting):
-        console.print(paths.MISSING, highlight=False, markup=False, soft_wrap=True)
+    if compiled.MISSING and here and any(HEADS[run.head].tree or HEADS[run.head].learned for run in waiting):
+        console.print(compiled.MISSING, highlight=False, markup=False, soft_wrap=True)
     logs = Logs(log, study, store, console)
     try:
         if waiting:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from softmaxes import Head, HierarchicalSoftmax, Tree, TreeSampledSoftmax, metrics
 from softmaxes.files import write_whole
+from softmaxes.heads.hierarchical import search
 from softmaxes.lab import InputError
 from softmaxes.lab.backbones import trunk_for
 from softmaxes.lab.bits import packed
@@ -47,7 +48,6 @@ from softmaxes.lab.run import (
     TreeScores,
 )
 from softmaxes.lab.store import Store
-from softmaxes.trees import search
 
 LOSS_EVERY = 500  # batches
 TEST_BATCH = 500  # examples at most

@@ -7,10 +7,11 @@ from typing import Any, ClassVar, NamedTuple, Self, final
 import torch
 from torch import Tensor
 
-from softmaxes.head import Head, autocasts, linear_logits, linear_parameters, row_logits, transformed
+from softmaxes.head import Head
+from softmaxes.heads.hierarchical import compiled, search
+from softmaxes.layers import autocasts, linear_logits, linear_parameters, row_logits, transformed
 from softmaxes.on_cpu import on_cpu
 from softmaxes.structure import Structure, saved_table
-from softmaxes.trees import paths, search
 from softmaxes.trees.tree import Tree
 
 # A path's logits alone are computed where the tree has so many times as many; below, one product of matrices for all of
@@ -60,9 +61,9 @@ class HierarchicalSoftmax(Head):
     Cost:
         Parameters RD + R with R < 2C. Loss O(N D L K) for a tree of depth L whose nodes have up to K logits (1 in a
         binary tree): O(ND log C) in a balanced one. With ``sparse`` so is the whole training step, time and memory;
-        the gradient has each row of the targets' paths once. On a CPU this is compiled code (`softmaxes.trees.paths`),
-        if a compiler was there at installation. Otherwise, and where R < 2 L K, it is plain PyTorch, which computes all
-        R logits if R < 64 L K.
+        the gradient has each row of the targets' paths once. On a CPU this is compiled code, beside this file in
+        ``compiled.py``, if a compiler was there at installation. Otherwise, and where R < 2 L K, it is plain PyTorch,
+        which computes all R logits if R < 64 L K.
         log_prob O(NCD) time, O(NC) memory. top-k and predict the same for few classes or k near C; otherwise, on a
         CPU, a search down the tree reads O(D K V) for an example with V nodes as probable as the k-th class, after a
         beam of width k + 3; if that is more than a 64th of the weights, all classes are scored, in chunks. The search
@@ -142,9 +143,9 @@ class HierarchicalSoftmax(Head):
 
     def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
         on_path = self.tree.depth * self.width  # rows at most
-        if (self.sparse or COMPILED * on_path <= len(self.weight)) and paths.usable(input, self.weight, self.bias):
+        if (self.sparse or COMPILED * on_path <= len(self.weight)) and compiled.usable(input, self.weight, self.bias):
             most = min(on_path, len(self.weight))
-            return paths.log_prob(
+            return compiled.log_prob(
                 input,
                 target,
                 self.weight,

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from cases import CASES, RAGGED, Case
 from softmaxes import ForestSoftmax, HierarchicalSoftmax, Tree
-from softmaxes.heads import hierarchical
+from softmaxes.heads.hierarchical import compiled as kernel
+from softmaxes.heads.hierarchical import head as hierarchical
 from softmaxes.testing import LAWS, Law
-from softmaxes.trees import paths
 
 ROOT = Path(__file__).parents[1]
 COMPILER = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
@@ -36,8 +36,8 @@ OVER_TREES = [case for case in CASES if isinstance(case.make(case.in_features), 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The compiled half for every tree, also where plain PyTorch is as fast."""
-    if paths.LIBRARY is None:
-        pytest.skip(f"{paths.MISSING}")
+    if kernel.LIBRARY is None:
+        pytest.skip(f"{kernel.MISSING}")
     monkeypatch.setattr(hierarchical, "COMPILED", 0)
 
 
@@ -50,8 +50,8 @@ def calls(compiled: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         called.append(function)
         return real(function, *arguments)
 
-    real = paths._call
-    monkeypatch.setattr(paths, "_call", call)
+    real = kernel._call
+    monkeypatch.setattr(kernel, "_call", call)
     return called
 
 
@@ -67,8 +67,8 @@ def examples(head: HierarchicalSoftmax, rows: int = 150) -> tuple[Tensor, Tensor
 
 @pytest.mark.skipif(not COMPILER, reason="no C++ compiler")
 def test_it_is_there_where_there_is_a_compiler() -> None:
-    assert paths.LIBRARY is not None, paths.MISSING
-    assert paths.MISSING is None
+    assert kernel.LIBRARY is not None, kernel.MISSING
+    assert kernel.MISSING is None
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
@@ -80,7 +80,7 @@ def test_the_laws_with_it(case: Case, law: Law, compiled: None) -> None:
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("case", OVER_TREES, ids=lambda case: case.name)
 def test_the_laws_without_it(case: Case, law: Law, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "LIBRARY", None)
+    monkeypatch.setattr(kernel, "LIBRARY", None)
     law(case.make, case.in_features)
 
 
@@ -209,7 +209,7 @@ def test_what_it_cannot_take_goes_the_plain_way(calls: list[str]) -> None:
 
 
 def test_more_logits_than_it_can_number_are_refused(compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "MOST", 300)
+    monkeypatch.setattr(kernel, "MOST", 300)
     head = HierarchicalSoftmax(6, Tree.balanced(64))
     input, target, _ = examples(head)
     head(input[:49], target[:49])
@@ -223,11 +223,11 @@ def test_without_the_file_everything_works_and_one_line_says_what_is_lost(tmp_pa
     script = """
 import torch
 from softmaxes import HierarchicalSoftmax, Tree
-from softmaxes.trees import paths
+from softmaxes.heads.hierarchical import compiled as kernel
 head = HierarchicalSoftmax(8, Tree.balanced(100), sparse=True)
 head(torch.randn(4, 8), torch.arange(4)).sum().backward()
-print(paths.__file__, head.weight.grad.is_sparse)
-print(paths.MISSING)
+print(kernel.__file__, head.weight.grad.is_sparse)
+print(kernel.MISSING)
 """
 
     def printed() -> list[str]:
@@ -236,13 +236,13 @@ print(paths.MISSING)
         return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.splitlines()
 
     where, missing = printed()
-    assert where == f"{tmp_path / 'softmaxes/trees/paths.py'} True"
+    assert where == f"{tmp_path / 'softmaxes/heads/hierarchical/compiled.py'} True"
     assert missing == (
         "The compiled step of HierarchicalSoftmax is missing (it was not built: no C++ compiler was found when "
         "softmaxes was installed); plain PyTorch does the same, slower."
     )
-    if paths.LIBRARY is not None:
-        broken = tmp_path / "softmaxes/trees" / Path(paths.LIBRARY._name).name
+    if kernel.LIBRARY is not None:
+        broken = tmp_path / "softmaxes/heads/hierarchical" / Path(kernel.LIBRARY._name).name
         broken.write_bytes(b"no library")
         where, missing = printed()
         assert where.endswith("True")
@@ -256,14 +256,14 @@ def test_it_is_left_out_where_there_is_no_compiler(tmp_path: Path) -> None:
         "README.md",
         "LICENSE",
         "src/softmaxes/__init__.py",
-        "src/softmaxes/trees/paths.cpp",
+        "src/softmaxes/heads/hierarchical/compiled.cpp",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     command = [sys.executable, "setup.py", "build_ext", "--inplace"]
     none = os.environ | {"CC": "no-such-compiler", "CXX": "no-such-compiler"}
     subprocess.run(command, check=True, capture_output=True, cwd=tmp_path, env=none)
-    assert list(tmp_path.glob("src/softmaxes/trees/_paths*")) == []
+    assert list(tmp_path.glob("src/softmaxes/heads/hierarchical/_compiled*")) == []
     if COMPILER:
         subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
-        assert len(list(tmp_path.glob("src/softmaxes/trees/_paths*"))) == 1
+        assert len(list(tmp_path.glob("src/softmaxes/heads/hierarchical/_compiled*"))) == 1

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from softmaxes.head import autocasts, transformed
+from softmaxes.layers import autocasts, transformed
 from softmaxes.optim import rate_in_backward, refuse_second_derivatives
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}  # the compiled half's
@@ -24,7 +24,7 @@ Plain = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]  # (input, tar
 
 def _load() -> tuple[ctypes.CDLL | None, str | None]:
     """The compiled half, or why there is none."""
-    spec = find_spec("softmaxes.trees._paths")
+    spec = find_spec("softmaxes.heads.hierarchical._compiled")
     if spec is None or spec.origin is None:
         return None, "it was not built: no C++ compiler was found when softmaxes was installed"
     try:

@@ -1,6 +1,6 @@
-// The sum of log-probabilities on the way from the root of a tree to a class, and its gradients; see paths.py.
+// The sum of log-probabilities on the way from the root of a tree to a class, and its gradients; see compiled.py.
 //
-// Plain C interface, called by ctypes with addresses and sizes that paths.py has made sure of. Nothing is allocated or
+// Plain C interface, called by ctypes with addresses and sizes that compiled.py has made sure of. Nothing is allocated or
 // thrown here. N examples, D features, L levels; a "logit" is a row of the weights that a path needs.
 #include <cmath>
 #include <cstdint>

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from softmaxes.head import highest, mapped, widen
+from softmaxes.layers import highest, mapped, widen
 
 if TYPE_CHECKING:
-    from softmaxes.heads.hierarchical import HierarchicalSoftmax
+    from softmaxes.heads.hierarchical.head import HierarchicalSoftmax
 
 # How much wider than k the beam is that goes ahead of an exact search. Measured at 100,000 classes on heads trained and
 # not: with 0 a bad bound costs up to twenty times as much, with 15 the beam itself costs most.
@@ -87,7 +87,7 @@ def beam(head: "HierarchicalSoftmax", input: Tensor, k: int, width: int) -> tupl
     Example:
         >>> import torch
         >>> from softmaxes import HierarchicalSoftmax, Tree
-        >>> from softmaxes.trees import search
+        >>> from softmaxes.heads.hierarchical import search
         >>> head = HierarchicalSoftmax(8, Tree.balanced(1000))
         >>> values, classes = search.beam(head, torch.randn(4, 8), k=5, width=20)
         >>> classes.shape
@@ -129,7 +129,7 @@ def sample(
     Example:
         >>> import torch
         >>> from softmaxes import HierarchicalSoftmax, Tree
-        >>> from softmaxes.trees import search
+        >>> from softmaxes.heads.hierarchical import search
         >>> head = HierarchicalSoftmax(8, Tree.balanced(1000))
         >>> target = torch.tensor([0, 3, 999, 3])
         >>> values, classes = search.sample(head, torch.randn(4, 8), num_samples=20, other_than=target)
@@ -267,7 +267,7 @@ def greedy(head: "HierarchicalSoftmax", input: Tensor) -> tuple[Tensor, Tensor]:
 
         >>> import torch
         >>> from softmaxes import HierarchicalSoftmax, Tree
-        >>> from softmaxes.trees import search
+        >>> from softmaxes.heads.hierarchical import search
         >>> head = HierarchicalSoftmax(1, Tree([4, 5, 5, 5, -1, 4]))
         >>> weight = torch.tensor([[0.4], [0.0], [0.0], [0.0]])
         >>> _ = head.load_state_dict({"weight": weight, "bias": torch.zeros(4)}, strict=False)
@@ -302,7 +302,7 @@ def descend(
     Example:
         >>> import torch
         >>> from softmaxes import HierarchicalSoftmax, Tree
-        >>> from softmaxes.trees import search
+        >>> from softmaxes.heads.hierarchical import search
         >>> head = HierarchicalSoftmax(8, Tree.balanced(1000))
         >>> values, nodes = search.descend(head, torch.randn(4, 8), probability=0.9)
         >>> bool((values.exp() >= 0.9).all())
@@ -345,7 +345,7 @@ def decisions(head: "HierarchicalSoftmax", input: Tensor, target: Tensor) -> tup
     Example:
         >>> import torch
         >>> from softmaxes import HierarchicalSoftmax, Tree
-        >>> from softmaxes.trees import search
+        >>> from softmaxes.heads.hierarchical import search
         >>> head = HierarchicalSoftmax(8, Tree([4, 3, 3, 4, -1]))
         >>> search.decisions(head, torch.randn(2, 8), torch.tensor([0, 2]))[1]
         tensor([[ 0, -1],
