@@ -76,7 +76,7 @@ def test_the_arguments_of_each_head_and_what_they_are_if_not_given() -> None:
 
 def test_every_head_that_is_written_is_public_and_final() -> None:
     modules = [
-        import_module(f"softmaxes.heads.{module.name}") for module in pkgutil.iter_modules(softmaxes.heads.__path__)
+        import_module(module.name) for module in pkgutil.walk_packages(softmaxes.heads.__path__, "softmaxes.heads.")
     ]
     written = {
         thing
