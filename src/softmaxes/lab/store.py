@@ -67,13 +67,8 @@ class Store:
         """Refuse a folder that is not ours to write to. Nothing is written.
 
         Raises:
-            InputError: it holds other files than ours, or a link that leads out of it where we would write; or
-                its name is not UTF-8, which safetensors requires.
+            InputError: it holds other files than ours, or a link that leads out of it where we would write.
         """
-        try:
-            str(self.directory).encode()
-        except UnicodeEncodeError:
-            raise InputError(f"{self.directory}: expected a name in UTF-8, got other bytes.") from None
         try:
             names = {path.name for path in self.directory.iterdir()}
         except (FileNotFoundError, NotADirectoryError):
@@ -114,9 +109,14 @@ class Store:
         What a writer that was killed has left is removed. If nothing is written the folder is as before, or gone.
 
         Raises:
-            InputError: the folder is not ours to write to, or another process writes there.
+            InputError: the folder is not ours to write to, or another process writes there, or its name is not UTF-8,
+                which safetensors requires.
         """
         self.check()
+        try:
+            str(self.directory).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{self.directory}: expected a name in UTF-8, got other bytes.") from None
         made: list[Path] = []
         path = self.directory / LOCK
         lock = FileLock(path)
