@@ -34,11 +34,11 @@ from softmaxes import (
     TreeSampledSoftmax,
 )
 from softmaxes.heads.hierarchical import search
-from softmaxes.lab import train
-from softmaxes.lab.data import load
-from softmaxes.lab.heads import DRAWN, HEADS, Classes, Entry
-from softmaxes.lab.run import Run
+from softmaxes.lab.data.sources import load
+from softmaxes.lab.heads.registry import DRAWN, HEADS, Classes, Entry
+from softmaxes.lab.records import Run
 from softmaxes.lab.store import Store
+from softmaxes.lab.training import train
 from softmaxes.layers import row_logits
 
 TREES = 4
@@ -313,7 +313,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    data = load(given.data, given.data_dir)
+    data = load(given.data, data_dir=given.data_dir)
     HEADS.update({name: entry(name, idea) for name, idea in IDEAS.items()})
     train.take_over = take_over
     rows: list[list[object]] = []

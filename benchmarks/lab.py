@@ -29,10 +29,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from softmaxes.lab.data import Data, load
-from softmaxes.lab.run import Run
+from softmaxes.lab.data.batches import Examples, channels_last, lay_out
+from softmaxes.lab.data.dataset import Data
+from softmaxes.lab.data.sources import load
+from softmaxes.lab.records import Run
 from softmaxes.lab.store import Store
-from softmaxes.lab.train import Classifier, build, lay_out, order, train
+from softmaxes.lab.training.classifier import Classifier, build
+from softmaxes.lab.training.train import train
 
 
 def torchvision() -> Any:
@@ -74,14 +77,14 @@ def in_the_lab(run: Run, data: Data) -> float:
 
 
 def bare(run: Run, data: Data) -> float:
-    classifier = build(run, data.card(), data.train_inputs).train()
+    classifier = build(run, data.card(), channels_last(data.train_inputs)).train()
     optimiser = torch.optim.SGD(classifier.parameters(), lr=run.lr)
     images = data.train_inputs.contiguous(memory_format=torch.channels_last)
     for _ in range(3):
         classifier(images[: run.batch_size], data.train_labels[: run.batch_size]).mean().backward()
     optimiser.zero_grad()
     start = time.perf_counter()
-    for batch in order(run, 1, len(images)).split(run.batch_size):
+    for batch in Examples.of(data.train_inputs, data.train_labels).shuffled(run, 1):
         classifier(images[batch], data.train_labels[batch]).mean().backward()
         optimiser.step()
         optimiser.zero_grad()
@@ -99,7 +102,7 @@ def as_usually_written(run: Run, data: Data) -> nn.Module:
 
 
 def with_loader(run: Run, data: Data) -> float:
-    classifier = build(run, data.card(), data.train_inputs).train()
+    classifier = build(run, data.card(), channels_last(data.train_inputs)).train()
     classifier.trunk = as_usually_written(run, data)
     classifier.to(memory_format=torch.contiguous_format)
     optimiser = torch.optim.SGD(classifier.parameters(), lr=run.lr)
@@ -124,7 +127,7 @@ def main() -> None:
         vision = torchvision()
     except ModuleNotFoundError:
         parser.error("torchvision is not installed: pip install --no-deps torchvision==0.28.0")
-    data = load(given.data, given.data_dir)
+    data = load(given.data, data_dir=given.data_dir)
     run = Run(head="softmax", seed=0, data=data.name, fingerprint=data.fingerprint, epochs=1)
     seconds: dict[str, list[float]] = {"lab": [], "bare": [], "loader": []}
     for turn in range(given.rounds + 1):  # one to warm up

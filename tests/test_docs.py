@@ -8,8 +8,8 @@ import pytest
 from tables import MARKED, with_tables
 
 from cases import public_heads
-from softmaxes.lab.cli import app
-from softmaxes.lab.heads import HEADS
+from softmaxes.lab.cli.main import app
+from softmaxes.lab.heads.registry import HEADS
 from softmaxes.testing import LAWS
 
 ROOT = Path(__file__).parents[1]

@@ -108,7 +108,7 @@ print([name for name in sys.modules if name.partition(".")[0] in lab or name.sta
 def test_help_does_not_wait_for_torch() -> None:
     code = """
 import sys
-from softmaxes.lab.cli import app
+from softmaxes.lab.cli.main import app
 app(["compare", "--help"])
 print("torch" in sys.modules)
 """

@@ -37,8 +37,8 @@ FAMILIAR = (  # what the verbs import when they need it
     "matplotlib.figure",
     "pyarrow.parquet",
     "scipy.stats",
-    "softmaxes.lab.budget",
-    "softmaxes.lab.cli",
+    "softmaxes.lab.comparison.budget",
+    "softmaxes.lab.cli.main",
     "softmaxes.lab.data.cifar",
     "softmaxes.lab.data.features",
     "softmaxes.lab.data.folder",
@@ -47,12 +47,12 @@ FAMILIAR = (  # what the verbs import when they need it
     "softmaxes.lab.data.sheet",
     "softmaxes.lab.report",
     "softmaxes.lab.report.page",
-    "softmaxes.lab.report.scale",
+    "softmaxes.lab.cost.report",
     "softmaxes.lab.report.tree",
-    "softmaxes.lab.scale",
+    "softmaxes.lab.cost.measure",
     "softmaxes.lab.studies",
-    "softmaxes.lab.study",
-    "softmaxes.lab.tune",
+    "softmaxes.lab.comparison.execute",
+    "softmaxes.lab.comparison.tune",
     "softmaxes.trees.io",
 )
 
@@ -269,7 +269,7 @@ def _become(command: Command, place: Place, number: int) -> None:
             try:
                 if command.before is not None:
                     command.before()
-                from softmaxes.lab.cli import main
+                from softmaxes.lab.cli.main import main
 
                 code = main(list(command.words))
             except KeyboardInterrupt:

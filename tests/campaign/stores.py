@@ -134,7 +134,7 @@ def of_trees(place: Place, result: str) -> list[list[str]]:
 
 def rename_head(out: Path, old: str, new: str) -> None:
     """Give the runs of a head in a stored comparison another head's name."""
-    from softmaxes.lab.run import Result, Study
+    from softmaxes.lab.records import Result, Study
     from softmaxes.lab.store import read_record, write_record
 
     study = read_record(out / "study.json", Study)

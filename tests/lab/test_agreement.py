@@ -12,8 +12,8 @@ import pytest
 
 from softmaxes.lab import InputError
 from softmaxes.lab.agreement import check_on
-from softmaxes.lab.cli import main
-from softmaxes.lab.run import Result
+from softmaxes.lab.cli.main import main
+from softmaxes.lab.records import Result
 from softmaxes.lab.store import Store, read_record
 
 RESULTS = Path(__file__).parents[2] / "results"

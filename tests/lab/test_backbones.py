@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from softmaxes.lab.backbones import MLP, ResNet, TinyVGG, least_numbers, trunk_for
-from softmaxes.lab.run import Training
+from softmaxes.lab.records import Training
+from softmaxes.lab.training.backbones import MLP, ResNet, TinyVGG, least_numbers, trunk_for
 from toy import toy_data
 
 IMAGES = toy_data().card()

@@ -7,9 +7,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from softmaxes.lab import InputError, budget, cli
-from softmaxes.lab.cli import main
-from softmaxes.lab.run import Run, Study, Tuning
+from softmaxes.lab import InputError
+from softmaxes.lab.cli.main import main
+from softmaxes.lab.comparison import budget
+from softmaxes.lab.comparison.compare import run_study
+from softmaxes.lab.records import Run, Study, Tuning
 from softmaxes.lab.store import Store
 from toy import toy_data, toy_run
 
@@ -22,9 +24,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Epochs take the times above; which heads were measured."""
     asked: list[str] = []
 
-    def seconds(run: Run, *rest: object) -> float:
+    def seconds(run: Run, *rest: object) -> tuple[float, float]:
         asked.append(run.head)
-        return TIMES[run.head]
+        return TIMES[run.head], TIMES[run.head]
 
     monkeypatch.setattr(budget, "_epoch_seconds", seconds)
     return asked
@@ -77,10 +79,10 @@ def test_what_was_decided_is_kept_when_the_tuning_is_cut_off(
     def cut(*_: object) -> Study:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("softmaxes.lab.tune.tune", cut)
+    monkeypatch.setattr("softmaxes.lab.comparison.tune.choose", cut)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            cli._execute(given, DATA, tmp_path, 1, "cpu")
+            run_study(given, DATA, tmp_path, jobs=1, device="cpu")
     assert measured == ["softmax", "hierarchical"]
     assert [run.epochs for run in Store(tmp_path).study().runs] == [2, 6, 2, 6]
 
@@ -111,14 +113,14 @@ def test_the_time_of_an_epoch_is_that_of_its_steps(
 ) -> None:
     monkeypatch.setattr(budget, "MEASURED_SECONDS", 0.01)
     ticks = iter(range(10**6))
-    monkeypatch.setattr(budget, "_now", lambda device: float(next(ticks)))  # a second a step
+    monkeypatch.setattr(budget, "now", lambda device: float(next(ticks)))  # a second a step
     run = toy_run(DATA, head, batch_size=50, epochs=4, **fields)
-    assert budget._epoch_seconds(run, DATA, DATA.card(), "cpu") == pytest.approx(3)  # 120 images
+    assert budget._epoch_seconds(run, DATA, DATA.card(), "cpu") == pytest.approx((3, 3))  # 120 images
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("softmaxes.lab.data.load", lambda *_, **__: DATA)
-    monkeypatch.setattr(budget, "_epoch_seconds", lambda run, *rest: {"softmax": 1.0, "gumbel": 0.5}[run.head])
+    monkeypatch.setattr("softmaxes.lab.data.sources.load_source", lambda _: DATA)
+    monkeypatch.setattr(budget, "_epoch_seconds", lambda run, *rest: 2 * ({"softmax": 1.0, "gumbel": 0.5}[run.head],))
     words = ["compare", "--heads", "softmax", "gumbel", "--seeds", "1", "--out", str(tmp_path), "--jobs", "1"]
     assert main([*words, "--seconds", "1"]) == 0
     stored = Store(tmp_path).study()

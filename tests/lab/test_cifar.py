@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from softmaxes.lab import InputError
-from softmaxes.lab.data import Data, cifar, pickles
+from softmaxes.lab.data import cifar, pickles
 from softmaxes.lab.data.cifar import load_cifar
+from softmaxes.lab.data.dataset import Data
 
 CLASSES = ["apple", "boat", "pear", "tram"]
 GROUPS = ["fruit", "vehicle"]

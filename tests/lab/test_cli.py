@@ -21,18 +21,19 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from test_train import numbers
 
-from softmaxes.lab import InputError, cli
-from softmaxes.lab.cli import _data_options, _one_line, app, main
-from softmaxes.lab.data import Data, encode_png
-from softmaxes.lab.heads import HEADS
-from softmaxes.lab.run import Drawing, Run, Study, seed_by_seed
+from softmaxes.lab import InputError
+from softmaxes.lab.cli.main import _one_line, app, main
+from softmaxes.lab.comparison.compare import compare
+from softmaxes.lab.data.dataset import Data, encode_png
+from softmaxes.lab.heads.registry import HEADS
+from softmaxes.lab.records import Run, Source, Study, seed_by_seed
 from softmaxes.lab.store import Store
 from softmaxes.names import printable
 from toy import toy_data
 
 EPOCHS = 40
 RESULTS = Path(__file__).parents[2] / "results"
-COMMAND = [sys.executable, "-m", "softmaxes.lab.cli"]
+COMMAND = [sys.executable, "-m", "softmaxes"]
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +201,7 @@ def test_the_list_of_many_heads_fits_80_columns(
     """Names and costs stand whole, each on one line; only what a head is goes on below, bracketed words and all."""
     summary = "Weights of [support] in [0, 1], as the sparsest of several distributions that a reader may choose among."
     many = {f"hierarchical-{number:02d}": HEADS["softmax"]._replace(summary=summary) for number in range(24)}
-    monkeypatch.setattr("softmaxes.lab.heads.HEADS", many)
+    monkeypatch.setattr("softmaxes.lab.heads.registry.HEADS", many)
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["heads"]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
@@ -248,7 +249,7 @@ def test_all_heads(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What the data cannot serve is named with the reason before training, in the store, the table and the page."""
-    monkeypatch.setattr("softmaxes.lab.heads.HEADS", {name: HEADS[name] for name in THREE})
+    monkeypatch.setattr("softmaxes.lab.heads.registry.HEADS", {name: HEADS[name] for name in THREE})
     out = tmp_path / "out"
     assert main(all_options(folder, out)) == 0
     printed = capsys.readouterr()
@@ -289,8 +290,13 @@ def test_all_heads(
 def test_all_means_every_head_in_order(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a data set that has no groups: whatever is left out would be refused by its name."""
     seen: list[Study] = []
-    monkeypatch.setattr("softmaxes.lab.study.execute", lambda study, *rest: seen.append(study))
-    assert main(all_options(folder, tmp_path)) == 0
+
+    def watch(study: Study, *_: object, **__: object) -> None:
+        seen.append(study)
+        raise InputError("enough")
+
+    monkeypatch.setattr("softmaxes.lab.comparison.compare.run_study", watch)
+    assert main(all_options(folder, tmp_path)) == 2
     (study,) = seen
     left = [left.head for left in study.left_out]
     assert "hierarchical-groups" in left
@@ -307,7 +313,7 @@ def test_where_no_head_fits(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     groups = HEADS["hierarchical-groups"]
-    monkeypatch.setattr("softmaxes.lab.heads.HEADS", {"hierarchical-groups": groups})
+    monkeypatch.setattr("softmaxes.lab.heads.registry.HEADS", {"hierarchical-groups": groups})
     assert main(all_options(folder, tmp_path / "out")) == 2
     assert capsys.readouterr().err == (
         "softmaxes: --heads: expected data that at least one head can serve, got colours "
@@ -325,12 +331,15 @@ BAD: list[tuple[list[str], str]] = [
     (["compare", "--heads", "all", "softmax"], "--heads: expected all alone, or names of heads, got all softmax."),
     (["compare", "--heads", "al"], "--heads: expected one of all, softmax, "),
     (["compare", "--study", "seed", "--heads", "all"], "--heads: expected none with --study seed"),
-    (["compare", "--study", "sed"], "--study: expected one of seed, fair, trees, got sed; did you mean seed?"),
+    (
+        ["compare", "--study", "sed"],
+        "--study: expected one of seed, fair, trees, or FILE.py, or module:function, got sed; did you mean seed?",
+    ),
     (["compare", "--study", "seed", "--heads", "softmax"], "--heads: expected none with --study seed"),
     (["compare", "--seeds", "0"], "--seeds: expected 1 or more, got 0."),
     (
         ["compare", "--data", "glyfs"],
-        "--data: expected glyphs, glyphs:CLASSES, glyphs:all, cifar10, cifar100, features, or a folder",
+        "--data: expected glyphs, glyphs:CLASSES, glyphs:all, cifar10, cifar100, features, a folder",
     ),
     (
         ["compare", "--data", "glyphs:many"],
@@ -467,7 +476,7 @@ def test_what_the_system_refuses_is_said_as_it_is(
     def refuse(*_: object) -> Data:
         raise error
 
-    monkeypatch.setattr("softmaxes.lab.data.load", refuse)
+    monkeypatch.setattr("softmaxes.lab.data.sources.load_source", refuse)
     assert main(["data", "glyphs"]) == 2
     assert capsys.readouterr().err == said
 
@@ -506,7 +515,7 @@ def test_a_folder_of_the_users_is_refused(
     verb: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line before anything is loaded, and every file as it was: also those that have names of ours."""
-    monkeypatch.setattr("softmaxes.lab.data.load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("softmaxes.lab.data.sources.load_source", lambda *_: pytest.fail("loaded"))
     monkeypatch.chdir(tmp_path)
     stored = next((RESULTS / "glyphs" / "runs").glob("*.json"))
     names = ("data.safetensors", "models/bert.checkpoint", "models/bert.json", "downloads/.movie.mkv.part")
@@ -552,14 +561,15 @@ def test_a_picture_of_the_users_is_not_replaced(
 def test_the_page_of_another_comparison_is_not_replaced_without_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("softmaxes.lab.study.fresh_processes", lambda: multiprocessing.get_context("fork"))
+    monkeypatch.setattr(
+        "softmaxes.lab.comparison.processes.fresh_processes", lambda: multiprocessing.get_context("fork")
+    )
     monkeypatch.setattr("softmaxes.lab.report.figures.draw", lambda summary: {})
     data, out = toy_data(), tmp_path / "out"
 
     def told(*heads: str, seeds: int = 1) -> str:
-        given = cli._comparison(data, heads, range(seeds), {"epochs": 1})
         capsys.readouterr()
-        assert cli._execute(given, data, out, 1, "cpu") == 0
+        compare(data, heads=heads, seeds=seeds, epochs=1, out=out, jobs=1, device="cpu")
         return "".join(line for line in capsys.readouterr().err.splitlines(keepends=True) if "epoch 1/1" not in line)
 
     said = f"{out}: the page here shows another comparison, {{}} on toy. It makes room for this one;"
@@ -577,7 +587,7 @@ def test_the_page_of_another_comparison_is_not_replaced_without_a_word(
         raise InputError("no")
 
     kept = everything(out)
-    monkeypatch.setattr("softmaxes.lab.study.check", refuse)
+    monkeypatch.setattr("softmaxes.lab.comparison.execute.check", refuse)
     with pytest.raises(InputError, match=r"^no$"):
         told("softmax", "one-vs-rest")  # refused: nothing is written anew, though a run of it is there
     assert everything(out) == kept
@@ -688,7 +698,7 @@ def test_the_page_is_there_where_printing_fails(
         raise BrokenPipeError(32, "Broken pipe")
 
     monkeypatch.setattr("softmaxes.lab.report.figures.draw", lambda summary: {})
-    monkeypatch.setattr("softmaxes.lab.report.print_table", gone)
+    monkeypatch.setattr("softmaxes.lab.report.terminal.print_summary", gone)
     (stored / "report.html").unlink(missing_ok=True)
     assert main(["report", str(stored)]) == 2
     assert capsys.readouterr().err == "softmaxes: Broken pipe.\n"
@@ -765,11 +775,12 @@ def test_what_is_no_record_is_said_in_a_short_line() -> None:
 
 
 def test_words_that_name_the_data_again_are_no_options() -> None:
-    words = _data_options("./-x", Path("y/--heads"), 16, Drawing(fonts=Path("-f")), 20.0)
-    arguments = ["--data=-x", "--data-dir=--heads", "--image-size", "16", "--fonts=-f", "--long-tail", "20"]
+    source = Source(data="./-x", data_dir=Path("y/--heads"), image_size=16, fonts=Path("-f"), long_tail=20.0)
+    words = source.words()
+    arguments = ["--data=-x", "--data-dir=--heads", "--image-size", "16", "--long-tail", "20", "--fonts=-f"]
     assert list(words) == arguments
     _, bound, _ = app.parse_args(["train", *words], exit_on_error=False, print_error=False)
-    assert (bound.arguments["data"], bound.arguments["data_dir"]) == ("-x", Path("--heads"))
+    assert (bound.arguments["source"].data, bound.arguments["source"].data_dir) == ("-x", Path("--heads"))
 
 
 def test_too_many_runs_are_refused_before_they_are_made(
@@ -782,7 +793,7 @@ def test_too_many_runs_are_refused_before_they_are_made(
         made.append(len(seeds))
         return seed_by_seed(heads, seeds, **setting)
 
-    for place in ("cli", "studies.fair", "studies.trees"):
+    for place in ("comparison.plan", "studies.fair", "studies.trees"):
         monkeypatch.setattr(f"softmaxes.lab.{place}.seed_by_seed", counted)
     for words in (["--heads", "all"], ["--study", "fair"], ["--study", "trees"], ["--study", "seed"]):
         given = ["compare", "--data", str(folder), "--image-size", "16", *words, "--out", str(tmp_path / "out")]
@@ -800,7 +811,7 @@ def test_python_m_softmaxes_is_the_command(
     monkeypatch.setattr(sys, "argv", ["softmaxes", "report", "/nowhere"])
     if not lab:
         monkeypatch.setitem(sys.modules, "cyclopts", None)
-        monkeypatch.delitem(sys.modules, "softmaxes.lab.cli")
+        monkeypatch.delitem(sys.modules, "softmaxes.lab.cli.main")
     with pytest.raises(SystemExit) as left:
         runpy.run_module("softmaxes", run_name="__main__")
     assert left.value.code == 2

@@ -17,12 +17,14 @@ from test_train import numbers
 
 from softmaxes import __version__
 from softmaxes.lab import InputError
-from softmaxes.lab.cli import main
-from softmaxes.lab.cluster import _work
-from softmaxes.lab.run import Study
+from softmaxes.lab.cli.main import main
+from softmaxes.lab.comparison.cluster import _work
+from softmaxes.lab.comparison.execute import execute
+from softmaxes.lab.comparison.executor import Parcel
+from softmaxes.lab.data.batches import lay_out
+from softmaxes.lab.records import Study
 from softmaxes.lab.store import Store
-from softmaxes.lab.study import execute
-from softmaxes.lab.train import Progress, lay_out
+from softmaxes.lab.training.train import Progress
 from toy import toy_data, toy_run
 
 DATA = toy_data()
@@ -96,7 +98,7 @@ def test_a_worker_that_is_stopped_leaves_no_folder(tmp_path: Path, monkeypatch: 
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     threads = threading.active_count()
-    run = _work(toy_run(DATA, epochs=10**6), DATA.card(), content, "cpu", 1, __version__)
+    run = _work(toy_run(DATA, epochs=10**6), Parcel(b"", []), DATA.card(), content, "cpu", 1, __version__)
     assert isinstance(next(run), Progress)
     assert threading.active_count() == threads + 1
     run.close()

@@ -11,20 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from softmaxes.lab import InputError
-from softmaxes.lab.cost import (
-    Cell,
-    Cost,
-    Failure,
-    Forecast,
-    Limits,
-    Measured,
-    Timing,
-    cells,
-    exponent,
-    forecast,
-    read_csv,
-    write_csv,
-)
+from softmaxes.lab.cost.forecast import Forecast, Measured, forecast, read_csv
+from softmaxes.lab.cost.records import Cell, Cost, Failure, Limits, Timing, cells, exponent, write_csv
 
 LIMITS = Limits(seconds=60, memory=4)
 
@@ -234,5 +222,5 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
 
 
 def test_it_imports_no_torch() -> None:
-    script = "import sys, softmaxes.lab.cost, softmaxes.lab.scale_cli; print('torch' in sys.modules)"
+    script = "import sys, softmaxes.lab.cost.records, softmaxes.lab.cli.cost; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True).stdout == b"False\n"

@@ -13,9 +13,11 @@ from PIL import Image
 
 from softmaxes.files import check_out
 from softmaxes.lab import InputError
-from softmaxes.lab.data import Data, cache_dir, load
+from softmaxes.lab.data.cache import cache_dir
+from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.data.long_tail import long_tail
 from softmaxes.lab.data.sheet import MARK, write_sheet
+from softmaxes.lab.data.sources import load
 from toy import toy_data
 
 DATA = toy_data()

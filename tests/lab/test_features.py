@@ -19,14 +19,18 @@ import torch
 from pyarrow import parquet
 from test_train import numbers
 
-from softmaxes.lab import InputError, run
-from softmaxes.lab import data as every_source
-from softmaxes.lab.cli import main
-from softmaxes.lab.data import CHUNK, Data, chunks, load, npy
+from softmaxes.lab import InputError
+from softmaxes.lab.cli.main import main
+from softmaxes.lab.data import dataset as every_source
 from softmaxes.lab.data import features as source
+from softmaxes.lab.data import npy
+from softmaxes.lab.data.batches import lay_out
+from softmaxes.lab.data.dataset import CHUNK, Data, chunks
 from softmaxes.lab.data.features import load_features, mapped
+from softmaxes.lab.data.sources import load
+from softmaxes.lab.records import DataCard, Run
 from softmaxes.lab.store import Store
-from softmaxes.lab.train import lay_out, train
+from softmaxes.lab.training.train import train
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -95,7 +99,7 @@ def test_what_is_in_the_files_is_what_is_read(
     card = data.card()
     assert (card.image_shape, card.vector_size, card.samples, card.example) == (None, 3, (), "example")
     assert card.train_counts == (10,) * 4
-    assert run.DataCard.model_validate_json(card.model_dump_json()) == card
+    assert DataCard.model_validate_json(card.model_dump_json()) == card
 
 
 def test_the_layouts_are_one_data_set(tmp_path: Path) -> None:
@@ -111,12 +115,17 @@ def test_the_layouts_are_one_data_set(tmp_path: Path) -> None:
 def test_by_the_names_that_the_command_line_takes(tmp_path: Path) -> None:
     content = arrays()
     file, folder = as_npz(tmp_path, content), as_npy(tmp_path, content)
-    for data in (load("features", file), load("features", folder), load(str(file)), load(str(folder))):
+    for data in (
+        load("features", data_dir=file),
+        load("features", data_dir=folder),
+        load(str(file)),
+        load(str(folder)),
+    ):
         check_is(data, content)
     with pytest.raises(InputError, match="--data features: expected --data-dir with the vectors, got none"):
         load("features")
     with pytest.raises(InputError, match=r"--data-dir: expected none with --data .*mine.npz, where vectors lie"):
-        load(str(file), folder)
+        load(str(file), data_dir=folder)
 
 
 @pytest.mark.parametrize("layout", [as_npz, as_npy])
@@ -163,7 +172,7 @@ def test_training_reads_mapped_vectors_in_place_and_gives_the_same_numbers(tmp_p
         lay_out(data, store)
         assert (store.tensors().stat().st_size < 2000) == (data.files is not None)
         setting = {"head": "sampled", "data": "mine", "fingerprint": data.fingerprint, "epochs": 5, "batch_size": 16}
-        result = train(run.Run.model_validate(setting), data.card(), store)
+        result = train(Run.model_validate(setting), data.card(), store)
         assert result.guesses == ()
         assert result.epochs[-1].scores is not None
         assert result.epochs[-1].scores.accuracy == 1

@@ -327,7 +327,7 @@ def test_the_number_of_files_is_bounded(tmp_path, monkeypatch, folders):
 
 def test_the_images_must_fit_in_memory(tmp_path, monkeypatch):
     write_classes(tmp_path, "a", "b")
-    monkeypatch.setattr("softmaxes.lab.data.free_memory", lambda: 4 * 2 * 3 * 64**2 - 1)
+    monkeypatch.setattr("softmaxes.lab.data.dataset.free_memory", lambda: 4 * 2 * 3 * 64**2 - 1)
     message = r"expected 0\.0 GiB of free memory for 4 images of 64x64 pixels, got 0\.0 GiB\.$"
     with pytest.raises(InputError, match=message):
         load_folder(tmp_path, image_size=64)

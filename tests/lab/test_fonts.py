@@ -18,12 +18,14 @@ from fontTools.ttLib.tables.DefaultTable import DefaultTable
 from PIL import Image, features
 
 from softmaxes.lab import InputError
-from softmaxes.lab.cli import main
-from softmaxes.lab.data import Data, free_memory, glyphs
+from softmaxes.lab.cli.main import main
 from softmaxes.lab.data import fonts as fonts_module
+from softmaxes.lab.data import glyphs
+from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.data.fonts import PLACEHOLDER, Face, find_fonts, shipped_fonts
 from softmaxes.lab.data.glyphs import alphabet, choose_characters, load_glyphs
-from softmaxes.lab.run import Drawing
+from softmaxes.lab.machine import free_memory
+from softmaxes.lab.records import DRAWN, Source
 
 RESULTS = Path(__file__).parents[2] / "results"
 LATIN, GREEK, HANGUL = "ABCDEFGH", "ΓΔΘΛΞΠΣΦ", "가각간갇"
@@ -509,7 +511,7 @@ def test_images_that_do_not_fit_in_memory_are_refused_before_they_are_drawn(
     folder: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = 2 * 20 * (100 + 25) * 3072
-    monkeypatch.setattr("softmaxes.lab.data.free_memory", lambda: size - 1)
+    monkeypatch.setattr("softmaxes.lab.data.dataset.free_memory", lambda: size - 1)
     message = (
         r"^glyphs: expected 0\.0 GiB of free memory for all classes with 100 training and 25 test images each, "
         r"got 0\.0 GiB; take fewer classes or fewer images a class\.$"
@@ -518,14 +520,14 @@ def test_images_that_do_not_fit_in_memory_are_refused_before_they_are_drawn(
         load_glyphs(None, fonts=folder, jobs=1)
     assert not list(cache_folder.glob("all*"))
     for free in (size, None):
-        monkeypatch.setattr("softmaxes.lab.data.free_memory", lambda free=free: free)
+        monkeypatch.setattr("softmaxes.lab.data.dataset.free_memory", lambda free=free: free)
         assert load_glyphs(None, fonts=folder, jobs=1).num_classes == 20
         shutil.rmtree(cache_folder)
 
 
 def test_images_that_are_kept_must_fit_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw(folder)
-    monkeypatch.setattr("softmaxes.lab.data.free_memory", lambda: 1000)
+    monkeypatch.setattr("softmaxes.lab.data.dataset.free_memory", lambda: 1000)
     with pytest.raises(InputError, match="of free memory for all classes"):
         draw(folder)
 
@@ -551,6 +553,4 @@ def test_data_draws_a_sheet_of_ones_own_fonts(folder: Path, tmp_path: Path, caps
 
 
 def test_the_command_line_draws_as_many_by_default_as_the_function() -> None:
-    assert Drawing().model_dump() == {
-        name: load_glyphs.__kwdefaults__[name] for name in ("fonts", "train_per_class", "test_per_class")
-    }
+    assert Source().model_dump(include=set(DRAWN)) == {name: load_glyphs.__kwdefaults__[name] for name in DRAWN}

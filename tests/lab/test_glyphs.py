@@ -19,7 +19,8 @@ from PIL import features
 from torch import Tensor
 
 from softmaxes.lab import InputError
-from softmaxes.lab.data import Data, glyphs
+from softmaxes.lab.data import glyphs
+from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.data.fonts import Face
 from softmaxes.lab.data.glyphs import alphabet, choose_characters, load_glyphs
 

@@ -5,7 +5,7 @@ import torch
 
 from cases import public_heads
 from softmaxes import HierarchicalSoftmax
-from softmaxes.lab.heads import HEADS
+from softmaxes.lab.heads.registry import HEADS
 from toy import toy_data
 
 

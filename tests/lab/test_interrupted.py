@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from softmaxes.lab import cli, study
-from softmaxes.lab import train as training
-from softmaxes.lab.run import Study, Tuning
+from softmaxes.lab.comparison import processes
+from softmaxes.lab.comparison.compare import run_study
+from softmaxes.lab.records import Study, Tuning
+from softmaxes.lab.training import train as training
 from toy import toy_data, toy_run
 
 DATA = toy_data(train_per_class=60)
@@ -23,9 +24,9 @@ STOPS = 10
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork")
 def test_stopped_ten_times_at_random_it_leaves_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = multiprocessing.get_context("fork")
-    monkeypatch.setattr(study, "fresh_processes", lambda: context)
-    monkeypatch.setattr(training, "_now", lambda fabric: 0.0)  # times are all that may differ
-    monkeypatch.setattr(training, "_peak_memory", lambda fabric: 0.0)
+    monkeypatch.setattr(processes, "fresh_processes", lambda: context)
+    monkeypatch.setattr(training, "now", lambda device: 0.0)  # times are all that may differ
+    monkeypatch.setattr(training, "peak_memory", lambda device: 0.0)
     runs = tuple(
         toy_run(DATA, head, seed=seed, epochs=6, batch_size=8, validation=0.2) for seed in range(2) for head in HEADS
     )
@@ -33,7 +34,8 @@ def test_stopped_ten_times_at_random_it_leaves_the_same_files(tmp_path: Path, mo
 
     def compare(folder: Path) -> None:
         os.setpgrp()
-        os._exit(cli._execute(given, DATA, folder, 1, "cpu"))
+        run_study(given, DATA, folder, jobs=1, device="cpu")
+        os._exit(0)
 
     def files(folder: Path) -> dict[str, bytes]:
         paths = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from softmaxes.lab.memory import too_little
+from softmaxes.lab.machine import too_little
 
 LIMITED = """
 import mmap
 import torch
-from softmaxes.lab.memory import limit_memory
+from softmaxes.lab.machine import limit_memory
 stacks = mmap.mmap(-1, 3 * 2**30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # such as many cores bring; not touched
 limit_memory(2 * 2**30)
 torch.empty(2**30, dtype=torch.uint8)

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from softmaxes.lab import cli
-from softmaxes.lab.cli import main
+from softmaxes.lab.cli.main import main
 
 TRAINING = ["train", "--data", "mine.npz"]
 WHOLE = {
@@ -37,7 +36,7 @@ REAL = ["--lr", "--momentum", "--weight-decay", "--label-smoothing", "--validati
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some vectors; nothing is trained on them."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_execute", lambda *_, **__: pytest.fail("executed"))
+    monkeypatch.setattr("softmaxes.lab.comparison.compare.run_study", lambda *_, **__: pytest.fail("executed"))
     labels = np.arange(40) % 4
     np.savez("mine.npz", features=np.arange(80, dtype=np.float32).reshape(40, 2), labels=labels)
 

@@ -6,7 +6,8 @@ from torch.nn import functional
 from torch.optim import lr_scheduler
 
 from softmaxes import Softmax
-from softmaxes.lab.recipe import Draws, draw, learning_rate
+from softmaxes.lab.data.batches import Examples
+from softmaxes.lab.training.recipe import Draws, draw, learning_rate
 from toy import toy_data, toy_run
 
 DATA = toy_data()
@@ -83,12 +84,11 @@ def test_images_are_mirrored_and_cropped_as_one_by_one(
 ) -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(1, 256, (50, channels, height, width), generator=generator).to(torch.uint8)
-    images = images.contiguous(memory_format=torch.channels_last)
     rows = torch.randperm(50, generator=generator)[:20]
     draws = draw(toy_run(DATA, **fields), 1, torch.zeros(50, dtype=torch.int64), 6)
     assert draws.flipped is not None
     assert draws.corner is not None
-    moved = draws.images(images[rows], rows)
+    moved = Examples.of(images, torch.zeros(50, dtype=torch.int64)).batch(rows, draws)
     assert moved.dtype == torch.uint8
     assert moved.is_contiguous(memory_format=torch.channels_last)
     for image, row in zip(moved, rows.tolist(), strict=True):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from softmaxes.lab.cli import main
+from softmaxes.lab.cli.main import main
+from softmaxes.lab.records import Epoch, Result, Source
 from softmaxes.lab.report.summary import next_one
-from softmaxes.lab.run import Epoch, Result
 from softmaxes.lab.store import Store, read_record, write_record
 
 DATA = ["--data", "glyphs:3", "--train-per-class", "10", "--test-per-class", "4"]
@@ -76,10 +76,6 @@ def test_where_one_more_seed_lies() -> None:
     "words", [["--data-dir", "some/where/mine.npz"], ["--image-size", "48"], ["--long-tail", "20"]]
 )
 def test_of_a_path_its_name_alone_is_kept(words: list[str]) -> None:
-    from softmaxes.lab.cli import _data_options
-
-    path = Path(words[1]) if words[0] == "--data-dir" else None
-    size = int(words[1]) if words[0] == "--image-size" else 32
-    ratio = float(words[1]) if words[0] == "--long-tail" else None
-    expected = ("--data-dir", "mine.npz") if path else tuple(words)
-    assert _data_options("/home/me/photos", path, size, None, ratio) == ("--data", "photos", *expected)
+    source = Source.model_validate({"data": "/home/me/photos", words[0].removeprefix("--").replace("-", "_"): words[1]})
+    expected = ("--data-dir", "mine.npz") if words[0] == "--data-dir" else tuple(words)
+    assert source.words() == ("--data", "photos", *expected)

@@ -20,23 +20,7 @@ from rich.console import Console
 
 from softmaxes.lab import InputError
 from softmaxes.lab.bits import packed, unpacked
-from softmaxes.lab.report import (
-    charts,
-    differences,
-    figures,
-    frequency,
-    print_table,
-    table,
-    tuning,
-    wording,
-    write_report,
-)
-from softmaxes.lab.report import page as html_page
-from softmaxes.lab.report.calibration import calibrated, pooled
-from softmaxes.lab.report.palette import style
-from softmaxes.lab.report.summary import MEASURES, estimate, final_scores, student_t_975, summarise
-from softmaxes.lab.report.trees import views
-from softmaxes.lab.run import (
+from softmaxes.lab.records import (
     Branch,
     Calibration,
     DataCard,
@@ -59,9 +43,22 @@ from softmaxes.lab.run import (
     Tried,
     Tuning,
 )
-from softmaxes.lab.statistics import holm, mcnemar_over_seeds, paired
+from softmaxes.lab.report import charts, figures, table, wording, write_report
+from softmaxes.lab.report import page as html_page
+from softmaxes.lab.report.palette import style
+from softmaxes.lab.report.sections import differences, frequency, tuning
+from softmaxes.lab.report.sections.calibration import calibrated, pooled
+from softmaxes.lab.report.sections.trees import views
+from softmaxes.lab.report.significance import holm, mcnemar_over_seeds, paired
+from softmaxes.lab.report.summary import MEASURES, estimate, final_scores, student_t_975, summarise
+from softmaxes.lab.report.terminal import print_summary
 from softmaxes.lab.store import Store
 from softmaxes.names import from_cell
+
+
+def print_table(study: Study, card: DataCard, results: Sequence[Result], console: Console) -> None:
+    print_summary(summarise(study, card, results), console)
+
 
 GROUPS = (
     "Latin",

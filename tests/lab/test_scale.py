@@ -15,11 +15,13 @@ import torch
 from rich.console import Console
 
 from softmaxes import HierarchicalSoftmax
-from softmaxes.lab import InputError, scale, scale_cli
-from softmaxes.lab.cli import main
-from softmaxes.lab.cost import Cell, Cost, Failure, Limits, Table, Timing, cells
-from softmaxes.lab.heads import HEADS, Entry
-from softmaxes.lab.report.scale import print_table, write_report
+from softmaxes.lab import InputError
+from softmaxes.lab.cli.main import main
+from softmaxes.lab.cost import measure as scale
+from softmaxes.lab.cost.records import Cell, Cost, Failure, Limits, Table, Timing, cells
+from softmaxes.lab.cost.report import print_table, write_report
+from softmaxes.lab.cost.scale import bytes_of
+from softmaxes.lab.heads.registry import HEADS, Entry
 from softmaxes.lab.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -220,7 +222,7 @@ def test_what_did_not_fit_is_on_the_page(tmp_path: Path) -> None:
     ("text", "size"), [("16GB", 2**34), ("512 MiB", 2**29), ("1.5g", 1.5 * 2**30), ("100", 100), ("2TB", 2**41)]
 )
 def test_sizes_in_words(text: str, size: float) -> None:
-    assert scale_cli.parse_size("--memory", text) == size
+    assert bytes_of(text) == size
 
 
 @pytest.mark.parametrize(
@@ -284,7 +286,7 @@ def test_a_page_has_room_for_every_number_of_a_record(
 
 def test_a_page_is_made_before_any_of_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "table.csv").write_text("what was there")
-    monkeypatch.setattr("softmaxes.lab.report.scale.markdown", lambda scale: 1 / 0)
+    monkeypatch.setattr("softmaxes.lab.cost.report.markdown", lambda scale: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report([Cost(cell=TINY, limits=LIMITS)], tmp_path)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["what was there"]
@@ -302,5 +304,5 @@ def test_advice_without_a_table_of_ones_own(
 
 
 def test_the_table_that_comes_with_softmaxes_is_the_stored_one() -> None:
-    own, stored = ROOT / "src/softmaxes/lab/measured.csv", ROOT / "results/scale/table.csv"
+    own, stored = ROOT / "src/softmaxes/lab/cost/measured.csv", ROOT / "results/scale/table.csv"
     assert own.read_bytes() == stored.read_bytes()

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from softmaxes.lab.bits import packed, unpacked
-from softmaxes.lab.statistics import holm, majority, mcnemar, mcnemar_over_seeds, paired
+from softmaxes.lab.report.significance import holm, majority, mcnemar, mcnemar_over_seeds, paired
 
 
 def test_the_paired_interval_is_scipys() -> None:

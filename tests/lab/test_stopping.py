@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from softmaxes.lab.cli import main
+from softmaxes.lab.cli.main import main
 from softmaxes.lab.stopping import STOPPING, handlers_kept, held_back, stoppable, uninterrupted
 
 NAMES = ["SIGINT", "SIGTERM", "SIGHUP"]
@@ -40,7 +40,7 @@ def test_every_one_ends_a_command_with_the_line_and_its_code(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     number = getattr(signal, name)
-    monkeypatch.setattr("softmaxes.lab.data.load", raising(number))
+    monkeypatch.setattr("softmaxes.lab.data.sources.load_source", raising(number))
     assert main(["data", "glyphs"]) == 128 + number
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -67,7 +67,7 @@ def test_what_it_leads_to_is_not_told(monkeypatch: pytest.MonkeyPatch, capsys: p
         except KeyboardInterrupt:
             raise AttributeError("module 'numpy' has no attribute 'matrix'") from None
 
-    monkeypatch.setattr("softmaxes.lab.data.load", load)
+    monkeypatch.setattr("softmaxes.lab.data.sources.load_source", load)
     assert main(["data", "glyphs"]) == 143
     assert capsys.readouterr().err.startswith("softmaxes: stopped")
 
@@ -193,9 +193,7 @@ def test_nobody_reads_on(verb: list[str]) -> None:
     """As in a pipe to `head`: no traceback, and the code that a shell knows of SIGPIPE."""
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [sys.executable, "-m", "softmaxes.lab.cli", *verb], stdout=writer, stderr=subprocess.PIPE, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", "softmaxes", *verb], stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert done.stderr == ""
     assert done.returncode == 141
@@ -206,7 +204,7 @@ def test_nobody_reads_on(verb: list[str]) -> None:
 def test_output_that_finds_no_room_is_a_line(words: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "softmaxes.lab.cli", *words], stdout=full, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "softmaxes", *words], stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert done.stderr == "softmaxes: standard output: No space left on device.\n"
     assert done.returncode == 2

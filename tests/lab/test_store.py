@@ -10,10 +10,11 @@ import pytest
 
 from softmaxes.files import write_whole
 from softmaxes.lab import InputError
-from softmaxes.lab.cost import Table
-from softmaxes.lab.run import Run, Study
+from softmaxes.lab.cost.records import Table
+from softmaxes.lab.data.batches import lay_out
+from softmaxes.lab.records import Run, Study
 from softmaxes.lab.store import COMPARISON, FILES, Store
-from softmaxes.lab.train import lay_out, train
+from softmaxes.lab.training.train import train
 from toy import toy_data, toy_run
 
 DATA = toy_data()

@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from softmaxes.lab import InputError, study
-from softmaxes.lab.cli import main
-from softmaxes.lab.memory import TOO_LITTLE
-from softmaxes.lab.run import Run, Study
+from softmaxes.lab import InputError
+from softmaxes.lab.cli.main import main
+from softmaxes.lab.comparison import execute as execution
+from softmaxes.lab.comparison import executor
+from softmaxes.lab.comparison.display import Display
+from softmaxes.lab.comparison.execute import check, run_all
+from softmaxes.lab.comparison.executor import End, work
+from softmaxes.lab.machine import TOO_LITTLE
+from softmaxes.lab.records import Run, Study
 from softmaxes.lab.store import Store
-from softmaxes.lab.study import Display, End, check, run_all, work
-from softmaxes.lab.train import Progress
+from softmaxes.lab.training.train import Progress
 from toy import toy_data, toy_run
 
 DATA = toy_data()
@@ -110,9 +114,9 @@ def test_what_the_system_refuses_a_run_is_told_in_a_line(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(study, "train", fail)
+    monkeypatch.setattr(executor, "train", fail)
     said: list[object] = []
-    study.work(toy_run(DATA), DATA.card(), Store(tmp_path), "cpu", 1, said.append)
+    executor.work(toy_run(DATA), DATA.card(), Store(tmp_path), "cpu", 1, executor.Parcel(b"", []), said.append)
     assert said == [told]
     assert capsys.readouterr().err == ""
 
@@ -123,10 +127,10 @@ def test_where_nothing_could_begin_nothing_stays(tmp_path: Path, monkeypatch: py
     def refuse(*_: object) -> None:
         raise InputError("--cluster: expected local or the address of a Ray cluster, got nowhere:1.")
 
-    monkeypatch.setattr(study, "_executor", refuse)
+    monkeypatch.setattr(execution, "_executor", refuse)
     given = Study(name="toy", title="toy", description="", runs=(toy_run(DATA),))
     with pytest.raises(InputError, match="got nowhere:1"):
-        study.execute(given, DATA, Store(tmp_path), 1, "cpu", Console(file=io.StringIO()), cluster="nowhere:1")
+        execution.execute(given, DATA, Store(tmp_path), 1, "cpu", Console(file=io.StringIO()), cluster="nowhere:1")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -137,13 +141,13 @@ def test_what_breaks_off_closes_the_executor() -> None:
 
     run = toy_run(DATA)
     planned = Study(name="toy", title="toy", description="", runs=(run,))
-    executor = Broken({})
+    broken = Broken({})
     with (
         Display(planned, [run], DATA.card().train_counts, Console(file=io.StringIO())) as display,
         pytest.raises(KeyboardInterrupt),
     ):
-        run_all(deque([run]), executor, display)
-    assert executor.closed
+        run_all(deque([run]), broken, display)
+    assert broken.closed
 
 
 NO_MORE = RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 8 bytes")
@@ -159,8 +163,8 @@ def fail(*_: object, **__: object) -> None:
 def test_a_network_that_no_memory_holds_is_refused_before_it_is_made(
     fields: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study, "free_memory", lambda: 2**30)
-    monkeypatch.setattr(study, "build", lambda *_: pytest.fail("made"))
+    monkeypatch.setattr(execution, "free_memory", lambda: 2**30)
+    monkeypatch.setattr(execution, "build", lambda *_: pytest.fail("made"))
     with pytest.raises(InputError, match=r"^softmax: expected a network that is trained in 1.0 GiB of memory, as are"):
         check(toy_run(DATA, **fields), DATA, DATA.card())
 
@@ -170,15 +174,15 @@ def test_memory_that_torch_does_not_get_is_a_line_and_no_traceback(
 ) -> None:
     """Its failed allocation is a RuntimeError like that of shapes that do not fit."""
     with monkeypatch.context() as patched:
-        patched.setattr(study, "build", fail)
+        patched.setattr(execution, "build", fail)
         with pytest.raises(InputError, match=r"^softmax: expected memory for the network and a batch, got too little"):
             check(toy_run(DATA), DATA, DATA.card())
     with monkeypatch.context() as patched:
-        patched.setattr(study, "train", fail)
+        patched.setattr(executor, "train", fail)
         told: list[object] = []
-        work(toy_run(DATA), DATA.card(), Store(tmp_path), "cpu", 1, told.append)
+        work(toy_run(DATA), DATA.card(), Store(tmp_path), "cpu", 1, executor.Parcel(b"", []), told.append)
         assert told == [TOO_LITTLE]
-    monkeypatch.setattr("softmaxes.lab.cli._load", fail)
+    monkeypatch.setattr("softmaxes.lab.data.sources.load_source", fail)
     assert main(["data", "glyphs"]) == 2
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "softmaxes: expected enough memory for these data, got too little.\n")

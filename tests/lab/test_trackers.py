@@ -12,13 +12,14 @@ from rich.console import Console
 from sqlalchemy import create_engine, text
 from test_train import numbers
 
-from softmaxes.lab import train as training
-from softmaxes.lab.cli import main
-from softmaxes.lab.run import Epoch, LossPoint, Result, Run, Scores, Study
+from softmaxes.lab.cli.main import main
+from softmaxes.lab.comparison.execute import execute
+from softmaxes.lab.comparison.trackers import TRACKERS, Entry, Logs, TensorBoard, _address, entries
+from softmaxes.lab.data.batches import lay_out
+from softmaxes.lab.records import Epoch, LossPoint, Result, Run, Scores, Study
 from softmaxes.lab.store import Store
-from softmaxes.lab.study import execute
-from softmaxes.lab.trackers import TRACKERS, Entry, Logs, TensorBoard, _address, entries
-from softmaxes.lab.train import Progress, lay_out, train
+from softmaxes.lab.training import train as training
+from softmaxes.lab.training.train import Progress, train
 from toy import toy_data, toy_run
 
 DATA = toy_data()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,36 @@ from torch import nn
 from cases import public_heads
 from softmaxes import HierarchicalSoftmax, Tree, metrics
 from softmaxes.lab import InputError
-from softmaxes.lab import train as training
-from softmaxes.lab.backbones import TinyVGG
 from softmaxes.lab.bits import unpacked
-from softmaxes.lab.data import Data
-from softmaxes.lab.heads import HEADS
-from softmaxes.lab.recipe import draw, learning_rate
-from softmaxes.lab.run import Result, Run, Scores, TrainedTree
+from softmaxes.lab.comparison.execute import check
+from softmaxes.lab.data.batches import Examples, channels_last, held_out_rows, lay_out
+from softmaxes.lab.data.dataset import Data
+from softmaxes.lab.heads.registry import HEADS, Entry
+from softmaxes.lab.records import Result, Run, Scores, TrainedTree
 from softmaxes.lab.store import Store
-from softmaxes.lab.study import check
-from softmaxes.lab.train import Classifier, Progress, UnfitError, build, lay_out, train
+from softmaxes.lab.training import classifier as classifying
+from softmaxes.lab.training import judge
+from softmaxes.lab.training import train as training
+from softmaxes.lab.training.backbones import TinyVGG
+from softmaxes.lab.training.classifier import (
+    Classifier,
+    UnfitError,
+    build,
+    class_means,
+    grow,
+    mean_and_std,
+)
+from softmaxes.lab.training.judge import Judge
+from softmaxes.lab.training.recipe import draw, learning_rate
+from softmaxes.lab.training.train import Progress, train
 from toy import toy_data, toy_run
 
 DATA = toy_data()
+TRAIN, TEST = (
+    Examples.of(inputs, labels)
+    for inputs, labels in ((DATA.train_inputs, DATA.train_labels), (DATA.test_inputs, DATA.test_labels))
+)
+INPUTS = TRAIN.inputs
 RECIPE: dict[str, Any] = {
     "lr_schedule": "one-cycle",
     "label_smoothing": 0.2,
@@ -36,6 +54,18 @@ RECIPE: dict[str, Any] = {
     "width": 4,
     "channels": 10,
 }
+
+
+def judge_of(examples: Examples) -> Judge:
+    """Who judges a classifier on some examples of the toy data."""
+    return Judge(Fabric(accelerator="cpu", devices=1), DATA.card(), examples)
+
+
+def with_tree(head: str, learned: Callable[[torch.Tensor], Tree]) -> Entry:
+    """A head that learns its tree with another function."""
+    entry = HEADS[head]
+    assert entry.growth is not None
+    return entry._replace(growth=dataclasses.replace(entry.growth, tree=learned))
 
 
 @pytest.fixture
@@ -86,7 +116,7 @@ def test_at_one_seed_heads_share_trunk_and_batches(
         return forward(self, image, target)
 
     def watched(run: Run) -> tuple[str, list[str]]:
-        trunk = build(run, DATA.card(), DATA.train_inputs).trunk.state_dict()
+        trunk = build(run, DATA.card(), INPUTS).trunk.state_dict()
         weights = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in trunk.values())).hexdigest()
         seen.clear()
         monkeypatch.setattr(Classifier, "forward", spy)
@@ -117,9 +147,9 @@ def test_batches_are_what_was_drawn_for_their_epoch(store: Store, monkeypatch: p
     seen = seen[3:]  # three to warm up
     for epoch in range(1, run.epochs + 1):
         draws = draw(run, epoch, DATA.train_labels, 6)
-        for rows in training.order(run, epoch, 120).split(run.batch_size):  # type: ignore[no-untyped-call]
+        for rows in TRAIN.shuffled(run, epoch):
             image, target = seen.pop(0)
-            assert image.equal(draws.images(DATA.train_inputs[rows], rows))
+            assert image.equal(draws.images(INPUTS[rows], rows).permute(0, 3, 1, 2))
             assert not image.equal(DATA.train_inputs[rows])
             assert target.equal(draws.targets[rows])
     assert seen == []
@@ -127,7 +157,7 @@ def test_batches_are_what_was_drawn_for_their_epoch(store: Store, monkeypatch: p
 
 def test_epochs_see_every_example_once_in_another_order() -> None:
     run = toy_run(DATA)
-    orders = [training.order(run, epoch, 120) for epoch in (1, 2)]
+    orders = [torch.cat(TRAIN.shuffled(run, epoch)) for epoch in (1, 2)]
     for order in orders:
         assert sorted(order.tolist()) == list(range(120))
     assert not torch.equal(*orders)
@@ -190,7 +220,7 @@ def test_the_result_is_what_the_stored_weights_give(store: Store) -> None:
     train(run, DATA.card(), store)
     result = store.result(run)
     assert result is not None
-    classifier = build(run, DATA.card(), DATA.train_inputs)
+    classifier = build(run, DATA.card(), INPUTS)
     classifier.load_state_dict(load_file(store.weights(run)))
     judged = metrics.judge(classifier.log_prob(DATA.test_inputs).detach(), DATA.test_labels)
     scores = result.epochs[-1].scores
@@ -212,8 +242,8 @@ def test_the_result_is_what_the_stored_weights_give(store: Store) -> None:
 def test_a_head_s_hidden_layer_is_its_own_and_is_kept(head: str, rows: int, store: Store) -> None:
     """The trunk is that of any head; what a tree learns from, and the head over it, are behind the same layer."""
     run = Run(head=head, seed=0, data="toy", fingerprint=DATA.fingerprint, epochs=4, lr=0.05)
-    classifier = build(run, DATA.card(), DATA.train_inputs)
-    plain = build(run.model_copy(update={"head": "softmax"}), DATA.card(), DATA.train_inputs)
+    classifier = build(run, DATA.card(), INPUTS)
+    plain = build(run.model_copy(update={"head": "softmax"}), DATA.card(), INPUTS)
     torch.testing.assert_close(classifier.trunk.state_dict(), plain.trunk.state_dict(), rtol=0, atol=0)
     width = classifier.head.in_features
     assert classifier.head_parameters() == width * width + width + rows * width + rows
@@ -238,7 +268,7 @@ def test_statistics_of_a_normalising_trunk_are_of_training_steps_alone(head: str
     counted = [steps for name, steps in weights.items() if name.endswith("num_batches_tracked")]
     assert [steps.item() for steps in counted] == [15 * 4] * 7
     if head == "softmax":
-        classifier = build(run, DATA.card(), DATA.train_inputs)
+        classifier = build(run, DATA.card(), INPUTS)
         classifier.load_state_dict(weights)
         judged = metrics.judge(classifier.eval().log_prob(DATA.test_inputs).detach(), DATA.test_labels)
         assert metrics.accuracy(judged) == final(result).accuracy > 0.5
@@ -270,7 +300,7 @@ def test_a_tree_is_learned_from_the_first_epochs(store: Store, monkeypatch: pyte
         seen.append(vectors)
         return Tree([8, 8, 7, 7, 6, 6, 9, 9, -1, 8])
 
-    entry = HEADS["hierarchical-clustered"]._replace(learned=learned)
+    entry = with_tree("hierarchical-clustered", learned)
     monkeypatch.setitem(HEADS, "hierarchical-clustered", entry)
     run = toy_run(DATA, "hierarchical-clustered", epochs=5, lr_schedule="constant")
     result = train(run, DATA.card(), store)
@@ -283,8 +313,8 @@ def test_a_tree_is_learned_from_the_first_epochs(store: Store, monkeypatch: pyte
     (vectors,) = seen
     first = train(toy_run(DATA, "softmax", epochs=1, lr_schedule="constant"), DATA.card(), store)
     assert torch.equal(vectors, load_file(store.weights(first.run))["head.weight"])
-    classifier = build(run, DATA.card(), DATA.train_inputs)
-    training.take_over(run, classifier, vectors)
+    classifier = build(run, DATA.card(), INPUTS)
+    grow(run, classifier, vectors)
     classifier.load_state_dict(load_file(store.weights(run)))
     judged = metrics.judge(classifier.log_prob(DATA.test_inputs).detach(), DATA.test_labels)
     assert metrics.accuracy(judged) == final(result).accuracy
@@ -298,19 +328,19 @@ def test_a_tree_is_learned_again_half_way(store: Store, monkeypatch: pytest.Monk
         seen.append(vectors)
         return Tree.balanced(6) if len(seen) == 1 else Tree([8, 8, 7, 7, 6, 6, 9, 9, -1, 8])
 
-    entry = HEADS["hierarchical-relearned"]._replace(learned=learned)
+    entry = with_tree("hierarchical-relearned", learned)
     monkeypatch.setitem(HEADS, "hierarchical-relearned", entry)
     run = toy_run(DATA, "hierarchical-relearned", epochs=5, lr_schedule="constant")
     result = train(run, DATA.card(), store)
     assert result.tree is not None
     assert result.tree.learned_after == (1, 2)
     assert result.tree.parent == (8, 8, 7, 7, 6, 6, 9, 9, -1, 8)
-    entry = HEADS["hierarchical-clustered"]._replace(learned=lambda vectors: Tree.balanced(6))
+    entry = with_tree("hierarchical-clustered", lambda vectors: Tree.balanced(6))
     monkeypatch.setitem(HEADS, "hierarchical-clustered", entry)
     once = train(toy_run(DATA, "hierarchical-clustered", epochs=2, lr_schedule="constant"), DATA.card(), store)
     assert [epoch.scores for epoch in once.epochs] == [epoch.scores for epoch in result.epochs[:2]]
-    classifier = build(once.run, DATA.card(), DATA.train_inputs)
-    training.take_over(once.run, classifier, seen[0])
+    classifier = build(once.run, DATA.card(), INPUTS)
+    grow(once.run, classifier, seen[0])
     classifier.load_state_dict(load_file(store.weights(once.run)))
     features = classifier.features(DATA.train_inputs).detach()
     for label, mean in enumerate(seen[1]):
@@ -324,15 +354,15 @@ def test_a_tree_can_be_grown_without_a_flat_start(store: Store, monkeypatch: pyt
         seen.append(vectors)
         return Tree.clustered(vectors)
 
-    entry = HEADS["hierarchical-grown"]._replace(learned=learned)
+    entry = with_tree("hierarchical-grown", learned)
     monkeypatch.setitem(HEADS, "hierarchical-grown", entry)
     run = toy_run(DATA, "hierarchical-grown", epochs=5, lr_schedule="constant")
-    assert type(build(run, DATA.card(), DATA.train_inputs).head) is HierarchicalSoftmax
+    assert type(build(run, DATA.card(), INPUTS).head) is HierarchicalSoftmax
     result = train(run, DATA.card(), store)
     assert result.tree is not None
     assert (result.tree.learned_after, result.tree.from_means) == ((1, 2), True)
     once = train(toy_run(DATA, "hierarchical-random", epochs=1, lr_schedule="constant"), DATA.card(), store)
-    classifier = build(once.run, DATA.card(), DATA.train_inputs)
+    classifier = build(once.run, DATA.card(), INPUTS)
     classifier.load_state_dict(load_file(store.weights(once.run)))
     features = classifier.features(DATA.train_inputs).detach()
     for label, mean in enumerate(seen[0]):
@@ -347,12 +377,11 @@ def test_a_tree_that_only_proposes_is_grown_beside_its_softmax(store: Store, mon
     def watched(run: Run, classifier: Classifier, vectors: torch.Tensor) -> Tree:
         before = classifier.head
         weight = before.get_parameter("weight").detach().clone()
-        tree = take_over(run, classifier, vectors)
+        tree = grow(run, classifier, vectors)
         kept.append(classifier.head is before and classifier.head.get_parameter("weight").equal(weight))
         return tree
 
-    take_over = training.take_over
-    monkeypatch.setattr(training, "take_over", watched)
+    monkeypatch.setattr(training, "grow", watched)
     result = train(toy_run(DATA, "tree-sampled-grown", epochs=4), DATA.card(), store)
     assert kept == [True, True]
     assert result.tree is not None
@@ -365,25 +394,23 @@ def test_a_tree_that_only_proposes_is_grown_beside_its_softmax(store: Store, mon
 
 
 def test_a_class_without_images_has_the_mean_of_all(store: Store) -> None:
-    classifier = build(toy_run(DATA), DATA.card(), DATA.train_inputs)
+    classifier = build(toy_run(DATA), DATA.card(), INPUTS)
     some = (DATA.train_labels != 2).nonzero().squeeze(1)
-    means = training._class_means(
-        Fabric(accelerator="cpu", devices=1), classifier, DATA.train_inputs, DATA.train_labels, some
-    )
+    means = class_means(Fabric(accelerator="cpu", devices=1), classifier, TRAIN.only(some))
     torch.testing.assert_close(means[2], classifier.features(DATA.train_inputs[some]).mean(0).detach())
 
 
 def test_a_share_of_each_class_is_held_out_whatever_the_head_and_the_seed() -> None:
     labels = torch.tensor([0, 1, 2, 1, 1, 0, 3, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 3])
     run = toy_run(DATA, validation=0.25)
-    rows, held_out = training.parts(run, labels)
+    rows, held_out = held_out_rows(run, labels)
     assert torch.cat([rows, held_out]).sort().values.equal(torch.arange(len(labels)))
     assert labels[held_out].bincount(minlength=4).tolist() == [1, 2, 0, 0]  # a quarter of 7, 10, 1, 2
     assert run.steps_per_epoch(labels.bincount().tolist()) == 1
     assert run.model_copy(update={"batch_size": 16}).steps_per_epoch(labels.bincount().tolist()) == 2
     for other in (toy_run(DATA, "gumbel", validation=0.25), toy_run(DATA, validation=0.25, seed=3)):
-        assert training.parts(other, labels)[1].equal(held_out)
-    assert training.parts(toy_run(DATA), labels)[0].equal(torch.arange(len(labels)))
+        assert held_out_rows(other, labels)[1].equal(held_out)
+    assert held_out_rows(toy_run(DATA), labels)[0].equal(torch.arange(len(labels)))
 
 
 @pytest.mark.parametrize("head", ["softmax", "hierarchical-clustered"])
@@ -408,9 +435,9 @@ def test_confidence_is_kept_before_and_after_the_temperature_of_the_held_out_par
     """All of it asked again, from the stored weights; and of very many classes a part is held, the same each time."""
     run = toy_run(DATA, head, validation=0.25, epochs=10)
     result = train(run, DATA.card(), store)
-    classifier = build(run, DATA.card(), DATA.train_inputs)
+    classifier = build(run, DATA.card(), INPUTS)
     classifier.load_state_dict(load_file(store.weights(run)))
-    _, held_out = training.parts(run, DATA.train_labels)
+    _, held_out = held_out_rows(run, DATA.train_labels)
     with torch.no_grad():
         log_prob = classifier.log_prob(DATA.test_inputs)
         held = classifier.log_prob(DATA.train_inputs[held_out])
@@ -435,7 +462,7 @@ def test_confidence_is_kept_before_and_after_the_temperature_of_the_held_out_par
         assert final(result).nll > scaled.nll
         assert final(result).calibration_error != scaled.calibration_error
 
-    monkeypatch.setattr(training, "FIT_NUMBERS", 6 * 7 + 1)
+    monkeypatch.setattr(judge, "FIT_NUMBERS", 6 * 7 + 1)
     fewer = [train(run, DATA.card(), store).calibration for _ in range(2)]
     assert fewer[0] == fewer[1]
     assert fewer[0] is not None
@@ -454,10 +481,10 @@ def test_without_a_held_out_part_there_is_no_temperature(store: Store) -> None:
 
 
 def test_where_no_held_out_target_is_in_the_support_there_is_no_temperature() -> None:
-    part, test = ((DATA.test_inputs, DATA.test_labels, torch.tensor(rows)) for rows in ([0, 1, 3], [2, 4]))
+    part, test = (TEST.only(torch.tensor(rows)) for rows in ([0, 1, 3], [2, 4]))
     assert DATA.test_labels[:5].tolist() == [0, 1, 2, 3, 4]  # of which Sparse knows 2 and 4
-    assert training._scaled(Sparse(), part, test, 6) is None
-    scaled = training._scaled(Sparse(), test, part, 6)
+    assert judge_of(test)._scaled(Sparse(), part) is None
+    scaled = judge_of(part)._scaled(Sparse(), test)
     assert scaled is not None
     assert (scaled.fitted_on, scaled.nll) == (2, torch.inf)
     assert type(scaled).model_validate_json(scaled.model_dump_json()) == scaled
@@ -465,7 +492,7 @@ def test_where_no_held_out_target_is_in_the_support_there_is_no_temperature() ->
 
 def test_what_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
     run = toy_run(DATA, validation=0.25, epochs=2)
-    _, held_out = training.parts(run, DATA.train_labels)
+    _, held_out = held_out_rows(run, DATA.train_labels)
     found = []
     for poison in (False, True):
         inputs = DATA.train_inputs.clone()
@@ -490,9 +517,9 @@ def test_the_tree_that_was_trained_is_kept(store: Store) -> None:
 
 @pytest.mark.parametrize(("head", "epochs"), [("hierarchical-clustered", 2), ("hierarchical-relearned", 4)])
 def test_a_tree_cannot_be_learned_in_too_few_epochs(head: str, epochs: int) -> None:
-    build(toy_run(DATA, head, epochs=epochs), DATA.card(), DATA.train_inputs)
+    build(toy_run(DATA, head, epochs=epochs), DATA.card(), INPUTS)
     with pytest.raises(UnfitError, match=rf"{head}: expected at least {epochs} epochs, .* got {epochs - 1}\."):
-        build(toy_run(DATA, head, epochs=epochs - 1), DATA.card(), DATA.train_inputs)
+        build(toy_run(DATA, head, epochs=epochs - 1), DATA.card(), INPUTS)
 
 
 def test_losses_are_recorded_every_so_many_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -563,7 +590,7 @@ def test_images_that_are_too_small_are_refused() -> None:
     run = toy_run(DATA)
     card = DATA.card().model_copy(update={"image_shape": (3, 12, 12)})
     with pytest.raises(ValueError, match="TinyVGG: expected images of at least 16x16 at padding 0, got 12x12"):
-        build(run, card, DATA.train_inputs)
+        build(run, card, INPUTS)
 
 
 def test_what_does_not_fit_is_the_head_or_the_network() -> None:
@@ -590,14 +617,14 @@ class Sparse(torch.nn.Module):
 
 def test_a_sparse_distribution_is_scored_stored_and_shown() -> None:
     """Two of six classes have a probability: four of six targets have none, and two classes are the guesses."""
-    judged = training._judge(Sparse(), DATA.test_inputs, DATA.test_labels, torch.arange(30), 6)
+    judged = judge_of(TEST).judge(Sparse())
     assert judged is not None
-    scores = training.score(judged, 6, None)
+    scores = judge_of(TEST).scores(judged)
     assert (scores.nll, scores.outside_support) == (torch.inf, pytest.approx(2 / 3))
     assert (scores.accuracy, scores.top5) == pytest.approx((1 / 6, 1 / 3))
     assert scores.calibration_error == pytest.approx(5 / 6)
     assert Scores.model_validate_json(scores.model_dump_json()) == scores
-    (guess,) = training._guess(Sparse(), DATA.test_inputs[:1])
+    (guess,) = judge_of(TEST).guesses(Sparse(), build(toy_run(DATA), DATA.card(), INPUTS), torch.tensor([0]))
     assert guess.classes == (4, 2)
     assert guess.probabilities == pytest.approx((1, 2e-9), abs=1e-9)
 
@@ -642,15 +669,15 @@ def test_vectors_are_standardised_number_by_number() -> None:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(20_000, 3, generator=generator) * torch.tensor([0.01, 1, 50]) + torch.tensor([5.0, 0, -7])
     inputs = torch.cat([inputs, torch.full((20_000, 1), 3.0)], dim=1)
-    mean, std = training.scale(inputs)
+    mean, std = mean_and_std(inputs)
     scaled = (inputs - mean) / std
     torch.testing.assert_close(scaled.mean(0), torch.zeros(4).double(), atol=0.05, rtol=0)
     torch.testing.assert_close(scaled.std(0), torch.tensor([1.0, 1, 1, 0]).double(), atol=0.05, rtol=0)
-    assert training.scale(inputs[:1])[1].tolist() == [[1, 1, 1, 1]]
+    assert mean_and_std(inputs[:1])[1].tolist() == [[1, 1, 1, 1]]
 
 
 def test_images_are_scaled_as_before() -> None:
-    mean, std = training.scale(DATA.train_inputs)
+    mean, std = mean_and_std(INPUTS)
     pixels = DATA.train_inputs.double()
     assert torch.equal(mean, pixels.mean((0, 2, 3), keepdim=True))
     assert torch.equal(std, pixels.std((0, 2, 3), keepdim=True))
@@ -665,12 +692,12 @@ def test_of_very_many_classes_a_test_batch_is_smaller(monkeypatch: pytest.Monkey
             sizes.append(len(image))
             return super().log_prob(image)
 
-    whole = training._judge(Watched(), DATA.test_inputs, DATA.test_labels, torch.arange(30), 6)
+    whole = judge_of(TEST).judge(Watched())
     assert sizes == [30]
     for bound, expected in ((6 * 7, [7, 7, 7, 7, 2]), (5, [1] * 30)):
-        monkeypatch.setattr(training, "TEST_NUMBERS", bound)
+        monkeypatch.setattr(judge, "TEST_NUMBERS", bound)
         sizes.clear()
-        parts = training._judge(Watched(), DATA.test_inputs, DATA.test_labels, torch.arange(30), 6)
+        parts = judge_of(TEST).judge(Watched())
         assert sizes == expected
         assert whole is not None
         assert parts is not None
@@ -685,22 +712,22 @@ def test_large_heads_have_sparse_gradients_where_that_is_the_same_step(
 
     def sparse(device: str = "cpu", **fields: object) -> bool:
         run = toy_run(DATA, head, **fields)
-        classifier = build(run, DATA.card(), DATA.train_inputs, device)
-        if HEADS[head].learned is not None and device == "cpu":
-            training.take_over(run, classifier, classifier.head.get_parameter("weight").detach())
+        classifier = build(run, DATA.card(), INPUTS, device)
+        if HEADS[head].growth is not None and device == "cpu":
+            grow(run, classifier, classifier.head.get_parameter("weight").detach())
         return bool(classifier.head.__dict__.get("sparse", False))
 
-    monkeypatch.setattr(training, "SPARSE", 6 * 4)
+    monkeypatch.setattr(classifying, "SPARSE", 6 * 4)
     assert sparse()
     assert sparse(**RECIPE)
     assert not sparse(momentum=0.9)
     assert not sparse(weight_decay=0.1)
     assert not sparse(device="cuda")
     for fields in ({}, RECIPE):
-        monkeypatch.setattr(training, "SPARSE", 6 * 4)
+        monkeypatch.setattr(classifying, "SPARSE", 6 * 4)
         run = toy_run(DATA, head, epochs=4, **fields)
         large = train(run, DATA.card(), store)
-        monkeypatch.setattr(training, "SPARSE", 6 * 16 + 1)
+        monkeypatch.setattr(classifying, "SPARSE", 6 * 16 + 1)
         assert not sparse(**fields)
         small = train(run, DATA.card(), store)
         losses = [[epoch.train_loss for epoch in result.epochs] for result in (large, small)]
@@ -713,4 +740,4 @@ def test_ward_s_clustering_of_very_many_classes_is_refused_before_training() -> 
     for head, entry in HEADS.items():
         assert (entry.most_classes is not None) == ("agglomerative" in head)
     with pytest.raises(UnfitError, match="agglomerative-4: expected at most 20,000 classes, got 20,001"):
-        build(toy_run(data, "hierarchical-agglomerative-4", epochs=4), card, data.train_inputs)
+        build(toy_run(data, "hierarchical-agglomerative-4", epochs=4), card, channels_last(data.train_inputs))

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from softmaxes import Tree
-from softmaxes.lab.cli import main
-from softmaxes.lab.data import Data
-from softmaxes.lab.run import Drawing
+from softmaxes.lab.cli.main import main
+from softmaxes.lab.data.batches import lay_out
+from softmaxes.lab.data.dataset import Data
+from softmaxes.lab.records import Source
 from softmaxes.lab.store import Store
-from softmaxes.lab.train import lay_out, train
+from softmaxes.lab.training.train import train
 from softmaxes.trees.io import read, write
 from toy import toy_data, toy_run
 
@@ -26,11 +27,11 @@ DATA = toy_data()  # six classes in three groups, by the remainder of three
 def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`--data toy` names the toy data, and files are made in a folder of the test's own."""
 
-    def load(name: str, data_dir: Path | None = None, image_size: int = 32, drawing: Drawing | None = None) -> Data:
-        assert name == "toy"
+    def load(source: Source) -> Data:
+        assert source.data == "toy"
         return DATA
 
-    monkeypatch.setattr("softmaxes.lab.data.load", load)
+    monkeypatch.setattr("softmaxes.lab.data.sources.load_source", load)
     monkeypatch.chdir(tmp_path)
 
 
@@ -259,7 +260,7 @@ def test_a_result_over_more_classes_than_the_tree_is_refused(
 def test_classes_of_which_no_memory_holds_all_pairs(
     runs: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("softmaxes.lab.data.free_memory", lambda: 800)
+    monkeypatch.setattr("softmaxes.lab.machine.free_memory", lambda: 800)
     assert main(["tree", "build", "confusion", "--result", str(runs["softmax"]), "--out", "t.json"]) == 2
     assert "there is memory, 800 bytes, got 6, which need 864." in capsys.readouterr().err
 

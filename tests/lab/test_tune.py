@@ -11,13 +11,14 @@ from rich.console import Console
 
 from softmaxes import Entmax, GumbelSoftmax
 from softmaxes.lab import InputError
-from softmaxes.lab import tune as tuning
-from softmaxes.lab.cli import main
-from softmaxes.lab.heads import HEADS
-from softmaxes.lab.report import tuning as report
-from softmaxes.lab.run import Study, Tried, Tuning
+from softmaxes.lab.cli.main import main
+from softmaxes.lab.comparison import tune as tuning
+from softmaxes.lab.data.batches import channels_last
+from softmaxes.lab.heads.registry import HEADS
+from softmaxes.lab.records import Study, Tried, Tuning
+from softmaxes.lab.report.sections import tuning as report
 from softmaxes.lab.store import Store
-from softmaxes.lab.train import UnfitError, build
+from softmaxes.lab.training.classifier import UnfitError, build
 from toy import toy_data, toy_run
 
 DATA = toy_data()
@@ -30,7 +31,7 @@ def study(*heads: str, trials: int = 3, **fields: object) -> Study:
 
 
 def tuned(folder: Path, given: Study, **changes: Any) -> Study:
-    return tuning.tune(given, dataclasses.replace(DATA, **changes), Store(folder), 1, "cpu", QUIET)
+    return tuning.choose(given, dataclasses.replace(DATA, **changes), Store(folder), 1, "cpu", QUIET)
 
 
 @pytest.mark.parametrize("trials", [2, 6, 13])
@@ -55,14 +56,14 @@ def test_a_knob_is_an_argument_of_its_head() -> None:
             head = entry.knob.build(8, DATA.card(), entry.knob.low)
             assert type(head) is type(entry.build(8, DATA.card()))
             assert f"{entry.knob.name}={entry.knob.low}" in repr(head)
-    gumbel = build(toy_run(DATA, "gumbel", knob=0.3), DATA.card(), DATA.train_inputs).head
+    gumbel = build(toy_run(DATA, "gumbel", knob=0.3), DATA.card(), channels_last(DATA.train_inputs)).head
     assert isinstance(gumbel, GumbelSoftmax)
     assert gumbel.scale == 0.3
-    entmax = build(toy_run(DATA, "entmax", knob=1.2), DATA.card(), DATA.train_inputs).head
+    entmax = build(toy_run(DATA, "entmax", knob=1.2), DATA.card(), channels_last(DATA.train_inputs)).head
     assert isinstance(entmax, Entmax)
     assert entmax.alpha == 1.2
     with pytest.raises(UnfitError, match=r"softmax: expected no knob, for it has none, got 0\.3\."):
-        build(toy_run(DATA, knob=0.3), DATA.card(), DATA.train_inputs)
+        build(toy_run(DATA, knob=0.3), DATA.card(), channels_last(DATA.train_inputs))
 
 
 def test_every_head_is_tried_as_often_and_the_best_is_taken(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_where_every_setting_diverges_it_is_said(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(tuning, "settings", lambda head, trials: [tuning.Setting(rate, None) for rate in (1e30, 1e20)])
     said = io.StringIO()
     given = study("softmax", trials=2)
-    chosen = tuning.tune(given, DATA, Store(tmp_path), 1, "cpu", Console(file=said, width=200))
+    chosen = tuning.choose(given, DATA, Store(tmp_path), 1, "cpu", Console(file=said, width=200))
     assert "softmax: learning rate 1e+30 (every setting that was tried diverged)" in said.getvalue()
     told = report.explained(chosen, report.choices(chosen))
     assert told.endswith("Every setting of softmax diverged; the first that was tried stands for it.")
@@ -127,7 +128,7 @@ def test_a_part_that_holds_nothing_out_is_refused(tmp_path: Path) -> None:
     run = toy_run(few, validation=0.25)
     given = Study(name="toy", title="Toy", description="Toys.", runs=(run,), tuning=Tuning(trials=2))
     with pytest.raises(InputError, match=r"--validation: expected a share that holds out .* got 0\.25 of at most 3\."):
-        tuning.tune(given, few, Store(tmp_path), 1, "cpu", QUIET)
+        tuning.choose(given, few, Store(tmp_path), 1, "cpu", QUIET)
 
 
 def test_heads_that_learn_their_tree_have_epochs_to_do_so(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 import torch
 
-from softmaxes.lab.data import Data
-from softmaxes.lab.run import Run
+from softmaxes.lab.data.dataset import Data
+from softmaxes.lab.records import Run
 
 
 def toy_data(classes: int = 6, train_per_class: int = 20, test_per_class: int = 5, seed: int = 0) -> Data:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from softmaxes.lab.run import DataCard, Reliability, Result, Scores
+    from softmaxes.lab.records import DataCard, Reliability, Result, Scores
 
 ROUNDING = 1e-9  # relative: sums of some million shares in another order
 

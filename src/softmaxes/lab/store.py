@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from softmaxes.files import check_json, is_part, read_whole, remove_parts, write_whole
 from softmaxes.lab import InputError
-from softmaxes.lab.run import DataCard, Record, Result, Run, Study
+from softmaxes.lab.records import DataCard, Record, Result, Run, Study
 from softmaxes.lab.stopping import uninterrupted
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)

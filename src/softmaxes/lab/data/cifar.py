@@ -13,8 +13,9 @@ import torch
 
 from softmaxes.files import read_whole
 from softmaxes.lab import InputError
-from softmaxes.lab.data import Data, cache_dir, clip
 from softmaxes.lab.data.archives import SUFFIXES, read_archive
+from softmaxes.lab.data.cache import cache_dir
+from softmaxes.lab.data.dataset import Data, clip
 from softmaxes.lab.data.download import download
 from softmaxes.lab.data.pickles import integers, read_pickle, text, values
 

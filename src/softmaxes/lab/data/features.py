@@ -27,9 +27,10 @@ from torch import Tensor
 
 from softmaxes.files import check_regular, open_regular, remove_parts, write_whole
 from softmaxes.lab import InputError
-from softmaxes.lab.data import CHUNK, Data, cache_dir
+from softmaxes.lab.data.cache import cache_dir
+from softmaxes.lab.data.dataset import CHUNK, Data
 from softmaxes.lab.data.npy import Array, Stored, check_unfolded, npy, npz, told
-from softmaxes.lab.memory import limit_memory
+from softmaxes.lab.machine import limit_memory
 
 Integers = npt.NDArray[np.int64]
 

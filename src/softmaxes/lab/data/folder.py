@@ -23,7 +23,8 @@ from rich.progress import Progress
 
 from softmaxes.files import open_regular
 from softmaxes.lab import InputError
-from softmaxes.lab.data import Data, check_memory, clip, usable_cores
+from softmaxes.lab.data.dataset import Data, check_memory, clip
+from softmaxes.lab.machine import usable_cores
 
 SPLIT = {  # words in the names of folders that are no classes, in the order in which one to test on is chosen
     "train": "train|training|trn|trainval",

@@ -36,9 +36,11 @@ from torch import Tensor
 
 from softmaxes.files import check_regular, read_whole, write_whole
 from softmaxes.lab import InputError
-from softmaxes.lab.data import Data, cache_dir, check_memory, usable_cores
+from softmaxes.lab.data.cache import cache_dir
+from softmaxes.lab.data.dataset import Data, check_memory
 from softmaxes.lab.data.folder import report_unreadable
 from softmaxes.lab.data.fonts import CODES, EM, Face, Fonts, find_fonts, open_face, read_faces, shipped_fonts
+from softmaxes.lab.machine import usable_cores
 from softmaxes.lab.stopping import follow_parent, held_back
 
 Pixels = npt.NDArray[np.uint8]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from softmaxes.lab import InputError
-from softmaxes.lab.data import Data
+from softmaxes.lab.data.dataset import Data
 
 
 def long_tail(data: Data, ratio: float, seed: int = 0) -> Data:

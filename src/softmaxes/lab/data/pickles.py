@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from softmaxes.lab import InputError
-from softmaxes.lab.data import clip
+from softmaxes.lab.data.dataset import clip
 
 MOST_STEPS = 2**21  # an image takes some four: its labels and its file's name; a file has room for 350,000 images
 MOST_KEY = 2**31  # larger numbers could be chosen so that a dictionary takes for ever

@@ -7,7 +7,7 @@ from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from softmaxes.files import write_whole
-from softmaxes.lab.data import Data, picture
+from softmaxes.lab.data.dataset import Data, picture
 
 ROWS, COLUMNS = 40, 12
 CELL, GAP, NAMES = 48, 4, 260  # pixels

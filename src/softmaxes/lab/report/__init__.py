@@ -6,22 +6,11 @@ It reads records alone: it trains nothing, opens no images and imports no torch.
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from softmaxes.files import write_whole
-from softmaxes.lab.report import differences, figures, frequency, page, table, tuning
+from softmaxes.lab.records import DataCard, Result, Study
+from softmaxes.lab.report import figures, page, table
+from softmaxes.lab.report.sections import differences, frequency, tuning
 from softmaxes.lab.report.summary import summarise
-from softmaxes.lab.report.terminal import print_summary
-from softmaxes.lab.run import DataCard, Result, Study
-
-
-def print_table(study: Study, card: DataCard, results: Sequence[Result], console: Console) -> None:
-    """Print the comparison and the notes that belong to it.
-
-    Raises:
-        InputError: if there are no results, or some are not of this study or these data.
-    """
-    print_summary(summarise(study, card, results), console)
 
 
 def write_report(study: Study, card: DataCard, results: Sequence[Result], directory: Path) -> Path:

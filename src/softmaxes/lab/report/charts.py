@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from softmaxes.lab.report.calibration import Bin, Calibrated
 from softmaxes.lab.report.palette import style
+from softmaxes.lab.report.sections.calibration import Bin, Calibrated
 from softmaxes.lab.report.summary import ACCURACY, FEW, CurvePlot, Matrix, Row, Summary
 from softmaxes.lab.report.wording import number, percent, seconds, undrawn, with_interval
 

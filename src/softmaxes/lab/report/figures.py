@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from softmaxes.lab.report.calibration import Bin, Calibrated, calibrated
 from softmaxes.lab.report.charts import LABEL_LIMIT, NAME_LIMIT, short
 from softmaxes.lab.report.palette import style
+from softmaxes.lab.report.sections.calibration import Bin, Calibrated, calibrated
 from softmaxes.lab.report.summary import ACCURACY, OUTSIDE, CurvePlot, Matrix, Point, Row, Summary
 from softmaxes.lab.report.wording import outside
 from softmaxes.names import distinct, file_name

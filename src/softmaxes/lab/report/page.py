@@ -10,8 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from softmaxes.lab.report import frequency, tuning, wording
-from softmaxes.lab.report.calibration import calibrated
+from softmaxes.lab.report import wording
 from softmaxes.lab.report.charts import (
     Chart,
     accuracy_chart,
@@ -20,12 +19,14 @@ from softmaxes.lab.report.charts import (
     reliability_charts,
     time_chart,
 )
-from softmaxes.lab.report.differences import SIGNS, differences
 from softmaxes.lab.report.palette import DARK, DARK_PAGE, LIGHT, LIGHT_PAGE, style, variables
+from softmaxes.lab.report.sections import frequency, tuning
+from softmaxes.lab.report.sections.calibration import calibrated
+from softmaxes.lab.report.sections.differences import SIGNS, differences
+from softmaxes.lab.report.sections.trees import views
 from softmaxes.lab.report.summary import ACCURACY, MEASURES, NLL, TREE_MEASURES, Summary
-from softmaxes.lab.report.trees import views
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "templates"
 
 
 def script(name: str) -> Markup:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softmaxes.lab import InputError
-from softmaxes.lab.run import DataCard, Epoch, Guess, Published, Result, Run, Scores, Study
+from softmaxes.lab.records import DataCard, Epoch, Guess, Published, Result, Run, Scores, Study
 
 MATRIX_LIMIT = 200  # a matrix with more rows than this cannot be read, even on a large screen
 TICKED_NAMES = 40  # more names than this do not fit beside a matrix

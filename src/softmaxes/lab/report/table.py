@@ -35,10 +35,15 @@ def columns(row: Row) -> dict[str, object]:
     return cells
 
 
+def rows(summary: Summary) -> list[dict[str, object]]:
+    """The table, a row for each head; every digit kept."""
+    return [columns(row) for row in summary.rows]
+
+
 def render(summary: Summary) -> str:
-    """The table."""
-    rows = [columns(row) for row in summary.rows]
-    return as_csv(list(rows[0]), [row.values() for row in rows])
+    """The table as CSV."""
+    lines = rows(summary)
+    return as_csv(list(lines[0]), [line.values() for line in lines])
 
 
 def markdown(summary: Summary) -> str:

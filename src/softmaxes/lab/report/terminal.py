@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from softmaxes.lab.report import frequency
-from softmaxes.lab.report.differences import SIGNS as DIRECTIONS
-from softmaxes.lab.report.differences import Differences, differences
+from softmaxes.lab.report.sections import frequency
+from softmaxes.lab.report.sections.differences import SIGNS as DIRECTIONS
+from softmaxes.lab.report.sections.differences import Differences, differences
 from softmaxes.lab.report.summary import ACCURACY, MEASURES, NLL, OUTSIDE, Mark, Measure, Row, Summary
 from softmaxes.lab.report.wording import (
     LOSS_CAUTION,

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isnan
 
+from softmaxes.lab.records import DataCard, Guess, Machine, Published, Run
+from softmaxes.lab.report.significance import Paired
 from softmaxes.lab.report.summary import (
     ACCURACY,
     NLL,
@@ -17,8 +19,6 @@ from softmaxes.lab.report.summary import (
     Summary,
     final_scores,
 )
-from softmaxes.lab.run import DataCard, Guess, Machine, Published, Run
-from softmaxes.lab.statistics import Paired
 
 NBSP = "\N{NO-BREAK SPACE}"
 SCHEDULES = {

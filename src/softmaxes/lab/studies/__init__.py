@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from softmaxes.lab.run import DataCard, Study
+from softmaxes.lab.records import DataCard, Study
 from softmaxes.lab.studies import fair, seed, trees
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from softmaxes.lab.run import DataCard, Study, Tuning, seed_by_seed
+from softmaxes.lab.records import DataCard, Study, Tuning, seed_by_seed
 
 HEADS = (
     "softmax",

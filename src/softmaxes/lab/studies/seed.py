@@ -6,7 +6,7 @@ What it left open and where it was wrong is told in ``docs/original-study.md``, 
 from collections.abc import Mapping
 from typing import Any
 
-from softmaxes.lab.run import DataCard, Published, Run, Study
+from softmaxes.lab.records import DataCard, Published, Run, Study
 
 HEADS: dict[str, dict[str, Any]] = {
     "softmax": {},

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from softmaxes.lab.heads import HEADS
-from softmaxes.lab.run import DataCard, LeftOut, Study, seed_by_seed
+from softmaxes.lab.heads.registry import HEADS
+from softmaxes.lab.records import DataCard, LeftOut, Study, seed_by_seed
 
 TREES = tuple(name for name in HEADS if name.startswith("hierarchical"))
 

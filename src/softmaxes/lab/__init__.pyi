@@ -1,0 +1,23 @@
+from softmaxes.files import InputError as InputError
+
+from .comparison.compare import Comparison as Comparison
+from .comparison.compare import Repetition as Repetition
+from .comparison.compare import compare as compare
+from .comparison.compare import repeat as repeat
+from .comparison.compare import report as report
+from .comparison.compare import train as train
+from .comparison.compare import tune as tune
+from .cost.scale import Advice as Advice
+from .cost.scale import Costs as Costs
+from .cost.scale import advise as advise
+from .cost.scale import scale as scale
+from .data.dataset import Data as Data
+from .data.sources import load as load
+from .heads.growth import Growth as Growth
+from .heads.registry import HEADS as HEADS
+from .heads.registry import Entry as Entry
+from .records import DataCard as DataCard
+from .records import Run as Run
+from .records import Study as Study
+
+def main() -> int: ...

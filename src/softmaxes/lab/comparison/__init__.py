@@ -1,0 +1,1 @@
+"""Comparing heads: runs chosen, tuned, executed and reported."""

@@ -1,0 +1,469 @@
+"""The door to the lab: compare heads, train one, tune, repeat a stored run. The command line calls these functions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+
+from softmaxes.lab import InputError
+from softmaxes.lab.agreement import check_on
+from softmaxes.lab.comparison import tune as tuning
+from softmaxes.lab.comparison.budget import fit
+from softmaxes.lab.comparison.execute import execute
+from softmaxes.lab.comparison.plan import (
+    HEADS_BY_DEFAULT,
+    Part,
+    check_between,
+    check_runs,
+    heads_side_by_side,
+    known_study,
+    named_heads,
+    tuned,
+    with_own,
+)
+from softmaxes.lab.comparison.trackers import require
+from softmaxes.lab.data import sources
+from softmaxes.lab.data.dataset import Data
+from softmaxes.lab.data.sources import DEFAULT
+from softmaxes.lab.machine import usable_cores
+from softmaxes.lab.records import MOST_TRIALS, DataCard, Result, Source, Study, Training
+from softmaxes.lab.report import write_report
+from softmaxes.lab.report.sections.differences import differences
+from softmaxes.lab.report.sections.differences import rows as rows_of_differences
+from softmaxes.lab.report.summary import Summary, final_scores, next_one, summarise
+from softmaxes.lab.report.table import markdown, rows
+from softmaxes.lab.resolve import give
+from softmaxes.lab.store import Store, read_record
+from softmaxes.names import file_name
+
+MOST_JOBS = 1000  # processes
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of a comparison.
+
+    Attributes:
+        directory: the folder that holds everything.
+        study: what was compared.
+        card: what is known of the data.
+        results: of every finished run, in the study's order.
+
+    Example:
+        >>> from softmaxes.lab import Comparison
+        >>> comparison = Comparison.read("results/glyphs")
+        >>> [row["head"] for row in comparison.rows]
+        ['softmax', 'gumbel', 'hierarchical']
+        >>> [comparison.records[-1][name] for name in ("head", "seed", "epoch")]
+        ['hierarchical', 2, 10]
+    """
+
+    directory: Path
+    study: Study
+    card: DataCard
+    results: tuple[Result, ...]
+
+    @classmethod
+    def read(cls, directory: str | Path) -> "Comparison":
+        """A comparison that was written before.
+
+        Raises:
+            InputError: there is none, or a file of it is broken.
+        """
+        store = Store(Path(directory))
+        study = store.study()
+        return cls(store.directory, study, store.card(), tuple(store.results(study)))
+
+    @property
+    def page(self) -> Path:
+        """The HTML page."""
+        return self.directory / "report.html"
+
+    @cached_property
+    def summary(self) -> Summary:
+        """All that the report prints."""
+        return summarise(self.study, self.card, self.results)
+
+    @property
+    def rows(self) -> list[dict[str, object]]:
+        """A row for each head, as ``table.csv`` has them: means over seeds and 95 % intervals."""
+        return rows(self.summary)
+
+    @property
+    def differences(self) -> list[dict[str, object]]:
+        """A row for each head but the reference, as ``differences.csv`` has them; empty where none can be told."""
+        found = differences(self.summary)
+        return [] if found is None else rows_of_differences(found)
+
+    @property
+    def records(self) -> list[dict[str, object]]:
+        """A row for each epoch of each run, for a data frame: ``pandas.DataFrame(comparison.records)``."""
+        return [
+            {
+                "head": result.run.head,
+                "seed": result.run.seed,
+                "key": result.run.key,
+                "epoch": epoch.epoch,
+                "train_loss": epoch.train_loss,
+                "train_seconds": epoch.train_seconds,
+                "test_seconds": epoch.test_seconds,
+                **({} if epoch.scores is None else epoch.scores.model_dump(exclude={"tree"})),
+            }
+            for result in self.results
+            for epoch in result.epochs
+        ]
+
+    def write_report(self) -> Path:
+        """Write tables, figures and the page anew; the path of the page."""
+        return write_report(self.study, self.card, self.results, self.directory)
+
+    def _repr_markdown_(self) -> str:
+        return markdown(self.summary)
+
+
+def compare(
+    data: str | Path | Data | Part | None = None,
+    *,
+    heads: Sequence[str | Part] | Mapping[str, Part | str] | None = None,
+    seeds: int = 3,
+    study: str | Path | Part | None = None,
+    backbone: str | Part | None = None,
+    tune: int | None = None,
+    seconds: float | None = None,
+    jobs: int | None = None,
+    cluster: str | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    log: Sequence[str] = (),
+    console: Console | None = None,
+    **options: Any,
+) -> Comparison:
+    """Train heads side by side on images or vectors, and compare them. What is done is kept, and goes on when repeated.
+
+    It is what ``softmaxes compare`` does; each argument is the option of that name.
+
+    Args:
+        data: a name as `load` takes it, a path, `Data` of your own, or a function that gives one.
+        heads: names, or heads of your own: functions of feature size and classes, or classes that derive from `Head`.
+            In a mapping each has the name that the tables call it.
+        seeds: seeds of each head.
+        study: a study by its name, the path of its file, or a function; in place of `heads`.
+        backbone: a name, or a function of a `DataCard` that makes an `nn.Module` with `out_features`.
+        tune: settings to try of each head.
+        seconds: training time of every run, in place of epochs.
+        jobs: runs at a time, one thread each.
+        cluster: ``local`` or the address of a Ray cluster.
+        out: folder for the results; ``runs/DATA`` if not given.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        log: trackers, ``tensorboard`` and ``mlflow``.
+        console: shows the progress; standard error if not given. ``Console(quiet=True)`` shows nothing.
+        options: the other fields of `Source` (`data_dir`, `image_size`, ...) and of `Training` (`epochs`, `lr`, ...).
+
+    Raises:
+        InputError: something does not fit; the message says what was expected and what came.
+        KeyboardInterrupt: stopped; the same call goes on.
+    """
+    source, changes = _sorted(data, backbone, options)
+    check_runs(1, seeds)
+    check_between("--tune", tune, 2, MOST_TRIALS)
+    check_between("--jobs", jobs, 1, MOST_JOBS)
+    if cluster is not None:
+        from softmaxes.lab.comparison.cluster import require_ray
+
+        if seconds is not None:
+            raise InputError(f"--seconds: expected none with --cluster, whose machines may differ, got {seconds:g}.")
+        require_ray()
+    _check_log(log)
+    if seconds is not None and not 0 < seconds <= 10**9:
+        raise InputError(f"--seconds: expected more than 0, got {seconds:g}.")
+    if seconds is not None and "epochs" in changes:
+        raise InputError(f"--epochs: expected none with --seconds, which decides on them, got {changes['epochs']}.")
+    if study is not None:
+        label, entry = known_study("--study", study)
+        if heads is not None:
+            told = " ".join(map(str, heads))
+            raise InputError(f"--heads: expected none with --study {label}, which has its own, got {told}.")
+        _check_out(out)
+        loaded, source = _loaded(data, source, entry.data)
+        card = loaded.card()
+        check_runs(len(entry.make(card, 1, changes).runs), seeds)
+        chosen, name = entry.make(card, seeds, changes), f"{label}-{loaded.name}"
+    else:
+        names = named_heads("--heads", HEADS_BY_DEFAULT if heads is None else heads, every=True)
+        check_runs(len(names), seeds)
+        _check_out(out)
+        loaded, source = _loaded(data, source, DEFAULT)
+        chosen, name = heads_side_by_side(loaded, names, range(seeds), changes), loaded.name
+    chosen = chosen.model_copy(update={"data_options": source.words()})
+    trials = tune if tune is not None or chosen.tuning is None else chosen.tuning.trials
+    if trials is not None:
+        chosen = tuned(chosen, trials, changes)
+    if seconds is not None:
+        said = f"{chosen.description} Each head has as many epochs as {seconds:g} seconds of training hold."
+        chosen = chosen.model_copy(update={"budget": seconds, "description": said})
+    folder = Path("runs") / file_name(name) if out is None else Path(out)
+    return run_study(chosen, loaded, folder, jobs=jobs, device=device, cluster=cluster, log=log, console=console)
+
+
+def train(
+    data: str | Path | Data | Part | None = None,
+    *,
+    head: str | Part = "softmax",
+    seed: int = 0,
+    backbone: str | Part | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    log: Sequence[str] = (),
+    console: Console | None = None,
+    **options: Any,
+) -> Comparison:
+    """Train one head, test it after every epoch, and keep its weights and scores; arguments as `compare` has them."""
+    source, changes = _sorted(data, backbone, options)
+    check_between("--seed", seed, 0, 2**63 - 1)
+    (name,) = named_heads("--head", (head,))
+    _check_log(log)
+    _check_out(out)
+    loaded, source = _loaded(data, source, DEFAULT)
+    study = heads_side_by_side(loaded, (name,), [seed], changes)
+    study = study.model_copy(update={"data_options": source.words()})
+    folder = Path("runs") / file_name(f"{file_name(loaded.name)}-{name}") if out is None else Path(out)
+    return run_study(study, loaded, folder, jobs=1, device=device, log=log, console=console)
+
+
+class Repetition(NamedTuple):
+    """A stored run and the same once more."""
+
+    stored: Result
+    again: Result | None
+    interval: tuple[float, float] | None  # of accuracies, for 95 % of further seeds, by those that are stored
+    seeds: int  # that are stored
+    comparison: Comparison
+
+
+def repeat(
+    result: str | Path,
+    data: str | Path | Data | Part | None = None,
+    *,
+    out: str | Path | None = None,
+    device: str = "auto",
+    console: Console | None = None,
+    **options: Any,
+) -> Repetition:
+    """Train a stored run once more, on the same data.
+
+    Args:
+        result: a file ``runs/KEY.json`` of a comparison.
+        data: the data of that run, if its name does not say where it lies.
+        out: folder for the result; ``runs/repeat-KEY`` if not given.
+        device: as `compare` has it.
+        console: as `compare` has it.
+        options: the other fields of `Source`.
+
+    Raises:
+        InputError: there is no such run, or the data are others.
+    """
+    path = Path(result)
+    if not path.is_file():
+        raise InputError(f"{path}: expected a file runs/KEY.json of `softmaxes compare`, got none.")
+    stored = read_record(path, Result)
+    if stored.diverged is not None:
+        raise InputError(f"{path}: expected a run that finished, got one that diverged in epoch {stored.diverged}.")
+    run = stored.run
+    source, _ = _sorted(data, None, options)
+    folder = Path("runs") / f"repeat-{run.key}" if out is None else Path(out)
+    Store(folder).check()
+    loaded, _ = _loaded(data, source, run.data)
+    if loaded.fingerprint != run.fingerprint:
+        raise InputError(
+            f"{loaded.source}: expected the data of {path}, {run.data} with fingerprint {run.fingerprint[:16]}, "
+            f"got {loaded.name} with {loaded.fingerprint[:16]}."
+        )
+    if (now := with_own((run,))[0]) != run:
+        raise InputError(
+            f"{path}: expected {' and '.join(part.name for part in now.own)} as it was, got another source."
+        )
+    study = Study(name=run.data, title=f"{run.head} on {run.data}, once more", description="A repetition.", runs=(run,))
+    comparison = run_study(study, loaded, folder, jobs=1, device=device, console=console)
+    others = Store(path.parent.parent)
+    seeds = others.results(others.study()) if others.has_study() else []
+    known = [final_scores(one).accuracy for one in seeds if one.run.setting == run.setting and one.diverged is None]
+    interval = next_one(known) if len(known) > 1 else None
+    return Repetition(stored, Store(folder).result(run), interval, len(known), comparison)
+
+
+def tune(
+    data: str | Path | Data | Part | None = None,
+    *,
+    heads: Sequence[str | Part] | Mapping[str, Part | str] | None = None,
+    trials: int = 6,
+    backbone: str | Part | None = None,
+    jobs: int | None = None,
+    cluster: str | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    console: Console | None = None,
+    **options: Any,
+) -> dict[str, "tuning.Setting"]:
+    """The best of some settings of each head, on training examples that are held out.
+
+    ``compare(..., tune=trials, out=out)`` with the same arguments goes on from what was tried here.
+
+    Args:
+        data: as `compare` has it, and so all arguments that are not here.
+        heads: see there.
+        trials: settings to try of each head.
+        backbone: see there.
+        jobs: see there.
+        cluster: see there.
+        out: see there.
+        device: see there.
+        console: see there.
+        options: see there.
+
+    Returns:
+        The chosen setting of each head, by its name.
+    """
+    source, changes = _sorted(data, backbone, options)
+    check_between("trials", trials, 2, MOST_TRIALS)
+    check_between("--jobs", jobs, 1, MOST_JOBS)
+    names = named_heads("--heads", HEADS_BY_DEFAULT if heads is None else heads, every=True)
+    _check_out(out)
+    loaded, source = _loaded(data, source, DEFAULT)
+    study = heads_side_by_side(loaded, names, range(1), changes)
+    study = tuned(study.model_copy(update={"data_options": source.words()}), trials, changes)
+    device, jobs = _where(device, jobs, cluster)
+    store = Store(Path("runs") / file_name(loaded.name) if out is None else Path(out))
+    with store.lock():
+        if not store.has_study():
+            store.save_study(study, loaded.card())
+        study = tuning.choose(study, loaded, store, jobs, device, console or Console(stderr=True), cluster)
+    return {run.head: tuning.Setting(run.lr, run.knob) for run in study.runs}
+
+
+def run_study(
+    study: Study,
+    data: Data,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    device: str = "auto",
+    cluster: str | None = None,
+    log: Sequence[str] = (),
+    console: Console | None = None,
+) -> Comparison:
+    """Tune, train and report a study; arguments as `compare` has them.
+
+    Where some runs fail, or the user stops, the report is of those that are whole.
+    """
+    console = console or Console(stderr=True)
+    device, jobs = _where(device, jobs, cluster)
+    store = Store(out)
+    with store.lock():
+        before = store.study() if store.has_study() else None
+        if study.budget is not None:
+            study = fit(study, data, device, before, console)
+            if before is None:  # or what is cut off while it is tuned would be measured anew
+                store.save_study(study, data.card())
+        if before is not None and _replaced(before, study) and (out / "report.html").exists():
+            anew = "" if before.budget is None else ", at numbers of epochs that are measured anew"
+            console.print(
+                f"{out}: the page here shows another comparison, {before.title}. It makes room for this one; the runs "
+                f"of both are kept, and the other's command brings its page back{anew}. With another --out both pages "
+                "stay.",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+        if study.tuning is not None:
+            study = tuning.choose(study, data, store, jobs, device, console, cluster)
+        try:
+            execute(study, data, store, jobs, device, console, cluster, log)
+        finally:  # unless it was refused, and the folder keeps what was there before
+            if store.has_study() and store.study() == study and store.results(study):
+                report(out)
+    return Comparison.read(out)
+
+
+def report(directory: str | Path) -> Comparison:
+    """Write the tables, the page and the figures of a comparison anew, from its stored results alone.
+
+    Raises:
+        InputError: there is no comparison, or a file of it is broken, or the folder is not ours to write to.
+    """
+    comparison = Comparison.read(directory)
+    store = Store(comparison.directory)
+    store.check()
+    for result in comparison.results:
+        if result.run.fingerprint == comparison.card.fingerprint:  # results on other data the report refuses
+            try:
+                check_on(result, comparison.card)
+            except ValueError as error:
+                path = store.weights(result.run).with_suffix(".json")
+                raise InputError(f"{path}: expected a run on the data {comparison.card.name}: {error}.") from None
+    comparison.write_report()
+    return comparison
+
+
+def _sorted(data: object, backbone: str | Part | None, options: Mapping[str, Any]) -> tuple[Source, dict[str, Any]]:
+    """Options of the data, and changes to the training."""
+    of_source = {name: options[name] for name in options if name in Source.model_fields}
+    changes = {name: options[name] for name in options if name not in of_source}
+    if unknown := [name for name in changes if name not in Training.model_fields]:
+        raise TypeError(f"expected options that are fields of Source or Training, got {', '.join(unknown)}.")
+    if backbone is not None:
+        changes["backbone"] = backbone if isinstance(backbone, str) else give("--backbone", backbone)
+    Training(**changes)  # refuses values that cannot be
+    if isinstance(data, (str, Path)):
+        of_source["data"] = str(data)
+    return Source(**of_source), changes
+
+
+def _loaded(data: object, source: Source, default: str) -> tuple[Data, Source]:
+    """The data, and the source with its name."""
+    if isinstance(data, Data):
+        return data, Source(data=data.name)
+    if data is None or isinstance(data, (str, Path)):
+        named = source if source.data is not None else source.model_copy(update={"data": default})
+        return sources.load_source(named), named
+    if not callable(data):
+        raise TypeError(f"expected data by name or path, as Data or as a function, got {type(data).__name__}.")
+    made = data()
+    if not isinstance(made, Data):
+        raise InputError(f"--data: expected a function that gives a softmaxes.lab.Data, got {type(made).__name__}.")
+    return made, Source(data=give("--data", data))
+
+
+def _check_out(out: str | Path | None) -> None:
+    """Refuse a folder that is not ours to write to, before anything is loaded."""
+    if out is not None:
+        Store(Path(out)).check()
+
+
+def _check_log(names: Sequence[str]) -> None:
+    """Refuse trackers that are not installed, before anything is loaded or written."""
+    if len(set(names)) < len(names):
+        raise InputError(f"--log: expected each tracker once, got {' '.join(names)}.")
+    if names:
+        require(names)
+
+
+def _where(device: str, jobs: int | None, cluster: str | None) -> tuple[str, int | None]:
+    """Device and number of jobs; on a cluster its machines say what there is."""
+    if cluster is not None:
+        return device, jobs
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device: expected a GPU that torch can use for cuda, got none.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return device, jobs or (1 if device == "cuda" else usable_cores())
+
+
+def _replaced(before: Study, study: Study) -> bool:
+    """Whether a study leaves out a run of the one before it, whatever is tuned in both."""
+    chosen = {"lr", "knob"} if before.tuning is not None and study.tuning is not None else set()
+    kept = {run.model_dump_json(exclude=chosen) for run in study.runs}
+    return any(run.model_dump_json(exclude=chosen) not in kept for run in before.runs)

@@ -1,0 +1,192 @@
+"""A list of runs, executed: each in a process of its own, side by side, with progress that can be watched."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+
+import torch
+from rich.console import Console
+
+from softmaxes import Head
+from softmaxes.heads.hierarchical import compiled
+from softmaxes.lab import InputError
+from softmaxes.lab.comparison.display import Display
+from softmaxes.lab.comparison.executor import Executor
+from softmaxes.lab.comparison.processes import Processes
+from softmaxes.lab.comparison.trackers import Logs
+from softmaxes.lab.data.batches import channels_last, lay_out
+from softmaxes.lab.data.dataset import Data
+from softmaxes.lab.heads.registry import HEADS, entry_of
+from softmaxes.lab.machine import TOO_LITTLE, free_memory, too_little
+from softmaxes.lab.records import DataCard, Result, Run, Study
+from softmaxes.lab.store import Store
+from softmaxes.lab.training.backbones import least_numbers
+from softmaxes.lab.training.classifier import build
+from softmaxes.lab.training.train import Progress as Step
+from softmaxes.testing import check_head
+
+
+def execute(
+    study: Study,
+    data: Data,
+    store: Store,
+    jobs: int | None,
+    device: str,
+    console: Console,
+    cluster: str | None = None,
+    log: Sequence[str] = (),
+) -> list[Result]:
+    """Train every run of a study that the store does not hold, and go on with those that were cut off.
+
+    Args:
+        study: the runs.
+        data: what they are trained on.
+        store: holds and takes the results; the caller has its lock.
+        jobs: how many runs at a time, each with one thread; on a cluster as many as it has room for, if not given.
+        device: ``cpu`` or ``cuda``; on a cluster ``auto`` too.
+        console: shows a bar for each running run and one for all; lines where it is not a terminal.
+        cluster: ``local`` or the address of a Ray cluster to train on; processes of this machine if not given.
+        log: the names of trackers that are told of every epoch, of `softmaxes.lab.comparison.trackers.TRACKERS`.
+
+    Returns:
+        The results of all runs, in the study's order.
+
+    Raises:
+        InputError: a head or the network does not fit the data; or a run failed: the message has the runs and why,
+            the others are stored.
+        KeyboardInterrupt: stopped by the user; nothing is lost but the epochs in hand, on a cluster the runs in hand.
+    """
+    card = data.card()
+    for setting in dict.fromkeys(run.setting for run in study.runs):
+        check(setting, data, card)
+    if cluster is not None and data.files is not None:
+        raise InputError(
+            f"--cluster: expected data that are read into memory, got {data.files['train']}, which is mapped; "
+            "save the vectors as .npz."
+        )
+    for left in study.left_out:
+        console.print(f"{left.head} is left out: {left.reason}", highlight=False, markup=False, soft_wrap=True)
+    new = not store.has_study()
+    if new:
+        store.save_study(study, card)
+    waiting = deque(run for run in study.runs if store.result(run) is None)
+    here = device == "cpu" and cluster is None
+    if compiled.MISSING and here and any(entry_of(run.head).tree or entry_of(run.head).growth for run in waiting):
+        console.print(compiled.MISSING, highlight=False, markup=False, soft_wrap=True)
+    logs = Logs(log, study, store, console)
+    try:
+        if waiting:
+            lay_out(data, store)
+            try:
+                executor = _executor(cluster, card, store, jobs, device, len(waiting))
+            except InputError:  # no such cluster: nothing was begun
+                if new:
+                    store.forget_study()
+                raise
+            with Display(study, waiting, card.train_counts, console) as display:
+                run_all(waiting, executor, display, logs.hear)
+    finally:
+        logs.close()
+        store.tensors().unlink(missing_ok=True)
+        if store.results(study):  # until then the folder keeps what was there before
+            store.save_study(study, card)
+    return store.results(study)
+
+
+def _executor(cluster: str | None, card: DataCard, store: Store, jobs: int | None, device: str, runs: int) -> Executor:
+    if cluster is None:
+        return Processes(card, store, min(jobs or 1, runs), device)
+    from softmaxes.lab.comparison.cluster import Cluster
+
+    return Cluster(cluster, card, store, jobs, device, runs)
+
+
+def check(run: Run, data: Data, card: DataCard) -> None:
+    """Build what a run would train, and let it go.
+
+    Raises:
+        UnfitError: the data cannot serve the head.
+        InputError: the network does not fit the data, or the machine.
+    """
+    if run.validation and not any(map(run.held_out, card.train_counts)):
+        raise InputError(
+            "--validation: expected a share that holds out an example of some class, got "
+            f"{run.validation:g} of at most {max(card.train_counts):,}."
+        )
+    try:
+        needed, free = 4 * least_numbers(run, card), free_memory()
+        if free is not None and needed > free:
+            raise InputError(
+                f"{run.head}: expected a network that is trained in {_gibibytes(free)} of memory, as are free, got one "
+                f"that needs {_gibibytes(needed)} or more."
+            )
+        classifier = build(run, card, channels_last(data.train_inputs[:1]))
+        if run.head not in HEADS:
+            _check_laws(run.head, classifier.head.in_features, card)
+    except InputError:  # an UnfitError, too
+        raise
+    except (ValueError, RuntimeError, MemoryError) as error:  # images too small, no memory
+        raise InputError(f"{run.head}: {TOO_LITTLE}" if too_little(error) else str(error)) from None
+
+
+def _check_laws(head: str, in_features: int, card: DataCard) -> None:
+    """Refuse a head of the user's own that breaks a law which takes a moment to check, at the sizes of the data."""
+    entry = entry_of(head)
+
+    def make(in_features: int, *, device: object = None, dtype: torch.dtype | None = None) -> Head:
+        return entry.build(in_features, card).to(dtype=dtype)
+
+    try:
+        check_head(make, in_features, quick=True)
+    except InputError:
+        raise
+    except Exception as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split()).removeprefix("AssertionError: ")
+        raise InputError(f"{head}: expected a head that keeps the laws of softmaxes.testing, got: {told}") from None
+
+
+def _gibibytes(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB"
+
+
+def run_all(
+    waiting: deque[Run],
+    executor: Executor,
+    display: "Display",
+    hear: Callable[[Run, Step], None] = lambda run, step: None,
+) -> None:
+    """Train runs, as many at a time as there is room for. What fails does not take the others along.
+
+    Args:
+        waiting: the runs; none are left of them.
+        executor: where they are trained; it is closed at the end.
+        display: shows them.
+        hear: is told of every run's steps.
+
+    Raises:
+        InputError: a run failed, or its process was lost as often as the executor attempts it: the message has them.
+    """
+    begun: Counter[str] = Counter()
+    failures: list[str] = []
+    try:
+        while waiting or executor.running:
+            while waiting and executor.running < executor.slots:
+                run = waiting.popleft()
+                begun[run.key] += 1
+                executor.start(run)
+                display.start(run)
+            for run, news in executor.news():
+                if isinstance(news, Step):
+                    display.show(run, news)
+                    hear(run, news)
+                    continue
+                display.end(run)
+                said = f"{run.head}, seed {run.seed}: {news.failure}"
+                if news.lost and begun[run.key] < executor.attempts:
+                    display.console.print(f"{said}; it is begun again", highlight=False, markup=False, soft_wrap=True)
+                    waiting.appendleft(run)
+                elif news.failure is not None:
+                    failures.append(said)
+    finally:
+        executor.close()
+    if failures:
+        raise InputError("expected every run to end, got " + "; ".join(failures))

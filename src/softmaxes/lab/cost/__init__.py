@@ -1,0 +1,1 @@
+"""What a head costs against the number of classes: measured, foretold, reported."""

@@ -1,0 +1,130 @@
+"""Batches: a data set laid out for the processes that train, which examples are held out, and how rows become a batch.
+
+Images lie with their channels last, as convolutions take them; here alone is the order of channels changed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from softmaxes.files import write_whole
+from softmaxes.lab.data.dataset import Data
+from softmaxes.lab.data.features import mapped
+from softmaxes.lab.records import Run
+from softmaxes.lab.seeds import stream
+from softmaxes.lab.store import Store
+from softmaxes.lab.training.recipe import Draws
+
+TEST_BATCH = 500  # examples of a batch at most, where nothing is trained
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs with their labels, and the rows of them that are used.
+
+    Attributes:
+        inputs: images, uint8 (N, height, width, channels), or vectors (N, D); on any device, or mapped from a file.
+        labels: (N,), on the device that batches are brought to.
+        rows: numbers of the examples that are used, (R,), on that device.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    rows: Tensor
+
+    @classmethod
+    def of(cls, inputs: Tensor, labels: Tensor) -> "Examples":
+        """All examples: images as (N, channels, height, width), or vectors."""
+        return cls(channels_last(inputs), labels, torch.arange(len(labels), device=labels.device))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def only(self, rows: Tensor) -> "Examples":
+        """The same inputs, of which other rows are used."""
+        return replace(self, rows=rows)
+
+    def batch(self, rows: Tensor, draws: Draws | None = None) -> Tensor:
+        """Some inputs by their rows, (B,); images as (B, channels, height, width), changed as was drawn for them."""
+        some = rows.to(self.inputs.device)
+        whole = self.inputs.flatten(1)  # an example is a row of memory, which is quickest to copy
+        taken = whole.index_select(0, some).view(-1, *self.inputs.shape[1:]).to(rows.device)
+        return (
+            taken if taken.dim() == 2 else (taken if draws is None else draws.images(taken, rows)).permute(0, 3, 1, 2)
+        )
+
+    def batches(self, size: int = TEST_BATCH) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and labels of all rows, in their order."""
+        for some in torch.split(self.rows, size):
+            yield self.batch(some), self.labels[some]
+
+    def shuffled(self, run: Run, epoch: int) -> tuple[Tensor, ...]:
+        """The rows of each batch of an epoch. Their order depends on the seed and never on the head."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(stream(run.seed, "order", epoch)))
+        return torch.split(self.rows[order.to(self.rows.device)], run.batch_size)
+
+
+class Parts(NamedTuple):
+    """A data set as a run sees it."""
+
+    train: Examples
+    held_out: Examples  # of the training set; none are trained on
+    test: Examples
+    samples: Tensor  # rows of the test set that the report shows
+
+
+def channels_last(inputs: Tensor) -> Tensor:
+    """Images, (N, channels, height, width), as (N, height, width, channels); vectors as they are."""
+    return inputs.permute(0, 2, 3, 1).contiguous() if inputs.dim() == 4 else inputs
+
+
+def lay_out(data: Data, store: Store) -> None:
+    """Put a data set where `laid_out` reads it; of inputs that are mapped from files only the files' names."""
+    tensors = {"train_labels": data.train_labels, "test_labels": data.test_labels, "samples": data.samples()}
+    if data.files is None:
+        tensors |= {
+            "train_inputs": channels_last(data.train_inputs).contiguous(),
+            "test_inputs": channels_last(data.test_inputs).contiguous(),
+        }
+    files = {f"{part}_inputs": str(path) for part, path in (data.files or {}).items()}
+    write_whole(store.tensors(), lambda part: save_file(tensors, part, files))
+
+
+def laid_out(run: Run, store: Store, device: torch.device) -> Parts:
+    """What `lay_out` put there, for a run, on its device.
+
+    Inputs that are mapped from files stay there, as they may be more than the memory holds: the rows of a batch are
+    read when they are needed.
+    """
+    with safe_open(store.tensors(), framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        files = file.metadata() or {}
+    kept, held_out = held_out_rows(run, tensors["train_labels"])
+    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+    tensors |= {name: mapped(Path(path)) for name, path in files.items()}
+    train = Examples(tensors["train_inputs"], tensors["train_labels"], kept.to(device))
+    every = torch.arange(len(tensors["test_labels"]), device=device)
+    test = Examples(tensors["test_inputs"], tensors["test_labels"], every)
+    return Parts(train, train.only(held_out.to(device)), test, tensors["samples"])
+
+
+def held_out_rows(run: Run, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of the training set to train on, and those that are held out; the same for every head and seed.
+
+    Args:
+        run: says which share of each class is held out.
+        labels: of the training set, (N,).
+    """
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(stream("validation")))
+    by_class = shuffled[labels[shuffled].argsort(stable=True)]
+    counts = labels.bincount()
+    most = torch.tensor([run.held_out(count) for count in counts.tolist()])
+    place = torch.arange(len(labels)) - (counts.cumsum(0) - counts).repeat_interleave(counts)  # within its class
+    held_out = place < most.repeat_interleave(counts)
+    return by_class[~held_out].sort().values, by_class[held_out].sort().values

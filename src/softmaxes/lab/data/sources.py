@@ -1,0 +1,105 @@
+"""Data sets by name: what ``--data`` and its neighbours name, loaded."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from softmaxes.lab import InputError
+from softmaxes.lab.data.dataset import Data, clip
+from softmaxes.lab.records import DRAWN, Source
+from softmaxes.lab.resolve import callable_part, is_own
+
+GLYPHS = 100  # classes, if no number is given
+DEFAULT = "glyphs"
+
+
+def load(data: str = DEFAULT, **options: Any) -> Data:
+    """A data set by its name.
+
+    Args:
+        data: ``glyphs``, ``glyphs:C`` or ``glyphs:all``; ``cifar10`` or ``cifar100``; ``features`` or ``folder`` with
+            `data_dir`; the path of a folder of images, or of vectors; or ``module:function`` of the user's own.
+        options: the other fields of `Source`, e.g. `data_dir`, `image_size`, `long_tail`.
+
+    Raises:
+        InputError: there is no such data, or it is broken, or an option does not fit it.
+    """
+    return load_source(Source(data=data, **options))
+
+
+def load_source(source: Source) -> Data:
+    """The data set of a source; ``glyphs`` if it names none.
+
+    Raises:
+        InputError: there is no such data, or it is broken, or an option does not fit it.
+    """
+    from softmaxes.lab.data.long_tail import check_ratio, long_tail
+
+    if source.long_tail is not None:
+        check_ratio(source.long_tail)
+    source.words()  # refuses what the report cannot name
+    if not 16 <= source.image_size <= 1024:
+        raise InputError(f"--image-size: expected 16 to 1024 pixels, got {source.image_size}.")
+    name = source.data if source.data is not None else DEFAULT
+    data = _loader(name, source)()
+    return data if source.long_tail is None else long_tail(data, source.long_tail)
+
+
+def _loader(name: str, source: Source) -> Callable[[], Data]:
+    """What loads a data set, after its options are checked."""
+    kind, _, classes = name.partition(":")
+    if kind == "glyphs":
+        return _glyphs(name, classes, source)
+    for field in sorted(source.model_fields_set & set(DRAWN)):
+        option, value = field.replace("_", "-"), getattr(source, field)
+        raise InputError(f"--{option}: expected none with --data {name}, which is not drawn from fonts, got {value}.")
+    if name in ("cifar10", "cifar100"):
+        from softmaxes.lab.data.cifar import load_cifar
+
+        return lambda: load_cifar("cifar10" if name == "cifar10" else "cifar100", source.data_dir)
+    from softmaxes.lab.data.features import holds_features, load_features
+    from softmaxes.lab.data.folder import load_folder
+
+    if name in ("features", "folder"):
+        where, what = source.data_dir, "vectors" if name == "features" else "folder of images"
+        if where is None:
+            raise InputError(f"--data {name}: expected --data-dir with the {what}, got none.")
+        return lambda: load_features(where) if name == "features" else load_folder(where, image_size=source.image_size)
+    of_vectors = name != "" and holds_features(Path(name))
+    if of_vectors or (name and Path(name).is_dir()):  # nothing would be the folder in hand
+        if source.data_dir is not None:
+            what = "where vectors lie" if of_vectors else "a folder itself"
+            raise InputError(f"--data-dir: expected none with --data {name}, {what}, got {source.data_dir}.")
+        return lambda: (
+            load_features(Path(name)) if of_vectors else load_folder(Path(name), image_size=source.image_size)
+        )
+    if is_own(name):
+        if source.data_dir is not None:
+            raise InputError(f"--data-dir: expected none with --data {name}, which knows it, got {source.data_dir}.")
+        return lambda: _own_data(name)
+    raise InputError(
+        "--data: expected glyphs, glyphs:CLASSES, glyphs:all, cifar10, cifar100, features, a folder with images, "
+        f"or module:function, got {clip(name)}."
+    )
+
+
+def _glyphs(name: str, classes: str, source: Source) -> Callable[[], Data]:
+    if source.data_dir is not None:
+        raise InputError(f"--data-dir: expected none with --data {name}, which is rendered, got {source.data_dir}.")
+    if classes and classes != "all" and not re.fullmatch("[0-9]{1,9}", classes):
+        raise InputError(
+            f"--data: expected glyphs or glyphs:CLASSES, e.g. glyphs:1000 or glyphs:all, got {clip(name)}."
+        )
+    from softmaxes.lab.data.glyphs import load_glyphs
+
+    number = None if classes == "all" else int(classes or GLYPHS)
+    return lambda: load_glyphs(number, **{field: getattr(source, field) for field in DRAWN})
+
+
+def _own_data(name: str) -> Data:
+    """The data that the user's own function gives."""
+    data = callable_part("--data", name, "a function that gives data")()
+    if not isinstance(data, Data):
+        raise InputError(f"--data: expected {name} to give a softmaxes.lab.Data, got {type(data).__name__}.")
+    return data

@@ -1,0 +1,593 @@
+"""What a run is and what it gives: frozen records, stored as JSON, that every part of the lab reads.
+
+This module imports no torch, so that ``softmaxes --help`` answers at once.
+"""
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from softmaxes.files import InputError
+from softmaxes.lab.agreement import check_result
+from softmaxes.names import printable
+
+
+def _in_float32(value: float) -> float:
+    if math.isfinite(value) and abs(value) > MOST_NATS:
+        raise ValueError(f"expected at most {MOST_NATS:g}, or none that is finite")
+    return value
+
+
+def _none_or_some(value: float) -> float:
+    if not (math.isnan(value) or 0 <= value <= 10**9):
+        raise ValueError(f"expected 0 to {10**9}, or NaN")
+    return value
+
+
+# Each number has bounds within which sums, squares and quotients of some thousands of them are numbers too.
+MOST_NATS = 1e39  # what float32 can hold is less
+MOST_RATE = 1e38  # float32 can hold it
+PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=MOST_RATE, allow_inf_nan=False)]
+Knob = Annotated[float, Field(ge=-(10**9), le=10**9, allow_inf_nan=False)]
+Loss = Annotated[float, AfterValidator(_in_float32)]
+Peak = Annotated[float, AfterValidator(_none_or_some)]
+Nats = Annotated[float, Field(ge=0), AfterValidator(_in_float32)]
+SMALL_RATES = ("adam", "adamw", "rmsprop")  # optimizers whose steps are about as large as the learning rate
+SHOWN = 60  # characters of a value in an error
+MOST_TRIALS = 1000  # settings of a head
+
+
+class Record(BaseModel):
+    """A frozen record that refuses fields it does not know and keeps infinities through JSON.
+
+    Its texts are printable, so that a record from a stranger cannot write to the terminal what it likes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", protected_namespaces=())
+
+    @model_validator(mode="after")
+    def _printable(self) -> Self:
+        for name, value in self:
+            texts = value if isinstance(value, tuple) else (value,)
+            if not all(text.isprintable() for text in texts if isinstance(text, str)):
+                raise ValueError(f"expected printable characters in {name}")
+        return self
+
+    def check(self) -> None:
+        """Refuse what one field says and another contradicts, when the record is read from a file.
+
+        Raises:
+            ValueError: they do not agree; the message says in what.
+        """
+
+
+class Training(Record):
+    """How a classifier is trained: what the runs of a comparison share. Each field is an option of the command line."""
+
+    epochs: Annotated[
+        PositiveInt, Field(description="Passes over the training set; the test set is scored after each.")
+    ] = 10
+    batch_size: Annotated[PositiveInt, Field(description="Training examples a step.")] = 32
+    optimizer: Annotated[
+        Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"],
+        Field(
+            description="Optimizer of torch.optim, the same for all heads. Gradients are sparse with *sgd* alone, "
+            "without momentum and weight decay, where that is faster; with the others they are dense."
+        ),
+    ] = "sgd"
+    lr: Annotated[
+        Rate, Field(description="Learning rate; 0.1 if not given, with *adam*, *adamw* and *rmsprop* 0.001.")
+    ] = 0.1
+    lr_schedule: Annotated[
+        Literal["linear", "constant", "cosine", "one-cycle"],
+        Field(
+            description="*linear* and *cosine* let the learning rate fall to 0 over all steps; *one-cycle* lets it "
+            "rise from a 25th over the first 30 % of them, then fall to almost 0."
+        ),
+    ] = "linear"
+    momentum: Annotated[float, Field(ge=0, lt=1, description="Momentum, of *sgd* and *rmsprop*.")] = 0.0
+    weight_decay: Annotated[
+        float,
+        Field(
+            ge=0, le=MOST_RATE, allow_inf_nan=False, description="Weight decay: decoupled in *adamw*, L2 in the others."
+        ),
+    ] = 0.0
+    label_smoothing: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="Probability with which the target of a training step is replaced by a class drawn uniformly: "
+            "in the mean the loss with smoothed labels, of any head and at no cost.",
+        ),
+    ] = 0.0
+    flips: Annotated[
+        bool, Field(description="Mirror each training image, left to right, with probability one half.")
+    ] = False
+    crops: Annotated[
+        NonNegativeInt,
+        Field(
+            le=1000, description="Pad training images by so many black pixels and crop them to their size at random."
+        ),
+    ] = 0
+    backbone: Annotated[
+        str,
+        Field(
+            description="Network between inputs and head: *tinyvgg*, *resnet* (that of He et al. for CIFAR, and "
+            "stronger), or **module:function** of your own. Vectors need none."
+        ),
+    ] = "tinyvgg"
+    channels: Annotated[PositiveInt, Field(le=10**5, description="Channels of TinyVGG's convolutions.")] = 10
+    padding: Annotated[NonNegativeInt, Field(le=1000, description="Zero padding of TinyVGG's 3x3 convolutions.")] = 0
+    width: Annotated[
+        PositiveInt, Field(le=10**4, description="Channels of ResNet's first stage; the second has twice as many.")
+    ] = 16
+    blocks: Annotated[
+        PositiveInt, Field(le=1000, description="Blocks in each of ResNet's 3 stages: 1 is ResNet-8, 3 ResNet-20.")
+    ] = 1
+    hidden_units: Annotated[
+        int | None,
+        Field(
+            gt=0,
+            le=10**7,
+            description="Width of a linear layer between the network and the head, or, where the data are vectors, of "
+            "a hidden layer with ReLU before it; none by default: the head takes the vectors themselves.",
+        ),
+    ] = None
+    precision: Annotated[
+        Literal["32-true", "bf16-mixed"],
+        Field(description="Arithmetic of the training step, in Lightning Fabric's words."),
+    ] = "32-true"
+
+    validation: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="Share of the training examples of each class that is held out, the same for all heads and "
+            "seeds: to choose settings and to fit temperatures on.",
+        ),
+    ] = 0.0
+
+    @model_validator(mode="after")
+    def _momentum_is_used(self) -> Self:
+        if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
+            raise ValueError(f"--momentum: expected 0 with {self.optimizer}, which has none, got {self.momentum:g}")
+        return self
+
+    def steps_per_epoch(self, train_counts: Iterable[int]) -> int:
+        """Batches of an epoch, the last of them perhaps smaller, by the training examples of each class."""
+        examples = sum(count - self.held_out(count) for count in train_counts)
+        return -(-examples // self.batch_size)
+
+    @property
+    def network(self) -> str:
+        """What the network of images is called."""
+        if self.backbone == "resnet":
+            return f"ResNet-{6 * self.blocks + 2}"
+        return "TinyVGG" if self.backbone == "tinyvgg" else self.backbone
+
+    def held_out(self, examples: int) -> int:
+        """How many of so many training examples of a class are held out."""
+        return math.floor(self.validation * examples)
+
+
+class Source(Record):
+    """Which data set, and how it is made. Each field is an option of the command line.
+
+    A field that is not set is not looked at; one that is set must fit the data.
+    """
+
+    @model_validator(mode="after")
+    def _printable(self) -> Self:
+        return self  # it comes from the user and not from a file; `words` refuses what cannot be shown
+
+    data: Annotated[
+        str | None,
+        Field(
+            description="**glyphs** (100 kinds of characters, rendered here), **glyphs:1000** (any number of kinds), "
+            "**glyphs:all** (as many as the fonts hold, some 4,000, or more with --fonts), **cifar100** or "
+            "**cifar10** (downloaded unless --data-dir says where it lies), **features** (vectors and labels of your "
+            "own, see --data-dir), the path of a folder of images with a folder for each class, or **module:function** "
+            "of your own."
+        ),
+    ] = None
+    data_dir: Annotated[
+        Path | None,
+        Field(
+            description="Where the data lies: a folder, or an archive of CIFAR. Of **features** a file .npz with the "
+            "arrays *train_features*, *train_labels*, *test_features* and *test_labels*; or a folder with these as "
+            ".npy files, or with *train.parquet* and *test.parquet*."
+        ),
+    ] = None
+    image_size: Annotated[
+        int, Field(description="Side in pixels to which the images of a folder are brought, 16 to 1024.")
+    ] = 32
+    long_tail: Annotated[
+        float | None,
+        Field(
+            description="Train on a part in which classes become rarer exponentially (Cui et al. 2019): the first "
+            "keeps all its training examples, the last one in this many. The test set stays as it is."
+        ),
+    ] = None
+    fonts: Annotated[
+        Path | None,
+        Field(
+            description="Glyphs: a font file, or a folder with fonts (.ttf, .otf, .ttc, .otc) in it or below it, to "
+            "draw with in place of those that come with matplotlib."
+        ),
+    ] = None
+    train_per_class: Annotated[PositiveInt, Field(description="Glyphs: training images to draw of each class.")] = 100
+    test_per_class: Annotated[PositiveInt, Field(description="Glyphs: test images to draw of each class.")] = 25
+
+    def words(self) -> tuple[str, ...]:
+        """The words of the command line that name the data again; of a path its name alone, as a report is sent on.
+
+        Raises:
+            InputError: a word has characters that cannot be printed.
+        """
+        words: list[str] = []
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value == type(self).model_fields[name].default:
+                continue
+            text = value.name if isinstance(value, Path) else f"{value:g}" if isinstance(value, float) else str(value)
+            if name == "data" and ("/" in text or "\\" in text):
+                text = Path(text).name
+            option = f"--{name.replace('_', '-')}"
+            if not text.isprintable():
+                raise InputError(
+                    f"{option}: expected a name of printable characters, got {printable(ascii(text), SHOWN)}."
+                )
+            words += [f"{option}={text}"] if text.startswith("-") else [option, text]  # or it would be an option itself
+        return tuple(words)
+
+
+DRAWN = ("fonts", "train_per_class", "test_per_class")  # fields of `Source` that are for glyphs alone
+
+
+class Own(Record):
+    """A part of the user's own that a run is made of."""
+
+    option: str  # what it is: --head, --backbone, --data or --study
+    name: str  # module:object, or the name that the user gave it
+    source: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]  # hash of its source text
+
+
+class Run(Training):
+    """One training: a head, a seed, a data set and a setting. Its JSON is its configuration file."""
+
+    head: str
+    seed: NonNegativeInt = 0
+    data: str
+    fingerprint: str  # of every input and label: the same name with other images is another run
+    knob: Knob | None = None  # the head's own setting that is tuned, if it has one
+    scored_on: Literal["test", "validation"] = "test"  # on the held-out part nothing is read of the test set
+    own: tuple[Own, ...] = ()  # parts of the user's own, so that two versions of one are two runs
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_rate(cls, given: Any) -> Any:
+        """The learning rate that suits an optimizer, where none is given."""
+        if isinstance(given, dict) and given.get("optimizer") in SMALL_RATES and "lr" not in given:
+            return {**given, "lr": 0.001}
+        return given
+
+    @property
+    def key(self) -> str:
+        """Sixteen hexadecimal digits that name this run: a hash of every field that is not as it is by default.
+
+        So a field that is added leaves the runs their names that were made without it.
+        """
+        changed = self.model_dump(mode="json", exclude_defaults=True)
+        canonical = json.dumps(changed, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    @property
+    def setting(self) -> "Run":
+        """This run at seed 0: runs of one setting differ in their seed alone."""
+        return self.model_copy(update={"seed": 0})
+
+
+def seed_by_seed(heads: Iterable[str], seeds: Iterable[int], **setting: Any) -> tuple[Run, ...]:
+    """Every head at every seed, at one setting.
+
+    Seed by seed, so that no head has the machine to itself for long, and what was cut off shows all of them.
+    """
+    heads = tuple(heads)
+    return tuple(Run(head=head, seed=seed, **setting) for seed in seeds for head in heads)
+
+
+class Scores(Record):
+    """What the referee says of one epoch on the test set, from ``log_prob`` alone. Shares are in 0..1, NLL in nats."""
+
+    accuracy: Share
+    top5: Share
+    precision: Share  # macro average over all classes; a class never predicted counts as 0
+    recall: Share
+    f1: Share
+    nll: Nats  # inf when a head gave some target probability zero
+    calibration_error: Share  # expected calibration error, 15 bins of equal width
+    outside_support: Share = 0.0  # targets that the head gave probability zero
+    tree: "TreeScores | None" = None  # where the data know groups
+
+
+class TreeScores(Record):
+    """What a tree says of the predictions: the one that judges, of the data's own groups, whatever was trained."""
+
+    level_accuracy: Annotated[tuple[Share, ...], Field(min_length=1)]  # from the level below the root to the classes
+    lca_height: Annotated[float, Field(ge=1, le=10**9)] | None  # mean over the mistakes; none where there are none
+    precision: Share  # hierarchical
+    recall: Share
+    f1: Share
+
+
+class Epoch(Record):
+    """One pass over the training set and the test after it."""
+
+    epoch: PositiveInt
+    train_loss: Loss  # mean of the head's own training loss, in nats: not comparable between heads
+    scores: Scores | None  # none where training diverged
+    train_seconds: Seconds  # the test is outside this timer
+    test_seconds: Seconds
+
+
+class LossPoint(Record):
+    """Mean training loss of the batches since the point before: one every 500 batches, counted over all epochs."""
+
+    step: PositiveInt
+    loss: Loss
+
+
+class Branch(Record):
+    """A node on the way from the root of a tree to a class, and the probability of turning to it from the one above."""
+
+    node: NonNegativeInt
+    probability: Share
+
+
+class Guess(Record):
+    """A head's five most probable classes for one of the data card's sample images, most probable first.
+
+    Fewer where the head gives the others probability zero.
+    """
+
+    classes: tuple[NonNegativeInt, ...]
+    probabilities: tuple[Share, ...]
+    path: tuple[Branch, ...] = ()  # to the first of them, of a head over one tree
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if len(self.classes) != len(self.probabilities):
+            raise ValueError(f"expected {len(self.classes)} probabilities, got {len(self.probabilities)}")
+        if len(set(self.classes)) < len(self.classes) or list(self.probabilities) != sorted(
+            self.probabilities, reverse=True
+        ):
+            raise ValueError("expected classes that differ, the most probable first")
+        return self
+
+
+class Searched(Record):
+    """What cheaper searches than the exact one find in the test set, after the last epoch."""
+
+    beam_width: PositiveInt
+    beam_differs: Share  # test examples for which it finds another class than the most probable one
+    beam_accuracy: Share
+    greedy_differs: Share
+    greedy_accuracy: Share
+
+
+class TrainedTree(Record):
+    """The tree of a head that was trained over one."""
+
+    parent: Annotated[
+        tuple[Annotated[int, Field(ge=-1, le=10**9)], ...], Field(min_length=3)
+    ]  # as `softmaxes.Tree` takes it
+    learned_after: tuple[PositiveInt, ...] = ()  # epochs; the first time from a flat softmax, then from mean features
+    from_means: bool = False  # whether the first time from mean features too
+    seconds: Seconds = 0.0  # to make it; part of the epochs after
+    searched: Searched | None = None  # none where training diverged
+
+
+class Reliability(Record):
+    """How confidence and accuracy go together, over 15 bins of confidence of equal width: those of the ECE."""
+
+    examples: Annotated[tuple[Count, ...], Field(min_length=15, max_length=15)]  # in each bin
+    confidence: tuple[Share, ...]  # their mean; 0 in an empty bin
+    accuracy: tuple[Share, ...]
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if not len(self.examples) == len(self.confidence) == len(self.accuracy):
+            raise ValueError(f"expected a confidence and an accuracy for each of {len(self.examples)} bins")
+        return self
+
+
+class Temperature(Record):
+    """Temperature scaling: what was fitted on held-out training examples, and the scores on the test set after it."""
+
+    temperature: Annotated[float, Field(ge=1e-3, le=1e3)]
+    fitted_on: PositiveInt  # examples: all that are held out, or fewer of very many classes
+    nll: Nats
+    calibration_error: Share
+    reliability: Reliability
+
+
+class Calibration(Record):
+    """What the confidences of the last epoch are worth. NLL and ECE before scaling are in the epoch's scores."""
+
+    reliability: Reliability
+    scaled: Temperature | None = None  # none where nothing is held out, and where no held-out target is in the support
+
+
+class Machine(Record):
+    """Where a run was timed."""
+
+    device: str
+    processor: str
+    cores: PositiveInt
+    jobs: PositiveInt  # how many runs shared the machine
+    python: str
+    torch: str
+    softmaxes: str
+
+
+class Result(Record):
+    """All that is kept of a finished run, beside its weights."""
+
+    run: Run
+    epochs: Annotated[tuple[Epoch, ...], Field(min_length=1)]
+    losses: tuple[LossPoint, ...]
+    confusion: tuple[
+        tuple[NonNegativeInt, NonNegativeInt, PositiveInt], ...
+    ]  # (target, predicted, count) of the last epoch's test, counts above zero
+    guesses: tuple[Guess, ...]  # one for each sample of the data card, in its order
+    tree: TrainedTree | None = None  # none where the head has no tree, or several
+    correct: str | None = None  # base64: a bit for each scored example, first is highest; none where training diverged
+    calibration: Calibration | None = None  # as above
+    parameters: NonNegativeInt
+    head_parameters: NonNegativeInt
+    peak_memory_mib: Peak  # of the process on a CPU, of the allocator on a GPU; NaN where the system does not tell
+    machine: Machine
+
+    @property
+    def examples(self) -> int:
+        """How many examples the last epoch's test had."""
+        return sum(count for _, _, count in self.confusion)
+
+    @model_validator(mode="after")
+    def _a_bit_each(self) -> Self:
+        if self.correct is not None and len(base64.b64decode(self.correct, validate=True)) != -(-self.examples // 8):
+            raise ValueError(f"expected a bit for each of {self.examples} examples in correct")
+        return self
+
+    def check(self) -> None:
+        """Refuse a result that contradicts itself."""
+        check_result(self)
+
+    @property
+    def diverged(self) -> int | None:
+        """The epoch in which the training loss stopped being finite, or none."""
+        last = self.epochs[-1]
+        return last.epoch if last.scores is None else None
+
+
+class Sample(Record):
+    """A test image that the report shows."""
+
+    target: NonNegativeInt
+    png: str  # base64
+
+    @model_validator(mode="after")
+    def _is_a_picture(self) -> Self:
+        if not base64.b64decode(self.png, validate=True).startswith(b"\x89PNG"):
+            raise ValueError("expected a PNG file in base64 in png")
+        return self
+
+
+class DataCard(Record):
+    """What the report says of a data set, so that it needs no images or vectors."""
+
+    name: str
+    description: str  # one sentence
+    source: str  # where it came from: the name of a file or folder, an address, or "rendered"
+    fingerprint: str
+    class_names: tuple[str, ...]
+    group_names: tuple[str, ...] | None = None
+    group_of_class: tuple[Count, ...] | None = None
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None  # channels, height, width; none of vectors
+    vector_size: PositiveInt | None = None  # how many numbers a vector has; none of images
+    train_counts: tuple[Count, ...]  # examples a class
+    test_counts: tuple[Count, ...]
+    samples: tuple[Sample, ...] = ()  # none of vectors
+
+    @property
+    def example(self) -> str:
+        """What an input is called."""
+        return "example" if self.image_shape is None else "image"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        classes = len(self.class_names)
+        if classes < 2:
+            raise ValueError(f"expected at least 2 classes, got {classes}")
+        for name in ("train_counts", "test_counts", "group_of_class"):
+            values = getattr(self, name)
+            if values is not None and len(values) != classes:
+                raise ValueError(f"expected a number for each of {classes} classes in {name}")
+            if name != "group_of_class" and not any(values or ()):
+                raise ValueError(f"expected at least one example in {name}")
+        if (self.image_shape is None) == (self.vector_size is None):
+            raise ValueError("expected either image_shape or vector_size")
+        if self.samples and self.image_shape is None:
+            raise ValueError("expected no samples of vectors")
+        if (self.group_names is None) != (self.group_of_class is None):
+            raise ValueError("expected group_names and group_of_class together")
+        if self.group_of_class is not None and max(self.group_of_class) >= len(self.group_names or ()):
+            raise ValueError("expected a group name for every group in group_of_class")
+        if any(sample.target >= classes for sample in self.samples):
+            raise ValueError("expected a class name for every sample's target")
+        return self
+
+
+class Published(Record):
+    """A line of a published table, set beside ours."""
+
+    head: str
+    accuracy: Share | None = None
+    precision: Share | None = None
+    recall: Share | None = None
+    f1: Share | None = None
+    epoch_seconds: Seconds | None = None
+
+
+class LeftOut(Record):
+    """A head that was asked for among all and that the data cannot serve."""
+
+    head: str
+    reason: str  # what it expected, and what came
+
+
+class Tried(Record):
+    """What one setting of a head came to on the held-out examples."""
+
+    head: str
+    lr: Rate
+    knob: Knob | None = None
+    epochs: PositiveInt
+    accuracy: Share | None  # none where training diverged
+
+
+class Tuning(Record):
+    """How the learning rate, and the one setting more that a head may declare, are chosen: alike for every head."""
+
+    trials: Annotated[PositiveInt, Field(le=MOST_TRIALS)]  # settings of each head
+    finalists: PositiveInt = 2  # of them, that are trained for all epochs
+    seed: NonNegativeInt = 1000  # none of those that are compared
+    tried: tuple[Tried, ...] = ()  # none before it was done
+
+
+class Study(Record):
+    """A list of runs under a title: what `compare` executes and `report` shows. Stored as ``study.json``."""
+
+    name: str
+    title: str
+    description: str  # a paragraph
+    runs: tuple[Run, ...]
+    tuning: Tuning | None = None
+    budget: Annotated[float, Field(gt=0, le=10**9)] | None = None  # seconds of training that decided on the epochs
+    published: tuple[Published, ...] = ()
+    published_source: str = ""
+    left_out: tuple[LeftOut, ...] = ()
+    data_options: tuple[str, ...] = ()  # the words of the command line that named the data; of a path its name alone

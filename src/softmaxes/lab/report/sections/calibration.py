@@ -1,0 +1,82 @@
+"""What the heads' confidences are worth: brought together over seeds, before and after temperature scaling."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from softmaxes.lab.records import Reliability
+from softmaxes.lab.report.summary import Estimate, Row, Summary, estimate, final_scores
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Test examples of about the same confidence, of all seeds."""
+
+    confidence: float  # their mean
+    accuracy: float
+    examples: int
+    share: float  # of all
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """What temperature scaling made of a head."""
+
+    temperature: Estimate
+    nll: Estimate
+    calibration_error: Estimate
+    bins: tuple[Bin, ...]
+    fitted_on: int  # held-out examples
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A head whose every finished run kept its reliability."""
+
+    row: Row
+    bins: tuple[Bin, ...]
+    nll: Estimate
+    calibration_error: Estimate
+    scaled: Scaled | None  # none unless every finished run was scaled
+
+
+def calibrated(summary: Summary) -> tuple[Calibrated, ...]:
+    """The heads of which something is known, in the study's order."""
+    found = []
+    for row in summary.finished:
+        known = [result.calibration for result in row.finished if result.calibration is not None]
+        scaled = [one.scaled for one in known if one.scaled is not None]
+        if len(known) < len(row.finished):
+            continue
+        scores = [final_scores(result) for result in row.finished]
+        after = None
+        if len(scaled) == len(known):
+            after = Scaled(
+                temperature=estimate([one.temperature for one in scaled]),
+                nll=estimate([one.nll for one in scaled]),
+                calibration_error=estimate([one.calibration_error for one in scaled]),
+                bins=pooled(one.reliability for one in scaled),
+                fitted_on=scaled[0].fitted_on,
+            )
+        found.append(
+            Calibrated(
+                row=row,
+                bins=pooled(one.reliability for one in known),
+                nll=estimate([one.nll for one in scores]),
+                calibration_error=estimate([one.calibration_error for one in scores]),
+                scaled=after,
+            )
+        )
+    return tuple(found)
+
+
+def pooled(curves: Iterable[Reliability]) -> tuple[Bin, ...]:
+    """The curves of several seeds as one, without the bins that are empty at every seed."""
+    columns = list(zip(*(zip(*dict(curve).values(), strict=True) for curve in curves), strict=True))
+    total = sum(examples for column in columns for examples, _, _ in column)
+    bins = []
+    for column in columns:
+        examples = sum(count for count, _, _ in column)
+        if examples:
+            confidence, accuracy = (sum(one[0] * one[place] for one in column) / examples for place in (1, 2))
+            bins.append(Bin(confidence, accuracy, examples, examples / total))
+    return tuple(bins)

@@ -1,0 +1,219 @@
+"""Parts of the user's own: a head, a backbone, a data set or a study, by the name of a Python object or as one.
+
+A name is ``module:object``, as the standard library's `pkgutil.resolve_name` takes it. The module is imported by the
+command and by every process that trains. An object that no other process could import, as one of a notebook, is sent
+there by cloudpickle.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import inspect
+import pkgutil
+import re
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from softmaxes.lab import InputError
+from softmaxes.lab.records import Own
+from softmaxes.names import printable
+
+NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+SHOWN = 200  # characters of an error in a module of the user's own
+
+_given: dict[str, Any] = {}  # objects that have no importable name
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is that of a Python object, ``module:object``, or of an object that was given."""
+    return name in _given or NAME.fullmatch(name) is not None
+
+
+def unknown(option: str, name: str, known: Iterable[str], also: str = "module:function") -> InputError:
+    """The error of a name that nothing has, with the nearest one that something has."""
+    names = list(known)
+    near = get_close_matches(name, names, 1)
+    hint = f"; did you mean {near[0]}?" if near else "."
+    return InputError(f"{option}: expected one of {', '.join(names)}, or {also}, got {name}{hint}")
+
+
+def resolve(option: str, name: str) -> Any:
+    """The object of a name.
+
+    Args:
+        option: what the error begins with.
+        name: ``module:object``.
+
+    Raises:
+        InputError: there is no such module or object, or its module fails when it is imported.
+    """
+    if name in _given:
+        return _given[name]
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)  # as `python -m` does: a module beside the results is found
+    try:
+        return pkgutil.resolve_name(name)
+    except (Exception, SystemExit) as error:
+        said = printable(" ".join(f"{type(error).__name__}: {error}".split()), SHOWN)
+        raise InputError(
+            f"{option}: expected the name of a Python object, module:object, got {name} ({said})."
+        ) from None
+
+
+def give(option: str, part: object, name: str | None = None) -> str:
+    """The name by which a part is known from now on, here and in the processes that train.
+
+    Args:
+        option: what an error begins with.
+        part: a function, a class, or whatever the option takes.
+        name: the user's own name for it; that of the object if not given.
+
+    Raises:
+        InputError: the object has no name of its own, and none was given.
+    """
+    module, qualified = getattr(part, "__module__", None), getattr(part, "__qualname__", None)
+    known = f"{module}:{qualified}" if module and qualified else None
+    if name is None and known is not None and NAME.fullmatch(known) and module != "__main__":
+        try:
+            if pkgutil.resolve_name(known) is part:
+                return known
+        except (ImportError, AttributeError):
+            pass
+    if name is None and (qualified is None or "<" in qualified):
+        raise InputError(f"{option}: expected a part with a name, got {part!r}; give it one: {{name: part}}.")
+    chosen = name or str(qualified)
+    _given[chosen] = part
+    return chosen
+
+
+def own(option: str, name: str) -> Own:
+    """What is kept of a part of the user's own: its name and a hash of its source text."""
+    return Own(option=option, name=name, source=_hash(source_files(option, name)))
+
+
+def check_unchanged(parts: Iterable[Own]) -> None:
+    """Refuse parts whose source is not what it was where the run was made, as on another machine of a cluster."""
+    for part in parts:
+        now = own(part.option, part.name)
+        if now.source != part.source:
+            raise InputError(f"{part.option}: expected {part.name} with source {part.source}, got {now.source}.")
+
+
+def packed(names: Iterable[str]) -> tuple[bytes, list[str]]:
+    """What another process needs to `receive`: the objects without importable names, and where modules are found."""
+    import cloudpickle
+
+    return cloudpickle.dumps({name: _given[name] for name in names if name in _given}), list(sys.path)
+
+
+def receive(content: bytes, path: Sequence[str]) -> None:
+    """Know what `packed` packed, in a process that trains."""
+    import cloudpickle
+
+    sys.path += [folder for folder in path if folder not in sys.path]
+    _given.update(cloudpickle.loads(content))
+
+
+# Source text
+
+
+def source_files(option: str, name: str) -> dict[str, str]:
+    """The source text that a part is made of, by module: its own, and all that it imports of the same project.
+
+    The same project are the modules of its own package; of a lone file those beside it. What is installed elsewhere
+    is not followed.
+
+    Raises:
+        InputError: there is no source text.
+    """
+    part = resolve(option, name)
+    module = inspect.getmodule(part)
+    if name in _given and (module is None or module.__name__ == "__main__"):
+        return {"__main__": _text(option, name, part)}
+    start = name.partition(":")[0] if name not in _given else str(getattr(module, "__name__", ""))
+    found: dict[str, str] = {}
+    waiting = [start]
+    while waiting:
+        known = waiting.pop()
+        file = _file(known)
+        if known in found or file is None:
+            continue
+        found[known] = file.read_text(encoding="utf-8", errors="replace")
+        waiting += [other for other in _imported(known, found[known]) if _same_project(start, other)]
+    if start not in found:
+        raise InputError(f"{option}: expected a part with Python source, got {name}, which has none.")
+    return found
+
+
+def _hash(files: Mapping[str, str]) -> str:
+    digest = hashlib.sha256()
+    for module, text in sorted(files.items()):
+        digest.update(f"{module}\0{text}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def _text(option: str, name: str, part: Any) -> str:
+    """The source of an object of a script or a notebook."""
+    try:
+        return inspect.getsource(part if inspect.isroutine(part) or inspect.isclass(part) else type(part))
+    except (OSError, TypeError):
+        raise InputError(f"{option}: expected a part with Python source, got {name}, which has none.") from None
+
+
+def _file(module: str) -> Path | None:
+    """The .py file of a module, without importing more than its packages."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return Path(spec.origin)
+
+
+def _imported(module: str, text: str) -> list[str]:
+    """The modules that a module imports, each with those above it."""
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return []
+    file = _file(module)
+    package = module if file is not None and file.name == "__init__.py" else module.rpartition(".")[0]
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            above = ".".join([*base, *([node.module] if node.module else [])])
+            names += [above, *(f"{above}.{alias.name}" for alias in node.names)]
+    return [name.rpartition(".")[0] or name for name in names] + names
+
+
+def _same_project(start: str, other: str) -> bool:
+    top = start.partition(".")[0]
+    if other.partition(".")[0] == top:
+        return True
+    first, second = _file(start), _file(other)
+    if "." in start or first is None or second is None:
+        return False
+    installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")}
+    return first.parent.resolve() == second.parent.resolve() and first.parent.resolve() not in installed
+
+
+def callable_part(option: str, name: str, what: str) -> Callable[..., Any]:
+    """The object of a name, which must be callable.
+
+    Raises:
+        InputError: there is none, or it cannot be called; `what` says what it should be.
+    """
+    part = resolve(option, name)
+    if not callable(part):
+        raise InputError(f"{option}: expected {what}, got {name}, {printable(repr(part), SHOWN)}.")
+    called: Callable[..., Any] = part
+    return called

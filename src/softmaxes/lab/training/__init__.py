@@ -1,0 +1,1 @@
+"""Training one classifier, from a run to its result."""

@@ -1,0 +1,168 @@
+"""A classifier: inputs through a trunk into a head, and how one is built for a run."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from softmaxes import Head, Tree
+from softmaxes.lab import InputError
+from softmaxes.lab.data.batches import Examples
+from softmaxes.lab.heads.registry import entry_of
+from softmaxes.lab.records import (
+    DataCard,
+    Run,
+)
+from softmaxes.lab.seeds import stream
+from softmaxes.lab.training.backbones import trunk_for
+
+# Heads that can have sparse gradients do where classes times features are so many. Measured on a CPU for 1,000 to a
+# million classes, 64 and 256 features, batches of 32: hardly a gain at a fifth of it, steps 2 to 8 times as fast at
+# twice as many.
+SPARSE = 2**20
+OPTIMIZERS: dict[str, Callable[[Run, Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
+    "sgd": lambda run, p: torch.optim.SGD(p, run.lr, momentum=run.momentum, weight_decay=run.weight_decay),
+    "adam": lambda run, p: torch.optim.Adam(p, run.lr, weight_decay=run.weight_decay),
+    "adamw": lambda run, p: torch.optim.AdamW(p, run.lr, weight_decay=run.weight_decay),
+    "adagrad": lambda run, p: torch.optim.Adagrad(p, run.lr, weight_decay=run.weight_decay),
+    "rmsprop": lambda run, p: torch.optim.RMSprop(p, run.lr, momentum=run.momentum, weight_decay=run.weight_decay),
+}
+
+
+class UnfitError(InputError):
+    """A head that the data cannot serve; the message says why."""
+
+
+class Classifier(nn.Module):
+    """Inputs to loss: standardised images or vectors through a trunk into a head, if it has one behind a layer."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, trunk: nn.Module, hidden: nn.Module, head: Head, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.hidden = hidden  # the head's own layer, or none
+        self.head = head
+        # As large as an input, for the arithmetic on images with their channels last is slow where shapes differ.
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Training loss of each example: uint8 (N, channels, height, width) or floating point (N, D), (N,) -> (N,)."""
+        loss: Tensor = self.head(self.features(input), target)
+        return loss
+
+    def log_prob(self, input: Tensor) -> Tensor:
+        """Log-probability of each class: uint8 (N, channels, height, width) or floating point (N, D) -> (N, C)."""
+        return self.head.log_prob(self.features(input))
+
+    def features(self, input: Tensor) -> Tensor:
+        """What the head sees of images or vectors."""
+        features: Tensor = self.hidden(self.trunk((input.float() - self.mean).div_(self.std)))
+        return features
+
+    def head_parameters(self) -> int:
+        """How many numbers are the head's own, those of its hidden layer among them."""
+        return sum(parameter.numel() for part in (self.hidden, self.head) for parameter in part.parameters())
+
+
+def build(run: Run, card: DataCard, train_inputs: Tensor, device: str = "cpu") -> Classifier:
+    """The untrained classifier of a run, for a device. Its trunk depends on the seed and never on the head.
+
+    Args:
+        run: what to build.
+        card: what is known of the data.
+        train_inputs: as `Examples` has them: images with their channels last, or vectors.
+        device: where the classifier is trained.
+
+    Raises:
+        UnfitError: the data cannot serve the head.
+        ValueError: the network does not fit the inputs.
+    """
+    mean, std = mean_and_std(train_inputs)
+    torch.manual_seed(stream(run.seed, "trunk"))
+    trunk = trunk_for(run, card)
+    out_features = int(trunk.out_features)  # type: ignore[arg-type]
+    torch.manual_seed(stream(run.seed, "head"))
+    entry, classes = entry_of(run.head), len(card.class_names)
+    try:
+        if run.epochs < entry.least_epochs:
+            raise ValueError(
+                f"{run.head}: expected at least {entry.least_epochs} epochs, the first to learn a tree from, "
+                f"got {run.epochs}."
+            )
+        if entry.most_classes is not None and classes > entry.most_classes:
+            raise ValueError(f"{run.head}: expected at most {entry.most_classes:,} classes, got {classes:,}.")
+        hidden: nn.Module = nn.Identity()
+        if entry.hidden:
+            hidden = nn.Sequential(nn.Linear(out_features, out_features), nn.ReLU())
+        sparse = entry.sparse is not None and sparse_is_better(run, classes * out_features, device)
+        if run.knob is None:
+            head = (entry.sparse if entry.sparse is not None and sparse else entry.build)(out_features, card)
+        elif entry.knob is not None:
+            head = entry.knob.build(out_features, card, run.knob)
+        else:
+            raise ValueError(f"{run.head}: expected no knob, for it has none, got {run.knob:g}.")
+    except ValueError as error:
+        raise UnfitError(" ".join(str(error).split())) from error
+    shape = (train_inputs.shape[1],) if card.image_shape is None else card.image_shape
+    mean, std = (one.float().expand(1, *shape) for one in (mean, std))
+    classifier = Classifier(trunk, hidden, head, mean.contiguous(), std.contiguous())
+    return classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def mean_and_std(inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel of images, or of each number of vectors, over some thousand of them.
+
+    Images are (N, height, width, channels).
+
+    A number that hardly varies, or does not, is left at its scale.
+    """
+    some = (inputs if len(inputs) < 5000 else inputs[:: len(inputs) // 5000]).double()
+    if some.dim() == 4:
+        mean, std = some.mean((0, 1, 2)), some.std((0, 1, 2)).clamp(min=1)
+        return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
+    std = some.std(0, keepdim=True, correction=0)
+    return some.mean(0, keepdim=True), std.where(std > 1e-6 * std.max(), 1.0)
+
+
+def sparse_is_better(run: Run, numbers: int, device: str) -> bool:
+    """Whether sparse gradients make the same step as dense ones, and sooner; on a GPU that was not measured."""
+    return (
+        run.optimizer == "sgd" and run.momentum == 0 and run.weight_decay == 0 and numbers >= SPARSE and device == "cpu"
+    )
+
+
+def grow(run: Run, classifier: Classifier, vectors: Tensor) -> Tree:
+    """Let the head of a run learn a tree from class vectors, (C, D), and go on over it; the tree."""
+    growth = entry_of(run.head).growth
+    if growth is None:
+        raise ValueError(f"{run.head}: expected a head that learns a tree.")
+    torch.manual_seed(stream(run.seed, "tree"))
+    sparse = sparse_is_better(run, vectors.numel(), vectors.device.type)
+    classifier.head, tree = growth.grow(classifier.head, vectors, sparse)
+    return tree
+
+
+@torch.no_grad()
+def class_means(fabric: Fabric, classifier: Classifier, examples: Examples) -> Tensor:
+    """The mean features of each class, (C, D); of a class without examples the mean of all."""
+    classifier.eval()
+    classes = classifier.head.num_classes
+    total = torch.zeros(classes, classifier.head.in_features, device=examples.labels.device)
+    with fabric.autocast():
+        for input, label in examples.batches():
+            total.index_add_(0, label, classifier.features(input).float())
+    counts = examples.labels[examples.rows].bincount(minlength=classes).unsqueeze(1)
+    return torch.where(counts > 0, total / counts.clamp(min=1), total.sum(0) / len(examples))
+
+
+def set_up(fabric: Fabric, run: Run, classifier: Classifier) -> tuple[Any, Any]:
+    """The model on its device, and an optimiser of all its parameters."""
+    optimiser = OPTIMIZERS[run.optimizer](run, classifier.parameters())
+    model, optimiser = fabric.setup(classifier, optimiser)
+    model.mark_forward_method("log_prob")
+    return model, optimiser

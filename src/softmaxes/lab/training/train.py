@@ -1,0 +1,193 @@
+"""One training, from a run to its result: a function to read from top to bottom."""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import save
+from torch import Tensor
+
+from softmaxes import metrics
+from softmaxes.files import write_whole
+from softmaxes.lab.bits import packed
+from softmaxes.lab.data.batches import Examples, laid_out
+from softmaxes.lab.heads.registry import entry_of
+from softmaxes.lab.machine import machine, now, peak_memory
+from softmaxes.lab.records import DataCard, Epoch, LossPoint, Result, Run, Searched, TrainedTree
+from softmaxes.lab.seeds import stream
+from softmaxes.lab.store import Store
+from softmaxes.lab.training.checkpoint import opened_checkpoint
+from softmaxes.lab.training.classifier import build, class_means, grow, set_up
+from softmaxes.lab.training.judge import Judge
+from softmaxes.lab.training.recipe import draw, learning_rate
+
+LOSS_EVERY = 500  # batches
+
+
+class Progress(NamedTuple):
+    """What a running training tells those who watch it."""
+
+    step: int  # batches so far, over all epochs
+    epoch: Epoch | None = None  # the epoch that has just been tested, if one has
+    loss: LossPoint | None = None  # the one that has just been noted
+
+
+def train(
+    run: Run,
+    card: DataCard,
+    store: Store,
+    device: str = "cpu",
+    jobs: int = 1,
+    watch: Callable[[Progress], None] = lambda progress: None,
+) -> Result:
+    """Train a head on a data set, test it after every epoch, and store what came of it.
+
+    A run that was cut off goes on after its last whole epoch, with the same numbers as one that was not: the order of
+    examples, the noise and all other draws are functions of seed and epoch, all else is in the checkpoint.
+
+    Args:
+        run: what to train.
+        card: what is known of the data.
+        store: holds the data's tensors, and takes checkpoint, weights and result.
+        device: ``cpu`` or ``cuda``.
+        jobs: how many runs share the machine; noted in the result.
+        watch: called after every batch and epoch.
+
+    Returns:
+        The result, which has been stored.
+
+    Raises:
+        InputError: a file of the store is broken.
+    """
+    fabric = Fabric(accelerator=device, devices=1, precision=run.precision)
+    data = laid_out(run, store, fabric.device)
+    on_test = run.scored_on == "test"
+    judge = Judge(fabric, card, data.test if on_test else data.held_out)
+    classifier = build(run, card, data.train.inputs, device)
+    model, optimiser = set_up(fabric, run, classifier)
+    entry = entry_of(run.head)
+    growth = entry.growth
+    learning = () if growth is None else growth.epochs(run.epochs)
+    tree = entry.tree(card) if entry.tree else None
+    vectors: Tensor | None = None  # of the classes, from which a tree was learned
+    tree_seconds = 0.0
+
+    epochs: list[Epoch] = []
+    losses: list[LossPoint] = []
+    window = torch.zeros((), dtype=torch.float64, device=fabric.device)  # sum of the losses since the last LossPoint
+    if (path := store.checkpoint(run)).exists():
+        with opened_checkpoint(fabric, path) as saved:
+            epochs = [Epoch.model_validate_json(text) for text in saved["epochs"]]
+            losses = [LossPoint.model_validate_json(text) for text in saved["losses"]]
+            window += saved["window"]
+            vectors, tree_seconds = saved["vectors"], saved["tree_seconds"]
+            if vectors is not None:
+                tree = grow(run, classifier, vectors)
+                model, optimiser = set_up(fabric, run, classifier)
+            model.load_state_dict(saved["model"])
+            optimiser.load_state_dict(saved["optimiser"])
+    steps_per_epoch = run.steps_per_epoch(card.train_counts)
+    step = len(epochs) * steps_per_epoch
+    _warm_up(fabric, model, data.train, run.batch_size)
+
+    judged: metrics.Judged | None = None
+    searched: Searched | None = None
+    for number in range(len(epochs) + 1, run.epochs + 1):
+        started = now(fabric.device)
+        if growth is not None and number - 1 in learning:
+            if number - 1 == learning[0] and not growth.from_means:
+                vectors = classifier.head.get_parameter("weight").detach().clone()
+            else:
+                vectors = class_means(fabric, classifier, data.train)
+            tree = grow(run, classifier, vectors)
+            model, optimiser = set_up(fabric, run, classifier)
+            tree_seconds += now(fabric.device) - started
+        torch.manual_seed(stream(run.seed, "noise", number))
+        model.train()
+        draws = draw(run, number, data.train.labels, len(card.class_names))
+        total = torch.zeros_like(window)
+        for batch in data.train.shuffled(run, number):
+            loss = model(data.train.batch(batch, draws), draws.targets[batch])
+            fabric.backward(loss.mean())
+            optimiser.param_groups[0]["lr"] = learning_rate(run, step, run.epochs * steps_per_epoch)
+            optimiser.step()
+            optimiser.zero_grad()
+            summed = loss.detach().double().sum()
+            total += summed
+            window += summed / len(batch)
+            step += 1
+            point = None
+            if step % LOSS_EVERY == 0:
+                losses.append(point := LossPoint(step=step, loss=window.item() / LOSS_EVERY))
+                window.zero_()
+            watch(Progress(step, loss=point))
+        trained = now(fabric.device)
+        train_loss = total.item() / len(data.train)
+        judged = judge.judge(model) if math.isfinite(train_loss) else None
+        epoch = Epoch(
+            epoch=number,
+            train_loss=train_loss,
+            scores=None if judged is None else judge.scores(judged),
+            train_seconds=trained - started,
+            test_seconds=now(fabric.device) - trained,
+        )
+        epochs.append(epoch)
+        if judged is not None and number == run.epochs:
+            searched = judge.searched(classifier, judged)
+        watch(Progress(step, epoch))
+        if judged is None:
+            break
+        if number < run.epochs:
+            state = {
+                "model": model.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "epochs": [epoch.model_dump_json() for epoch in epochs],
+                "losses": [loss.model_dump_json() for loss in losses],
+                "window": window.item(),
+                "vectors": vectors,
+                "tree_seconds": tree_seconds,
+                "device": fabric.device.type,
+            }
+            write_whole(path, lambda part: torch.save(state, part))  # noqa: B023
+
+    guesses = judge.guesses(model, classifier, data.samples) if judged is not None and on_test else ()
+    peak = peak_memory(fabric.device)  # before what is no part of training and testing
+    trained_tree = None
+    if tree is not None:
+        trained_tree = TrainedTree(
+            parent=tuple(tree.parent.tolist()),
+            learned_after=learning,
+            from_means=growth is not None and growth.from_means,
+            seconds=tree_seconds,
+            searched=searched,
+        )
+    result = Result(
+        run=run,
+        epochs=tuple(epochs),
+        losses=tuple(losses),
+        confusion=() if judged is None else judge.confusion(judged),
+        guesses=guesses,
+        tree=trained_tree,
+        parameters=sum(parameter.numel() for parameter in classifier.parameters()),
+        head_parameters=classifier.head_parameters(),
+        correct=None if judged is None else packed((judged.rank == 0).cpu().numpy()),
+        calibration=None if judged is None else judge.calibration(model, judged, data.held_out if on_test else None),
+        peak_memory_mib=peak,
+        machine=machine(fabric.device, jobs),
+    )
+    weights = {name: tensor.contiguous().cpu() for name, tensor in classifier.state_dict().items()}
+    content = save(weights, metadata={"run": run.model_dump_json()})
+    write_whole(store.weights(run), lambda part: part.write_bytes(content))
+    store.save_result(result)
+    return result
+
+
+def _warm_up(fabric: Fabric, model: Any, examples: Examples, batch_size: int) -> None:
+    """Let the libraries choose their kernels outside the timer, on a copy, so that nothing of the run is touched."""
+    twin = copy.deepcopy(model)
+    rows = examples.rows[:batch_size]
+    for _ in range(3):
+        fabric.backward(twin(examples.batch(rows), examples.labels[rows]).mean())
