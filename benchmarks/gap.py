@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from softmaxes import (
@@ -34,11 +35,8 @@ from softmaxes import (
     TreeSampledSoftmax,
 )
 from softmaxes.heads.hierarchical import search
-from softmaxes.lab.data.sources import load
-from softmaxes.lab.heads.registry import DRAWN, HEADS, Classes, Entry
-from softmaxes.lab.records import Run
-from softmaxes.lab.store import Store
-from softmaxes.lab.training import train
+from softmaxes.lab import Entry, Growth, compare, load
+from softmaxes.lab.heads.registry import DRAWN, Classes
 from softmaxes.layers import row_logits
 
 TREES = 4
@@ -68,7 +66,7 @@ class Mended(Head):
     even odds.
     """
 
-    loss_is_nll: ClassVar[bool] = True
+    loss_is_nll: ClassVar[bool] = False
 
     def __init__(self, in_features: int, tree: Tree, change: Literal["features", "rows", "zero"]) -> None:
         super().__init__(in_features, tree.num_classes)
@@ -278,29 +276,29 @@ IDEAS = {
 }
 
 
-def entry(name: str, idea: Idea) -> Entry:
+@dataclass(frozen=True)
+class Regrown(Growth):
+    """A head that is made anew, or changed, from class vectors."""
+
+    renew: Callable[[Any, Tensor], Head] = lambda head, vectors: head
+
+    def grow(self, head: Head, vectors: Tensor, sparse: bool) -> tuple[Head, Tree]:
+        """The head anew; the tree is for the record alone."""
+        vectors = vectors.float().cpu()
+        return self.renew(head, vectors), self.tree(vectors)
+
+
+def entry(idea: Idea) -> Entry:
     """The idea as a head of the lab."""
-    make = idea.make
+    make, again = idea.make, idea.again
     if make is None:
-        return HEADS[name]
+        raise ValueError("expected an idea that is here alone")
 
     def build(features: int, card: Classes) -> Head:
         return make(features, len(card.class_names))
 
-    learned = None if idea.again is None else Tree.clustered  # not asked: `take_over` is ours
-    return Entry(idea.words, idea.rows, build, learned=learned, again=idea.again is not None, from_means=True)
-
-
-def take_over(run: Run, classifier: train.Classifier, vectors: Tensor) -> Tree | None:
-    again = IDEAS[run.head].again
-    if again is None:
-        return of_the_lab(run, classifier, vectors)
-    torch.manual_seed(train.stream(run.seed, "tree"))
-    classifier.head = again(classifier.head, vectors)
-    return None
-
-
-of_the_lab = train.take_over
+    growth = None if again is None else Regrown(Tree.clustered, from_means=True, again=True, renew=again)
+    return Entry(idea.words, idea.rows, build, growth=growth)
 
 
 def main() -> None:
@@ -314,29 +312,31 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     data = load(given.data, data_dir=given.data_dir)
-    HEADS.update({name: entry(name, idea) for name, idea in IDEAS.items()})
-    train.take_over = take_over
     rows: list[list[object]] = []
     flat: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder))
-        train.lay_out(data, store)
         for name in given.ideas:
-            runs = [
-                Run(head=name, seed=seed, data=data.name, fingerprint=data.fingerprint, lr=given.lr)
-                for seed in range(given.seeds)
-            ]
-            last = [train.train(run, data.card(), store).epochs[-1].scores for run in runs]
+            idea = IDEAS[name]
+            made = compare(
+                data,
+                heads={name: name if idea.make is None else entry(idea)},
+                seeds=given.seeds,
+                lr=given.lr,
+                jobs=1,
+                out=Path(folder, name),
+                console=Console(quiet=True),
+            )
+            last = [result.epochs[-1].scores for result in made.results]
             accuracy = [float("nan") if scores is None else 100 * scores.accuracy for scores in last]
             flat = accuracy if name == "softmax" else flat
             mean = sum(accuracy) / len(accuracy)
             behind = f"{mean - sum(flat) / len(flat):+.1f}" if flat else ""
             print(
                 f"{name:<29} {mean:5.1f} {behind:>6}   {' '.join(f'{one:.1f}' for one in accuracy)}   "
-                f"{IDEAS[name].rows} rows: {IDEAS[name].words}",
+                f"{idea.rows} rows: {idea.words}",
                 flush=True,
             )
-            rows.append([name, IDEAS[name].words, IDEAS[name].rows, mean, behind, *accuracy])
+            rows.append([name, idea.words, idea.rows, mean, behind, *accuracy])
     if given.out:
         with given.out.open("w", newline="") as file:
             writer = csv.writer(file)

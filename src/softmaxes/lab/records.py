@@ -590,4 +590,5 @@ class Study(Record):
     published: tuple[Published, ...] = ()
     published_source: str = ""
     left_out: tuple[LeftOut, ...] = ()
+    own: tuple[Own, ...] = ()  # data and study, where they are the user's own; heads and backbones are in the runs
     data_options: tuple[str, ...] = ()  # the words of the command line that named the data; of a path its name alone

@@ -93,7 +93,7 @@ def give(option: str, part: object, name: str | None = None) -> str:
 
 def own(option: str, name: str) -> Own:
     """What is kept of a part of the user's own: its name and a hash of its source text."""
-    return Own(option=option, name=name, source=_hash(source_files(option, name)))
+    return Own(option=option, name=name, source=text_hash(source_files(option, name)))
 
 
 def check_unchanged(parts: Iterable[Own]) -> None:
@@ -150,7 +150,8 @@ def source_files(option: str, name: str) -> dict[str, str]:
     return found
 
 
-def _hash(files: Mapping[str, str]) -> str:
+def text_hash(files: Mapping[str, str]) -> str:
+    """Sixteen hexadecimal digits of source text, by module."""
     digest = hashlib.sha256()
     for module, text in sorted(files.items()):
         digest.update(f"{module}\0{text}\0".encode())
@@ -204,6 +205,17 @@ def _same_project(start: str, other: str) -> bool:
         return False
     installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")}
     return first.parent.resolve() == second.parent.resolve() and first.parent.resolve() not in installed
+
+
+def made_by(option: str, name: str, part: Callable[..., Any], *arguments: object) -> Any:
+    """What a function of the user's own gives; whatever it raises is an error of one line."""
+    try:
+        return part(*arguments)
+    except InputError:
+        raise
+    except Exception as error:
+        said = printable(" ".join(f"{type(error).__name__}: {error}".split()), SHOWN)
+        raise InputError(f"{option}: expected {name} to give something, got {said}") from error
 
 
 def callable_part(option: str, name: str, what: str) -> Callable[..., Any]:

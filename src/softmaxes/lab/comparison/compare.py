@@ -36,7 +36,7 @@ from softmaxes.lab.report.sections.differences import differences
 from softmaxes.lab.report.sections.differences import rows as rows_of_differences
 from softmaxes.lab.report.summary import Summary, final_scores, next_one, summarise
 from softmaxes.lab.report.table import markdown, rows
-from softmaxes.lab.resolve import give
+from softmaxes.lab.resolve import give, is_own, made_by, own
 from softmaxes.lab.store import Store, read_record
 from softmaxes.names import file_name
 
@@ -198,7 +198,7 @@ def compare(
         _check_out(out)
         loaded, source = _loaded(data, source, DEFAULT)
         chosen, name = heads_side_by_side(loaded, names, range(seeds), changes), loaded.name
-    chosen = chosen.model_copy(update={"data_options": source.words()})
+    chosen = _with_source(chosen, source)
     trials = tune if tune is not None or chosen.tuning is None else chosen.tuning.trials
     if trials is not None:
         chosen = tuned(chosen, trials, changes)
@@ -229,7 +229,7 @@ def train(
     _check_out(out)
     loaded, source = _loaded(data, source, DEFAULT)
     study = heads_side_by_side(loaded, (name,), [seed], changes)
-    study = study.model_copy(update={"data_options": source.words()})
+    study = _with_source(study, source)
     folder = Path("runs") / file_name(f"{file_name(loaded.name)}-{name}") if out is None else Path(out)
     return run_study(study, loaded, folder, jobs=1, device=device, log=log, console=console)
 
@@ -334,7 +334,7 @@ def tune(
     _check_out(out)
     loaded, source = _loaded(data, source, DEFAULT)
     study = heads_side_by_side(loaded, names, range(1), changes)
-    study = tuned(study.model_copy(update={"data_options": source.words()}), trials, changes)
+    study = tuned(_with_source(study, source), trials, changes)
     device, jobs = _where(device, jobs, cluster)
     store = Store(Path("runs") / file_name(loaded.name) if out is None else Path(out))
     with store.lock():
@@ -431,10 +431,17 @@ def _loaded(data: object, source: Source, default: str) -> tuple[Data, Source]:
         return sources.load_source(named), named
     if not callable(data):
         raise TypeError(f"expected data by name or path, as Data or as a function, got {type(data).__name__}.")
-    made = data()
+    made = made_by("--data", give("--data", data), data)
     if not isinstance(made, Data):
         raise InputError(f"--data: expected a function that gives a softmaxes.lab.Data, got {type(made).__name__}.")
     return made, Source(data=give("--data", data))
+
+
+def _with_source(study: Study, source: Source) -> Study:
+    """The study, which says how its data are named again, and what they are made of if they are the user's own."""
+    name = source.data or ""
+    parts = (own("--data", name),) if is_own(name) and not name.startswith("glyphs:") else ()
+    return study.model_copy(update={"data_options": source.words(), "own": (*study.own, *parts)})
 
 
 def _check_out(out: str | Path | None) -> None:

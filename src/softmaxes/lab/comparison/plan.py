@@ -11,7 +11,7 @@ from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.heads import registry
 from softmaxes.lab.heads.registry import entry_of
 from softmaxes.lab.records import DataCard, LeftOut, Own, Run, Study, Tuning, seed_by_seed
-from softmaxes.lab.resolve import callable_part, give, is_own, own, unknown
+from softmaxes.lab.resolve import callable_part, give, is_own, made_by, own, text_hash, unknown
 from softmaxes.lab.studies import STUDIES
 from softmaxes.lab.studies import Entry as KnownStudy
 from softmaxes.lab.training.backbones import BACKBONES
@@ -100,22 +100,25 @@ def known_study(option: str, study: str | Path | Part) -> tuple[str, KnownStudy]
         return name, STUDIES[name]
     if name.endswith(".py"):
         make, label = _from_file(option, Path(name)), Path(name).stem
+        text = Path(name).read_text(encoding="utf-8", errors="replace")
+        known = Own(option=option, name=Path(name).name, source=text_hash({name: text}))
     elif is_own(name):
         make, label = callable_part(option, name, "a function that gives runs"), name.rpartition(":")[2]
+        known = own(option, name)
     else:
         raise unknown(option, name, STUDIES, "FILE.py, or module:function")
 
     def made(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:
-        found = make(card, seeds, changes)
+        found = made_by(option, name, make, card, seeds, changes)
         if not isinstance(found, Study):
-            runs = tuple(found) if isinstance(found, Iterable) else ()
+            runs = made_by(option, name, tuple, found) if isinstance(found, Iterable) else ()
             if not runs or not all(isinstance(run, Run) for run in runs):
                 raise InputError(f"{option}: expected {name} to give a Study, or Runs, got {type(found).__name__}.")
             found = Study(name=label, title=f"{label} on {card.name}", description=f"The study {label}.", runs=runs)
         for run in found.runs:
             if run.fingerprint != card.fingerprint:
                 raise InputError(f"{option}: expected runs of {name} on {card.name}, got one on {run.data}.")
-        return found.model_copy(update={"runs": with_own(found.runs)})
+        return found.model_copy(update={"runs": with_own(found.runs), "own": (known,)})
 
     return label, KnownStudy("A study of the user's own.", "glyphs", made)
 

@@ -8,7 +8,7 @@ from typing import Any
 from softmaxes.lab import InputError
 from softmaxes.lab.data.dataset import Data, clip
 from softmaxes.lab.records import DRAWN, Source
-from softmaxes.lab.resolve import callable_part, is_own
+from softmaxes.lab.resolve import callable_part, is_own, made_by
 
 GLYPHS = 100  # classes, if no number is given
 DEFAULT = "glyphs"
@@ -99,7 +99,7 @@ def _glyphs(name: str, classes: str, source: Source) -> Callable[[], Data]:
 
 def _own_data(name: str) -> Data:
     """The data that the user's own function gives."""
-    data = callable_part("--data", name, "a function that gives data")()
+    data = made_by("--data", name, callable_part("--data", name, "a function that gives data"))
     if not isinstance(data, Data):
         raise InputError(f"--data: expected {name} to give a softmaxes.lab.Data, got {type(data).__name__}.")
     return data

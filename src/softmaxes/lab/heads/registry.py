@@ -32,8 +32,7 @@ from softmaxes import (
 )
 from softmaxes.lab import InputError
 from softmaxes.lab.heads.growth import Growth, over_tree
-from softmaxes.lab.resolve import is_own, resolve, unknown
-from softmaxes.names import printable
+from softmaxes.lab.resolve import is_own, made_by, resolve, unknown
 
 
 class Classes(Protocol):
@@ -413,15 +412,8 @@ def entry_of(name: str, option: str = "--heads", others: Sequence[str] = ()) -> 
     said = (inspect.getdoc(part) or "").partition("\n")[0] or "A head of the user's own."
 
     def build(features: int, card: Classes) -> Head:
-        try:
-            head = part(features, _classes(card) if isinstance(part, type) and issubclass(part, Head) else card)
-        except InputError:
-            raise
-        except Exception as error:
-            told = printable(" ".join(f"{type(error).__name__}: {error}".split()), 300)
-            raise InputError(
-                f"{name}: expected a head for {features} features and {_classes(card)} classes, got {told}"
-            ) from error
+        known = _classes(card) if isinstance(part, type) and issubclass(part, Head) else card
+        head = made_by(option, name, part, features, known)
         if not isinstance(head, Head):
             raise InputError(f"{name}: expected a softmaxes.Head, got {type(head).__name__}.")
         for what, expected in (("in_features", features), ("num_classes", _classes(card))):

@@ -24,7 +24,7 @@ from softmaxes.lab.report.sections import frequency, tuning
 from softmaxes.lab.report.sections.calibration import calibrated
 from softmaxes.lab.report.sections.differences import SIGNS, differences
 from softmaxes.lab.report.sections.trees import views
-from softmaxes.lab.report.summary import ACCURACY, MEASURES, NLL, TREE_MEASURES, Summary
+from softmaxes.lab.report.summary import ACCURACY, CALIBRATION_ERROR, NLL, TREE_MEASURES, Summary
 
 HERE = Path(__file__).parent / "templates"
 
@@ -115,7 +115,7 @@ def render(summary: Summary) -> str:
         measures=summary.measures,
         tree_measures=TREE_MEASURES,
         accuracy=ACCURACY,
-        calibration_error=MEASURES[-1],
+        calibration_error=CALIBRATION_ERROR,
         nll=NLL,
         differences=differences(summary),
         signs=SIGNS,

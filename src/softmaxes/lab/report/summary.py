@@ -44,6 +44,7 @@ class Measure:
 ACCURACY = Measure("accuracy", "Accuracy", percent=True, higher_is_better=True)
 NLL = Measure("nll", "NLL", percent=False, higher_is_better=False)
 OUTSIDE = Measure("outside_support", "Targets outside the support", percent=True, higher_is_better=False)
+CALIBRATION_ERROR = Measure("calibration_error", "Calibration error", percent=True, higher_is_better=False)
 MEASURES = (
     ACCURACY,
     Measure("top5", "Top-5 accuracy", percent=True, higher_is_better=True),
@@ -52,7 +53,7 @@ MEASURES = (
     Measure("f1", "Macro F1", percent=True, higher_is_better=True),
     NLL,
     OUTSIDE,
-    Measure("calibration_error", "Calibration error", percent=True, higher_is_better=False),
+    CALIBRATION_ERROR,
 )
 TREE_MEASURES = (
     Measure("tree.lca_height", "Height of mistakes", percent=False, higher_is_better=False),

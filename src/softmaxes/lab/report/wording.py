@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from softmaxes.lab.records import DataCard, Guess, Machine, Published, Run
+from softmaxes.lab.records import DataCard, Guess, Machine, Published, Run, Study
 from softmaxes.lab.report.significance import Paired
 from softmaxes.lab.report.summary import (
     ACCURACY,
@@ -21,6 +21,7 @@ from softmaxes.lab.report.summary import (
 )
 
 NBSP = "\N{NO-BREAK SPACE}"
+OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "adagrad": "Adagrad", "rmsprop": "RMSprop"}
 SCHEDULES = {
     "linear": "falling linearly to 0",
     "constant": "constant",
@@ -234,8 +235,10 @@ def training_in_words(runs: Sequence[Run], card: DataCard) -> str:
         networks = []
         for backbone in choices(runs, "backbone"):
             having = [run for run in runs if run.backbone == backbone]
-            own = f"{chosen('channels', having)} channels, padding {chosen('padding', having)}"
-            own = own if backbone == "tinyvgg" else f"width {chosen('width', having)}"
+            own = {
+                "tinyvgg": f"{chosen('channels', having)} channels, padding {chosen('padding', having)}",
+                "resnet": f"width {chosen('width', having)}",
+            }.get(str(backbone), "the user's own")
             networks.append(f"{chosen('network', having)} ({own}")
         network = ") or ".join(networks)
     for width in choices(runs, "hidden_units"):
@@ -246,7 +249,8 @@ def training_in_words(runs: Sequence[Run], card: DataCard) -> str:
             network += f", a {layer} of {width} units before {heads}"
     network += ")" if card.image_shape is not None else ", standardised"
     schedule = listed((SCHEDULES[str(name)] for name in choices(runs, "lr_schedule")), "or")
-    optimiser = f"SGD at learning rate {chosen('lr')}, {schedule}"
+    names = listed((OPTIMIZERS[str(name)] for name in choices(runs, "optimizer")), "or")
+    optimiser = f"{names} at learning rate {chosen('lr')}, {schedule}"
     for name in ("momentum", "weight_decay", "label_smoothing"):
         optimiser += f", {name.replace('_', ' ')} {chosen(name)}" if choices(runs, name) != [0.0] else ""
     moved = ["mirrored"] if any(choices(runs, "flips")) else []
@@ -257,6 +261,13 @@ def training_in_words(runs: Sequence[Run], card: DataCard) -> str:
         f"{network}; {optimiser}, batches of {chosen('batch_size')}, {chosen('epochs')} epochs, "
         f"precision {chosen('precision')}; seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}"
     )
+
+
+def own_in_words(study: Study) -> str:
+    """The parts of the user's own, with a hash of the source text of each; nothing where there are none."""
+    parts = dict.fromkeys((*study.own, *(part for run in study.runs for part in run.own)))
+    named = listed(f"{part.option.removeprefix('--')} {part.name} (source {part.source})" for part in parts)
+    return f"Parts of the user's own: {named}." if parts else ""
 
 
 def machine_in_words(machine: Machine) -> str:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from softmaxes.lab import InputError
 from softmaxes.lab.records import DataCard, Training
-from softmaxes.lab.resolve import callable_part, is_own, unknown
+from softmaxes.lab.resolve import callable_part, is_own, made_by, unknown
 
 
 class TinyVGG(nn.Module):
@@ -262,7 +262,8 @@ def _check_options(training: Training, card: DataCard, changed: Sequence[str]) -
 def _own_backbone(training: Training, card: DataCard) -> OwnBackbone:
     """The network that the user's own function makes of what is known of the data."""
     name = training.backbone
-    network = callable_part("--backbone", name, "a function that makes a network")(card)
+    make = callable_part("--backbone", name, "a function that makes a network")
+    network = made_by("--backbone", name, make, card)
     if not isinstance(network, nn.Module):
         raise InputError(f"--backbone: expected {name} to make an nn.Module, got {type(network).__name__}.")
     features = getattr(network, "out_features", None)

@@ -1,0 +1,349 @@
+"""Parts of the user's own: a package outside the checkout, objects in Python, and what is refused."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn import functional
+
+from softmaxes import Softmax
+from softmaxes.lab import Comparison, Data, DataCard, InputError, compare, repeat, tune
+from softmaxes.lab.cli.main import main
+from softmaxes.lab.comparison import processes
+from softmaxes.lab.records import Run
+from softmaxes.lab.resolve import own, source_files
+from softmaxes.lab.store import Store
+from softmaxes.lab.training import train as training
+from toy import toy_data
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "own_parts"
+HEAD, BACKBONE, DATA, STUDY = (
+    f"own_parts.{name}" for name in ("heads:tempered", "backbones:pooled", "data:rings", "studies:study")
+)
+QUIET = Console(quiet=True)
+TOY = toy_data()
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the example package is installed."""
+    target = tmp_path_factory.mktemp("site")
+    uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--offline", "--no-deps", "--no-build-isolation"]
+    copy = tmp_path_factory.mktemp("source") / "own_parts"
+    subprocess.run(["cp", "-r", str(EXAMPLE), str(copy)], check=True)
+    subprocess.run([*uv, "--python", sys.executable, "--target", str(target), str(copy)], check=True)
+    return target
+
+
+def run(words: list[str], installed: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
+    environment = os.environ | {"PYTHONPATH": f"{installed}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    return subprocess.run(
+        [sys.executable, "-m", "softmaxes", *words], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+WORDS = ["compare", "--data", DATA, "--backbone", BACKBONE, "--heads", "softmax", HEAD, "--seeds", "1"]
+
+
+def test_a_package_outside_brings_its_parts(installed: Path, tmp_path: Path) -> None:
+    """In worker processes; the page names them; another line of the head is another run, and only of the head."""
+    words = [*WORDS, "--epochs", "2", "--out", "out"]
+    done = run(words, installed, tmp_path)
+    assert done.returncode == 0, done.stderr
+    store = Store(tmp_path / "out")
+    first = {result.run.head: result.run for result in store.results(store.study())}
+    assert [part.name for part in first[HEAD].own] == [HEAD, BACKBONE]
+    assert [part.name for part in first["softmax"].own] == [BACKBONE]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    for part in (HEAD, BACKBONE, DATA):
+        assert part in page
+    assert "epoch" not in run(words, installed, tmp_path).stderr  # nothing is trained again
+    source = installed / "own_parts" / "heads.py"
+    text = source.read_text()
+    try:
+        source.write_text(text.replace("TEMPERATURE = 0.5", "TEMPERATURE = 0.25"))
+        again = run(words, installed, tmp_path)
+        repeated = run(
+            ["repeat", f"out/runs/{first[HEAD].key}.json", "--data", DATA, "--out", "r"], installed, tmp_path
+        )
+    finally:
+        source.write_text(text)
+    assert again.returncode == 0, again.stderr
+    assert f"{HEAD}, seed 0: epoch 2/2" in again.stderr
+    assert "softmax, seed 0" not in again.stderr
+    second = {result.run.head: result.run for result in store.results(store.study())}
+    assert second["softmax"] == first["softmax"]
+    assert second[HEAD].key != first[HEAD].key
+    assert repeated.returncode == 2
+    assert "as it was, got another source" in repeated.stderr
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_study_of_one_s_own(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(installed)
+    monkeypatch.setattr("softmaxes.lab.report.figures.draw", lambda summary: {})
+    words = ["compare", "--data", DATA, "--seeds", "1", "--epochs", "1"]
+    assert main([*words, "--study", STUDY, "--out", "named"]) == 0
+    study = Store(tmp_path / "named").study()
+    assert [(one.head, one.lr, one.epochs) for one in study.runs] == [
+        (head, rate, 1) for head in ("softmax", HEAD) for rate in (0.05, 0.2)
+    ]
+    assert [part.name for part in study.own] == [STUDY, DATA]
+    (tmp_path / "mine.py").write_text((EXAMPLE / "src/own_parts/studies.py").read_text())
+    assert main([*words, "--study", "mine.py", "--out", "file"]) == 0
+    assert Store(tmp_path / "file").study().runs == study.runs
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kills a group")
+def test_it_goes_on_after_a_kill(installed: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "softmaxes", *WORDS, "--epochs", "150", "--jobs", "1", "--out", "cut"]
+    environment = os.environ | {"PYTHONPATH": f"{installed}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    process = subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "cut").glob("runs/*.checkpoint")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "seed 0: epoch 1/150" not in done.stderr.partition(HEAD)[0]  # the first run went on
+    assert len(Comparison.read(tmp_path / "cut").results) == 2
+
+
+def test_on_a_cluster(installed: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    done = run([*WORDS, "--epochs", "1", "--cluster", "local", "--jobs", "2", "--out", "out"], installed, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {result.run.head for result in Comparison.read(tmp_path / "out").results} == {"softmax", HEAD}
+
+
+# Objects in Python
+
+
+class Quarter(Softmax):  # type: ignore[misc]
+    """A softmax of a quarter of the logits."""
+
+    def _log_prob(self, input: Tensor) -> Tensor:
+        return (functional.linear(input, self.weight, self.bias) / 4).log_softmax(1)
+
+    def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
+        return self._log_prob(input).gather(1, target.unsqueeze(1)).squeeze(1)
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        return -self._target_log_prob(input, target)
+
+
+def network(card: DataCard) -> nn.Module:
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 8))
+    flat.out_features = 8  # type: ignore[assignment]
+    return flat
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that are forked, and clocks that stand still: times are all that differs between two runs."""
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("no fork")
+    context = multiprocessing.get_context("fork")
+    monkeypatch.setattr(processes, "fresh_processes", lambda: context)
+    monkeypatch.setattr(training, "now", lambda device: 0.0)
+    monkeypatch.setattr(training, "peak_memory", lambda device: 0.0)
+
+
+@pytest.mark.usefixtures("forked")
+def test_objects_are_parts(tmp_path: Path) -> None:
+    """A class, a lambda with a name, data as they are; and what came of it for a notebook."""
+    heads: dict[str, Any] = {
+        "softmax": "softmax",
+        "quarter": Quarter,
+        "mine": lambda features, classes: Softmax(features, len(classes.class_names)),
+    }
+    made = compare(TOY, heads=heads, seeds=2, backbone=network, epochs=2, lr=0.05, out=tmp_path, console=QUIET)
+    assert [row["head"] for row in made.rows] == ["softmax", "quarter", "mine"]
+    assert [row["head"] for row in made.differences] == ["quarter", "mine"]
+    assert made.differences[1]["difference"] == 0  # the same head under another name
+    assert len(made.records) == 3 * 2 * 2
+    assert {record["epoch"] for record in made.records} == {1, 2}
+    assert made.page.exists()
+    assert "| `quarter` |" in made._repr_markdown_()
+    assert Comparison.read(tmp_path) == made
+
+
+@pytest.mark.usefixtures("forked")
+def test_python_and_the_command_line_give_the_same_files(tmp_path: Path) -> None:
+    words = ["--heads", "softmax", "hierarchical-grown", "--seeds", "2", "--epochs", "4", "--optimizer", "adamw"]
+    data = ["--data", "glyphs:10", "--train-per-class", "12", "--test-per-class", "4"]
+    assert main(["compare", *data, *words, "--tune", "2", "--jobs", "1", "--out", str(tmp_path / "typed")]) == 0
+    compare(
+        "glyphs:10",
+        train_per_class=12,
+        test_per_class=4,
+        heads=["softmax", "hierarchical-grown"],
+        seeds=2,
+        epochs=4,
+        optimizer="adamw",
+        tune=2,
+        jobs=1,
+        out=tmp_path / "called",
+        console=QUIET,
+    )
+
+    def files(folder: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    typed, called = files(tmp_path / "typed"), files(tmp_path / "called")
+    assert typed.keys() == called.keys()
+    assert [name for name in typed if typed[name] != called[name]] == []
+    assert "report.html" in typed
+
+
+@pytest.mark.usefixtures("forked")
+def test_tuning_alone_is_what_a_comparison_goes_on_from(tmp_path: Path) -> None:
+    setting: dict[str, Any] = {"heads": ["softmax", "gumbel"], "epochs": 2, "jobs": 1, "out": tmp_path}
+    chosen = tune(TOY, trials=2, console=QUIET, **setting)
+    tried = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "tuning" / "runs").glob("*.json")}
+    made = compare(TOY, seeds=1, tune=2, console=QUIET, **setting)
+    assert {run.head: run.lr for run in made.study.runs} == {head: one.lr for head, one in chosen.items()}
+    assert tried == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "tuning" / "runs").glob("*.json")}
+    (result,) = (result for result in made.results if result.run.head == "softmax")
+    repeated = repeat(tmp_path / "runs" / f"{result.run.key}.json", TOY, out=tmp_path / "again", console=QUIET)
+    assert repeated.again == result
+
+
+# What is refused
+
+
+BAD: dict[str, tuple[str, str]] = {
+    "no module": ("--heads nowhere:make", "No module named 'nowhere'"),
+    "no object": ("--heads parts:nothing", "has no attribute 'nothing'"),
+    "no function": ("--heads parts:number", "expected parts:number to be a function that makes a head, got int"),
+    "no head": ("--heads parts:no_head", "parts:no_head: expected a softmaxes.Head, got str"),
+    "of other sizes": ("--heads parts:other", "expected a head with num_classes 6, got 7"),
+    "broken": ("--heads parts:broken", "expected parts:broken to give something, got RuntimeError: oh no"),
+    "against a law": ("--heads parts:Liar", "parts:Liar: expected a head that keeps the laws of softmaxes.testing"),
+    "raises at import": ("--heads raising:make", "(ValueError: at import)"),
+    "exits at import": ("--heads leaving:make", "(SystemExit: 3)"),
+    "no syntax": ("--heads unreadable:make", "(SyntaxError: "),
+    "backbone without size": ("--backbone parts:sizeless", "expected a network of parts:sizeless with out_features"),
+    "no backbone": ("--backbone parts:no_head", "expected parts:no_head to make an nn.Module, got str"),
+    "unknown backbone": ("--backbone vgg", "expected one of tinyvgg, resnet, or module:function, got vgg"),
+    "an option of another": ("--backbone parts:network --width 8", "width 8: expected backbone resnet, got parts:netw"),
+    "no data": ("--data parts:no_data", "expected parts:no_data to give a softmaxes.lab.Data, got int"),
+    "no study": ("--study parts:no_data", "expected parts:no_data to give something, got TypeError"),
+    "no runs": ("--study parts:no_runs", "expected parts:no_runs to give a Study, or Runs, got list"),
+    "no file": ("--study none.py", "expected a Python file with a function study, got no file none.py"),
+    "no function in it": ("--study raising.py", "expected a Python file that runs, got raising.py (ValueError"),
+    "optimizer": ("--optimizer adamw --momentum 0.9", "--momentum: expected 0 with adamw, which has none, got 0.9"),
+}
+PARTS = """
+import torch
+from softmaxes import Softmax
+number = 3
+def no_head(*_): return "a head"
+def other(features, classes): return Softmax(features, 7)
+def broken(features, classes): raise RuntimeError("oh no")
+class Liar(Softmax):
+    def _log_prob(self, input): return 2 * super()._log_prob(input)
+def sizeless(card): return torch.nn.Flatten()
+def network(card):
+    flat = torch.nn.Flatten(); flat.out_features = 768; return flat
+def no_data(): return 3
+def no_runs(card, seeds, changes): return []
+"""
+
+
+@pytest.mark.parametrize(("words", "message"), BAD.values(), ids=BAD)
+def test_a_part_that_cannot_be_is_one_line(
+    words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("parts", "raising", "leaving", "unreadable"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    Path("parts.py").write_text(PARTS)
+    Path("raising.py").write_text("raise ValueError('at import')\n")
+    Path("leaving.py").write_text("raise SystemExit(3)\n")
+    Path("unreadable.py").write_text("def make(:\n")
+    data = toy_data()
+    wide = (
+        functional.interpolate(data.train_inputs, size=32),
+        functional.interpolate(data.test_inputs, size=32),
+    )
+    toy = Data(**{**data.__dict__, "train_inputs": wide[0], "test_inputs": wide[1]})
+    if "--data" not in words:
+        monkeypatch.setattr("softmaxes.lab.data.sources.load_source", lambda source: toy)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert main(["compare", *words.split(), "--epochs", "2"]) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert "Traceback" not in said.err
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == before
+
+
+def test_a_part_without_a_name_is_refused() -> None:
+    with pytest.raises(InputError, match="expected a part with a name"):
+        compare(TOY, heads=[lambda features, classes: Softmax(features, 6)], console=QUIET)
+    with pytest.raises(TypeError, match="expected options that are fields of Source or Training, got epoch"):
+        compare(TOY, epoch=3, console=QUIET)
+
+
+def test_the_source_of_a_part_is_its_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a module imports of its own package counts, also by a relative name; what is installed does not."""
+    package = tmp_path / "project_of_mine"
+    (package / "deep").mkdir(parents=True)
+    files = {
+        "__init__.py": "",
+        "heads.py": "import torch\nfrom . import layers\nfrom .deep.far import x\nfrom softmaxes import Softmax\n"
+        "def make(features, classes): return Softmax(features, 2)\n",
+        "layers.py": "",
+        "deep/__init__.py": "",
+        "deep/far.py": "x = 1\n",
+        "unused.py": "",
+    }
+    for name, text in files.items():
+        (package / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = source_files("--heads", "project_of_mine.heads:make")
+    names = {name.removeprefix("project_of_mine").removeprefix(".") for name in found}
+    assert names == {"", "heads", "layers", "deep", "deep.far"}
+    first = own("--heads", "project_of_mine.heads:make")
+    (package / "unused.py").write_text("y = 2\n")
+    assert own("--heads", "project_of_mine.heads:make") == first
+    (package / "deep" / "far.py").write_text("x = 2\n")
+    assert own("--heads", "project_of_mine.heads:make") != first
+
+
+def test_runs_without_parts_of_one_s_own_keep_their_names() -> None:
+    """The key of a stored run does not hang on fields that came later."""
+    stored = json.loads(next((Path(__file__).parents[2] / "results/glyphs/runs").glob("*.json")).read_text())["run"]
+    run = Run.model_validate(stored)
+    assert (Path(__file__).parents[2] / f"results/glyphs/runs/{run.key}.json").exists()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "adagrad", "rmsprop"])
+def test_every_optimizer_learns(optimizer: str) -> None:
+    from softmaxes.lab.training.classifier import OPTIMIZERS
+
+    rate = Run(head="softmax", data="x", fingerprint="x", optimizer=optimizer).lr
+    assert rate == (0.1 if optimizer in ("sgd", "adagrad") else 0.001)
+    run = Run(head="softmax", data="x", fingerprint="x", optimizer=optimizer, lr=0.1)
+    weight = nn.Parameter(torch.ones(3))
+    step: Callable[[], None] = OPTIMIZERS[optimizer](run, [weight]).step  # type: ignore[assignment]
+    weight.grad = torch.tensor([1.0, 0.0, -1.0])
+    step()
+    assert weight[0] < 1 == weight[1] < weight[2]
