@@ -110,6 +110,8 @@ class Beside(Head):
         if self.uniform:
             flat: Tensor = self.flat(input, target)
             return learned + flat
+        if not self.training:
+            return learned - self._log_prob(input).gather(1, target.unsqueeze(1)).squeeze(1)
         log_chance, drawn = search.sample(self.tree, input, DRAWN, target)
         logits = row_logits(input, torch.cat([target.unsqueeze(1), drawn], 1), self.flat.weight, self.flat.bias, False)
         others = logits[:, 1:] - log_chance - math.log(DRAWN)

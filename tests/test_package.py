@@ -99,7 +99,7 @@ def test_the_library_never_imports_the_lab_or_its_dependencies() -> None:
 import sys
 from softmaxes import *
 import softmaxes.metrics, softmaxes.testing
-lab = {"lightning_fabric", "pydantic", "cyclopts", "rich", "PIL", "matplotlib", "scipy"}
+lab = {"cloudpickle", "lightning_fabric", "pydantic", "cyclopts", "rich", "PIL", "matplotlib", "scipy"}
 print([name for name in sys.modules if name.partition(".")[0] in lab or name.startswith("softmaxes.lab")])
 """
     assert run(code).strip() == "[]"

@@ -13,12 +13,14 @@ from PIL import Image
 
 from softmaxes.files import check_out
 from softmaxes.lab import InputError
+from softmaxes.lab.data.batches import laid_out, lay_out
 from softmaxes.lab.data.cache import cache_dir
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.data.long_tail import long_tail
 from softmaxes.lab.data.sheet import MARK, write_sheet
 from softmaxes.lab.data.sources import load
-from toy import toy_data
+from softmaxes.lab.store import Store
+from toy import toy_data, toy_run
 
 DATA = toy_data()
 
@@ -200,3 +202,24 @@ def test_no_long_tail_of_mapped_files() -> None:
     data = dataclasses.replace(numbered([5, 5]), files={"train": Path("a.npy"), "test": Path("b.npy")})
     with pytest.raises(InputError, match=r"--long-tail: expected data that are read into memory, got a\.npy, which"):
         long_tail(data, 2)
+
+
+def test_parts_that_share_their_memory_are_laid_out(tmp_path: Path) -> None:
+    """The same tensors to train and to test on, or parts of one."""
+    data = toy_data()
+    whole = torch.randn(200, 5)
+    labels = torch.arange(200) % 6
+    store = Store(tmp_path)
+    for train_inputs, test_inputs in ((whole, whole), (whole[:150], whole[150:]), (whole[:, :3], whole[:, 2:])):
+        part = dataclasses.replace(
+            data,
+            train_inputs=train_inputs,
+            test_inputs=test_inputs,
+            train_labels=labels[: len(train_inputs)],
+            test_labels=labels[: len(test_inputs)],
+        )
+        lay_out(part, store)
+        found = laid_out(toy_run(part), store, torch.device("cpu"))
+        assert found.train.inputs.equal(train_inputs)
+        assert found.test.inputs.equal(test_inputs)
+        assert found.test.labels.equal(part.test_labels)

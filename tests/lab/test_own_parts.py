@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softmaxes import Softmax
-from softmaxes.lab import Comparison, Data, DataCard, InputError, compare, repeat, tune
+from softmaxes.lab import Comparison, Data, DataCard, Entry, InputError, compare, repeat, tune
 from softmaxes.lab.cli.main import main
 from softmaxes.lab.comparison import processes
 from softmaxes.lab.records import Run
-from softmaxes.lab.resolve import own, source_files
+from softmaxes.lab.resolve import give, own, source_files
 from softmaxes.lab.store import Store
 from softmaxes.lab.training import train as training
 from toy import toy_data
@@ -347,3 +347,18 @@ def test_every_optimizer_learns(optimizer: str) -> None:
     weight.grad = torch.tensor([1.0, 0.0, -1.0])
     step()
     assert weight[0] < 1 == weight[1] < weight[2]
+
+
+def test_what_an_object_is_made_of_counts() -> None:
+    """A function that another one has closed over, in a field of an entry: of no file, as in a notebook."""
+
+    def made(number: int) -> str:
+        space: dict[str, Any] = {"__name__": "of_no_file", "Softmax": Softmax}
+        exec(f"def make(features, classes): return Softmax(features, {number})", space)  # noqa: S102
+        inner = space["make"]
+        give("--heads", Entry("An entry.", "", lambda features, card: inner(features, card)), "entry")
+        found = source_files("--heads", "entry")
+        assert "of_no_file:make" in found
+        return own("--heads", "entry").source
+
+    assert made(2) == made(2) != made(3)

@@ -15,9 +15,12 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
+from softmaxes import __version__
 from softmaxes.lab import InputError
 from softmaxes.lab.records import Own
 from softmaxes.names import printable
@@ -97,8 +100,10 @@ def own(option: str, name: str) -> Own:
 
 
 def check_unchanged(parts: Iterable[Own]) -> None:
-    """Refuse parts whose source is not what it was where the run was made, as on another machine of a cluster."""
+    """Refuse modules whose source is not what it was where the run was made, as on another machine of a cluster."""
     for part in parts:
+        if part.name in _given:  # it came from there
+            continue
         now = own(part.option, part.name)
         if now.source != part.source:
             raise InputError(f"{part.option}: expected {part.name} with source {part.source}, got {now.source}.")
@@ -126,17 +131,29 @@ def source_files(option: str, name: str) -> dict[str, str]:
     """The source text that a part is made of, by module: its own, and all that it imports of the same project.
 
     The same project are the modules of its own package; of a lone file those beside it. What is installed elsewhere
-    is not followed.
+    is not followed. Of what has no file, as a class of a notebook, it is the text of the object, or its compiled code.
 
     Raises:
         InputError: there is no source text.
     """
-    part = resolve(option, name)
-    module = inspect.getmodule(part)
-    if name in _given and (module is None or module.__name__ == "__main__"):
-        return {"__main__": _text(option, name, part)}
-    start = name.partition(":")[0] if name not in _given else str(getattr(module, "__name__", ""))
     found: dict[str, str] = {}
+    if name not in _given:
+        _follow(name.partition(":")[0], found)
+    for piece in _pieces(_given[name], set()) if name in _given else ():
+        module = str(piece.__module__)
+        if module.partition(".")[0] == "softmaxes":
+            found.setdefault("softmaxes", __version__)
+        elif _file(module) is not None:
+            _follow(module, found)
+        else:
+            found[f"{module}:{piece.__qualname__}"] = _text(piece)
+    if not found:
+        raise InputError(f"{option}: expected a part with Python source, got {name}, which has none.")
+    return found
+
+
+def _follow(start: str, found: dict[str, str]) -> None:
+    """Add the source text of a module, and of all that it imports of its project."""
     waiting = [start]
     while waiting:
         known = waiting.pop()
@@ -145,9 +162,38 @@ def source_files(option: str, name: str) -> dict[str, str]:
             continue
         found[known] = file.read_text(encoding="utf-8", errors="replace")
         waiting += [other for other in _imported(known, found[known]) if _same_project(start, other)]
-    if start not in found:
-        raise InputError(f"{option}: expected a part with Python source, got {name}, which has none.")
-    return found
+
+
+def _pieces(part: Any, seen: set[int]) -> list[Any]:
+    """The functions and classes that an object is made of: fields, arguments, and what functions have closed over."""
+    if id(part) in seen:
+        return []
+    seen.add(id(part))
+    inner: Iterable[Any] = ()
+    if inspect.isfunction(part):
+        inner = [cell.cell_contents for cell in part.__closure__ or () if callable(cell.cell_contents)]
+    elif isinstance(part, partial):
+        inner = (part.func, *part.args, *part.keywords.values())
+    elif isinstance(part, tuple):
+        inner = part
+    elif hasattr(part, "__dict__") and not inspect.isclass(part):
+        inner = vars(part).values()
+    own = [part] if inspect.isroutine(part) or inspect.isclass(part) else [type(part)] if callable(part) else []
+    return own + [piece for one in inner for piece in _pieces(one, seen)]
+
+
+def _text(piece: Any) -> str:
+    """The source text of a function or class; its compiled code where there is none."""
+    try:
+        return inspect.getsource(piece)
+    except (OSError, TypeError):
+        functions = vars(piece).values() if inspect.isclass(piece) else (piece,)
+        return "".join(_compiled(one.__code__) for one in functions if inspect.isfunction(one))
+
+
+def _compiled(code: CodeType) -> str:
+    constants = [_compiled(one) if isinstance(one, CodeType) else repr(one) for one in code.co_consts]
+    return repr((code.co_code.hex(), code.co_names, code.co_varnames, constants))
 
 
 def text_hash(files: Mapping[str, str]) -> str:
@@ -158,16 +204,11 @@ def text_hash(files: Mapping[str, str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _text(option: str, name: str, part: Any) -> str:
-    """The source of an object of a script or a notebook."""
-    try:
-        return inspect.getsource(part if inspect.isroutine(part) or inspect.isclass(part) else type(part))
-    except (OSError, TypeError):
-        raise InputError(f"{option}: expected a part with Python source, got {name}, which has none.") from None
-
-
 def _file(module: str) -> Path | None:
-    """The .py file of a module, without importing more than its packages."""
+    """The .py file of a module, without importing more than its packages; of a script that runs its own."""
+    if module == "__main__":
+        file = getattr(sys.modules[module], "__file__", None)
+        return Path(file) if file is not None and file.endswith(".py") else None
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError, AttributeError):

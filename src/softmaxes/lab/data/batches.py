@@ -89,10 +89,15 @@ def lay_out(data: Data, store: Store) -> None:
     tensors = {"train_labels": data.train_labels, "test_labels": data.test_labels, "samples": data.samples()}
     if data.files is None:
         tensors |= {
-            "train_inputs": channels_last(data.train_inputs).contiguous(),
-            "test_inputs": channels_last(data.test_inputs).contiguous(),
+            "train_inputs": channels_last(data.train_inputs),
+            "test_inputs": channels_last(data.test_inputs),
         }
     files = {f"{part}_inputs": str(path) for part, path in (data.files or {}).items()}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():  # the file wants each to lie apart; two parts may be one tensor
+        place = tensor.untyped_storage().data_ptr()
+        tensors[name] = tensor.clone() if place in seen else tensor.contiguous()
+        seen.add(place)
     write_whole(store.tensors(), lambda part: save_file(tensors, part, files))
 
 
