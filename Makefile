@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 UV_VERSION := 0.13.9
 BIN := $(VENV)/bin
+LAB := $(VENV)/.lab
 INSTALLED := $(VENV)/.installed
 # Wheels that pip is told to look for beside the index are offered to uv too; empty is fine.
 export UV_FIND_LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
@@ -15,10 +16,17 @@ export UV_FIND_LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config g
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml setup.py src/softmaxes/heads/hierarchical/compiled.cpp pins.txt constraints.txt
+# The lab alone, which is all that `make compare` needs.
+$(LAB): pyproject.toml setup.py src/softmaxes/heads/hierarchical/compiled.cpp pins.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "softmaxes: expected Python 3.11 or newer, got " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode \
+		-c pins.txt -c constraints.txt -e '.[lab]'
+	@touch $@
+
+# What the tests, the linters and the benchmarks need, too.
+$(INSTALLED): $(LAB)
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode \
 		-c pins.txt -c constraints.txt -e '.[lab,dev]'
 	@touch $@
@@ -37,7 +45,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 
 # `make compare ARGS="--data cifar100 --data-dir cifar-100-python.tar.gz"` hands options on.
-compare: $(INSTALLED)
+compare: $(LAB)
 	$(BIN)/softmaxes compare $(ARGS)
 
 # `make campaign ARGS=--help` says what it takes.

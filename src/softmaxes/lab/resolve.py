@@ -21,7 +21,7 @@ from types import CodeType
 from typing import Any
 
 from softmaxes import __version__
-from softmaxes.lab import InputError
+from softmaxes.files import InputError
 from softmaxes.lab.records import Own
 from softmaxes.names import printable
 

@@ -11,8 +11,7 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from softmaxes.files import check_json, is_part, read_whole, remove_parts, write_whole
-from softmaxes.lab import InputError
+from softmaxes.files import InputError, check_json, is_part, read_whole, remove_parts, write_whole
 from softmaxes.lab.records import DataCard, Record, Result, Run, Study
 from softmaxes.lab.stopping import uninterrupted
 

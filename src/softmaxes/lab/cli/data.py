@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from softmaxes.lab import InputError
+from softmaxes.files import InputError
 from softmaxes.lab.cli.options import From, given
 from softmaxes.lab.console import plain
 from softmaxes.lab.records import Source

@@ -10,8 +10,7 @@ from pydantic import ValidationError
 
 import softmaxes.lab.quiet  # noqa: F401
 from softmaxes import __version__
-from softmaxes.files import said
-from softmaxes.lab import InputError
+from softmaxes.files import InputError, said
 from softmaxes.lab.cli.compare import compare, repeat, report, train
 from softmaxes.lab.cli.cost import advise, scale
 from softmaxes.lab.cli.data import list_heads, show_data

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter, Token
 from pydantic import BaseModel
 
-from softmaxes.lab import InputError
+from softmaxes.files import InputError
 from softmaxes.lab.records import Source
 
 MOST_DIGITS = 60

@@ -9,8 +9,7 @@ from cyclopts import App, Parameter
 from rich.table import Table
 from rich.text import Text
 
-from softmaxes.files import check_regular, read_whole
-from softmaxes.lab import InputError
+from softmaxes.files import InputError, check_regular, read_whole
 from softmaxes.lab.cli.options import From, Whole, check_between
 from softmaxes.lab.console import plain
 from softmaxes.lab.records import DataCard, Result, Source

@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from softmaxes import __version__
-from softmaxes.files import write_whole
-from softmaxes.lab import InputError
+from softmaxes.files import InputError, write_whole
 from softmaxes.lab.comparison.executor import End, Parcel, work
 from softmaxes.lab.machine import usable_cores
 from softmaxes.lab.records import DataCard, Result, Run

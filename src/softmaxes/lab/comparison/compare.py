@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from rich.console import Console
 
-from softmaxes.lab import InputError
+from softmaxes.files import InputError
 from softmaxes.lab.agreement import check_on
 from softmaxes.lab.comparison import tune as tuning
 from softmaxes.lab.comparison.budget import fit

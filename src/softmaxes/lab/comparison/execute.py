@@ -7,8 +7,8 @@ import torch
 from rich.console import Console
 
 from softmaxes import Head
+from softmaxes.files import InputError
 from softmaxes.heads.hierarchical import compiled
-from softmaxes.lab import InputError
 from softmaxes.lab.comparison.display import Display
 from softmaxes.lab.comparison.executor import Executor
 from softmaxes.lab.comparison.processes import Processes

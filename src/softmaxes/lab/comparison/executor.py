@@ -8,8 +8,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from softmaxes.files import said
-from softmaxes.lab import InputError
+from softmaxes.files import InputError, said
 from softmaxes.lab.machine import TOO_LITTLE, too_little
 from softmaxes.lab.records import DataCard, Run
 from softmaxes.lab.resolve import check_unchanged, packed, receive

@@ -5,7 +5,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-from softmaxes.lab import InputError
+from softmaxes.files import InputError
 from softmaxes.lab.comparison.execute import check
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.heads import registry

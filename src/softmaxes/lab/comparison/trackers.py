@@ -16,8 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from rich.console import Console
 
-from softmaxes.files import write_whole
-from softmaxes.lab import InputError
+from softmaxes.files import InputError, write_whole
 from softmaxes.lab.records import Epoch, LossPoint, Run, Study
 from softmaxes.lab.store import Store
 from softmaxes.lab.training.train import Progress as Step

@@ -10,8 +10,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from softmaxes.files import read_whole
-from softmaxes.lab import InputError
+from softmaxes.files import InputError, read_whole
 from softmaxes.lab.cost.records import Cell
 from softmaxes.names import from_cell, printable
 

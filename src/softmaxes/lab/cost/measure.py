@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from softmaxes import Head
-from softmaxes.lab import InputError
+from softmaxes.files import InputError
 from softmaxes.lab.comparison.processes import fresh_processes
 from softmaxes.lab.cost.records import TOPK, Cell, Cost, Failure, Limits, Phase, Table, Timing
 from softmaxes.lab.heads.registry import HEADS

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from rich.console import Console
 
-from softmaxes.lab import InputError
+from softmaxes.files import InputError
 from softmaxes.lab.cost.forecast import Forecast, Measured, forecast, read_csv
 from softmaxes.lab.cost.records import Cell, Cost, Limits, Table, cells
 from softmaxes.lab.machine import memory_at_hand

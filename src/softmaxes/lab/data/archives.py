@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from softmaxes.files import open_regular
-from softmaxes.lab import InputError
+from softmaxes.files import InputError, open_regular
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar")
 MOST_BYTES = 2**31  # that an archive unfolds to; the official ones hold 187 MB

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from softmaxes.files import read_whole
-from softmaxes.lab import InputError
+from softmaxes.files import InputError, read_whole
 from softmaxes.lab.data.archives import SUFFIXES, read_archive
 from softmaxes.lab.data.cache import cache_dir
 from softmaxes.lab.data.dataset import Data, clip

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from softmaxes.lab import InputError
+from softmaxes.files import InputError
 from softmaxes.lab.machine import free_memory
 from softmaxes.lab.records import DataCard, Sample
 from softmaxes.names import printable

@@ -21,8 +21,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from softmaxes.files import check_regular, open_regular
-from softmaxes.lab import InputError
+from softmaxes.files import InputError, check_regular, open_regular
 
 CHUNK_BYTES = 1 << 16
 NO_ADDRESS = "an address that is none"

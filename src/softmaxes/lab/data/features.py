@@ -25,8 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from softmaxes.files import check_regular, open_regular, remove_parts, write_whole
-from softmaxes.lab import InputError
+from softmaxes.files import InputError, check_regular, open_regular, remove_parts, write_whole
 from softmaxes.lab.data.cache import cache_dir
 from softmaxes.lab.data.dataset import CHUNK, Data
 from softmaxes.lab.data.npy import Array, Stored, check_unfolded, npy, npz, told

@@ -21,8 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import Progress
 
-from softmaxes.files import open_regular
-from softmaxes.lab import InputError
+from softmaxes.files import InputError, open_regular
 from softmaxes.lab.data.dataset import Data, check_memory, clip
 from softmaxes.lab.machine import usable_cores
 

@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ImageFont
 
-from softmaxes.files import open_regular, read_whole
-from softmaxes.lab import InputError
+from softmaxes.files import InputError, open_regular, read_whole
 from softmaxes.lab.data.folder import files_below
 
 Integers = npt.NDArray[np.int64]

@@ -34,8 +34,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from softmaxes.files import check_regular, read_whole, write_whole
-from softmaxes.lab import InputError
+from softmaxes.files import InputError, check_regular, read_whole, write_whole
 from softmaxes.lab.data.cache import cache_dir
 from softmaxes.lab.data.dataset import Data, check_memory
 from softmaxes.lab.data.folder import report_unreadable

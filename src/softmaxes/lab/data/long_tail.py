@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from softmaxes.lab import InputError
+from softmaxes.files import InputError
 from softmaxes.lab.data.dataset import Data
 
 

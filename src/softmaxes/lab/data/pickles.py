@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from softmaxes.lab import InputError
+from softmaxes.files import InputError
 from softmaxes.lab.data.dataset import clip
 
 MOST_STEPS = 2**21  # an image takes some four: its labels and its file's name; a file has room for 350,000 images

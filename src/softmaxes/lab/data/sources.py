@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from softmaxes.lab import InputError
+from softmaxes.files import InputError
 from softmaxes.lab.data.dataset import Data, clip
 from softmaxes.lab.records import DRAWN, Source
 from softmaxes.lab.resolve import callable_part, is_own, made_by

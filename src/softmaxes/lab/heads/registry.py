@@ -30,7 +30,7 @@ from softmaxes import (
     Tree,
     TreeSampledSoftmax,
 )
-from softmaxes.lab import InputError
+from softmaxes.files import InputError
 from softmaxes.lab.heads.growth import Growth, over_tree
 from softmaxes.lab.resolve import is_own, made_by, resolve, unknown
 

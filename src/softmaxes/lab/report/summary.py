@@ -11,7 +11,7 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from softmaxes.lab import InputError
+from softmaxes.files import InputError
 from softmaxes.lab.records import DataCard, Epoch, Guess, Published, Result, Run, Scores, Study
 
 MATRIX_LIMIT = 200  # a matrix with more rows than this cannot be read, even on a large screen

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from softmaxes.lab import InputError
+from softmaxes.files import InputError
 from softmaxes.lab.records import DataCard, Training
 from softmaxes.lab.resolve import callable_part, is_own, made_by, unknown
 

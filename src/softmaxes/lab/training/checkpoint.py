@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from softmaxes.lab import InputError
+from softmaxes.files import InputError
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from softmaxes import Head, Tree
-from softmaxes.lab import InputError
+from softmaxes.files import InputError
 from softmaxes.lab.data.batches import Examples
 from softmaxes.lab.heads.registry import entry_of
 from softmaxes.lab.records import (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from softmaxes.lab import InputError
+from softmaxes.files import InputError
 from softmaxes.lab.records import DataCard, Guess, Result
 from softmaxes.lab.report.summary import Row, Summary
 from softmaxes.lab.report.tree import icicle_svg
