@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from softmaxes.lab import Comparison
 from softmaxes.lab.cli.main import main
 from softmaxes.lab.records import Epoch, Result, Source
+from softmaxes.lab.report import table
+from softmaxes.lab.report.sections import differences, frequency, tuning
 from softmaxes.lab.report.summary import next_one
 from softmaxes.lab.store import Store, read_record, write_record
 
@@ -79,3 +82,27 @@ def test_of_a_path_its_name_alone_is_kept(words: list[str]) -> None:
     source = Source.model_validate({"data": "/home/me/photos", words[0].removeprefix("--").replace("-", "_"): words[1]})
     expected = ("--data-dir", "mine.npz") if words[0] == "--data-dir" else tuple(words)
     assert source.words() == ("--data", "photos", *expected)
+
+
+STORED = sorted(path.parent for path in (Path(__file__).parents[2] / "results").glob("*/study.json"))
+
+
+@pytest.mark.parametrize("folder", STORED, ids=lambda folder: folder.name)
+def test_the_tables_of_stored_results_are_made_again_byte_for_byte(folder: Path) -> None:
+    """Results of earlier versions stay readable, and give what they gave."""
+    comparison = Comparison.read(folder)
+    summary, made = comparison.summary, {}
+    made["table.csv"], made["table.md"] = table.render(summary), table.markdown(summary)
+    if found := differences.differences(summary):
+        made["differences.csv"], made["differences.md"] = differences.render(found), differences.markdown(found)
+    if parts := frequency.parts(comparison.card.train_counts):
+        made["frequency.csv"], made["frequency.md"] = (
+            frequency.render(summary, parts),
+            frequency.markdown(summary, parts),
+        )
+    if comparison.study.tuning:
+        made["tuning.csv"] = tuning.render(comparison.study)
+    stored = {
+        path.name: path.read_text(encoding="utf-8") for path in folder.iterdir() if path.suffix in (".csv", ".md")
+    }
+    assert made == stored
