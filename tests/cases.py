@@ -161,3 +161,16 @@ CASES = [
     Case("sigsoftmax-12", lambda d, **kw: Sigsoftmax(d, 12, bias=False, **kw), in_features=20),
     Case("sigsoftmax-100", lambda d, **kw: Sigsoftmax(d, 100, **kw)),
 ]
+
+
+def _one_of_each() -> list[Case]:
+    """Of each head the case of the most classes; of those with as many the last."""
+    best: dict[type[Head], tuple[int, Case]] = {}
+    for case in CASES:
+        head = case.make(case.in_features)
+        if head.num_classes >= best.get(type(head), (0, case))[0]:
+            best[type(head)] = head.num_classes, case
+    return [case for _, case in best.values()]
+
+
+ONE_OF_EACH = _one_of_each()
