@@ -47,7 +47,7 @@ def flat_loss(linear: nn.Linear) -> Callable[[torch.Tensor, torch.Tensor], torch
 def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    gather = hierarchical.GATHER
+    gather = hierarchical.GATHER_RATIO
     print(f"torch {torch.__version__}, one thread, {ROUNDS} rounds")
     print(f"{'batch':>6} {'D':>5} {'C':>7} {'way':>9}   step / (nn.Linear + F.cross_entropy)")
     for batch, features, classes in [
@@ -64,7 +64,7 @@ def main() -> None:
         flat = step_of(flat_loss(linear), linear, input, target)
         tree = step_of(head, head, input, target)
         for way, compiled, factor in (("compiled", 0, 0), ("gathered", 10**9, 0), ("all", 10**9, 10**9)):
-            hierarchical.COMPILED, hierarchical.GATHER = compiled, factor
+            hierarchical.COMPILED_RATIO, hierarchical.GATHER_RATIO = compiled, factor
             for warm_up in (flat, tree, flat, tree):
                 warm_up()
             ratios = sorted(seconds(tree) / seconds(flat) for _ in range(ROUNDS))

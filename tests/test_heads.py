@@ -761,14 +761,14 @@ def test_a_sigmoid_that_saturates_does_not_end_the_ranking(make: Callable[[int],
 def test_an_infinite_bias_says_the_same_in_every_path_of_a_tree(
     path: str, value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hierarchical, "COMPILED", 0)
+    monkeypatch.setattr(hierarchical, "COMPILED_RATIO", 0)
     if path != "compiled":
         monkeypatch.setattr(kernel, "LIBRARY", None)
     if path == "gathered":
-        monkeypatch.setattr(hierarchical, "GATHER", 0)
+        monkeypatch.setattr(hierarchical, "GATHER_RATIO", 0)
     if path == "searched":
-        monkeypatch.setattr(hierarchical, "READ", 0)
-        monkeypatch.setattr(hierarchical, "LEVEL", 0)
+        monkeypatch.setattr(hierarchical, "ROW_COST", 0)
+        monkeypatch.setattr(hierarchical, "LEVEL_COST", 0)
     for tree in (Tree.balanced(12), Tree.balanced(12, arity=3), Tree.from_groups([0, 0, 1, 1, 1, 2])):
         for row in (0, -1):
             head = HierarchicalSoftmax(4, tree).eval()

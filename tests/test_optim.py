@@ -35,7 +35,7 @@ def called(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> l
         return names
     if kernel.LIBRARY is None:
         pytest.skip(f"{kernel.MISSING}")
-    monkeypatch.setattr(hierarchical, "COMPILED", 0)
+    monkeypatch.setattr(hierarchical, "COMPILED_RATIO", 0)
     real = kernel._call
     monkeypatch.setattr(kernel, "_call", lambda name, *given: (names.append(name), real(name, *given))[1])
     return names

@@ -20,10 +20,10 @@ from softmaxes.testing import LAWS, check_head
 @pytest.fixture
 def forced(monkeypatch: pytest.MonkeyPatch) -> None:
     """`topk` and `predict` go down the tree however small it is, at first in a beam of k, and score none in full."""
-    monkeypatch.setattr(hierarchical, "READ", 0)
-    monkeypatch.setattr(hierarchical, "LEVEL", 0)
-    monkeypatch.setattr(search, "BUDGET", 1)
-    monkeypatch.setattr(search, "SPARE", 0)
+    monkeypatch.setattr(hierarchical, "ROW_COST", 0)
+    monkeypatch.setattr(hierarchical, "LEVEL_COST", 0)
+    monkeypatch.setattr(search, "ROWS_PER_READ", 1)
+    monkeypatch.setattr(search, "SPARE_NODES", 0)
 
 
 def random_tree(rng: random.Random) -> Tree:
@@ -82,7 +82,7 @@ def test_topk_is_that_of_all_classes_on_a_thousand_heads(monkeypatch: pytest.Mon
     rng = random.Random(0)
     for draw in range(1000):
         # Of every third, the examples for which a beam is not enough are scored in full.
-        monkeypatch.setattr(search, "BUDGET", 10**9 if draw % 3 == 0 else 1)
+        monkeypatch.setattr(search, "ROWS_PER_READ", 10**9 if draw % 3 == 0 else 1)
         head = random_head(rng)
         x = torch.randn(4, 3, dtype=torch.float64)
         same_as_all(head, x, head.num_classes if draw % 10 == 0 else rng.randint(1, head.num_classes))
@@ -121,7 +121,7 @@ def equal_siblings(tree: Tree) -> HierarchicalSoftmax:
 @pytest.mark.parametrize("budget", [1, 10**9])
 @pytest.mark.parametrize("tree", [Tree.random(64), Tree.random(64, arity=4), Tree.balanced(9, arity=9)])
 def test_of_equal_classes_the_lower_comes_first(tree: Tree, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "BUDGET", budget)
+    monkeypatch.setattr(search, "ROWS_PER_READ", budget)
     head, x = equal_siblings(tree), torch.randn(6, 1, dtype=torch.float64)
     with torch.no_grad():
         # Of the four children of a node, the last is more probable.
@@ -150,7 +150,7 @@ def test_a_class_that_cannot_be_comes_last() -> None:
 @pytest.mark.usefixtures("forced")
 @pytest.mark.parametrize("budget", [1, 10**9])
 def test_features_that_are_not_numbers_give_classes(budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "BUDGET", budget)
+    monkeypatch.setattr(search, "ROWS_PER_READ", budget)
     head, x = HierarchicalSoftmax(2, Tree.balanced(50)), torch.full((3, 2), math.nan)
     x[1] = math.inf
     x[2] = 1.0
@@ -274,10 +274,10 @@ def test_what_would_be_read_row_by_row_is_scored_in_full(monkeypatch: pytest.Mon
 
     read = rows_read(monkeypatch)
     monkeypatch.setattr(HierarchicalSoftmax, "_log_prob", count)
-    monkeypatch.setattr(search, "CHUNK", 2 * head.tree.num_nodes)
+    monkeypatch.setattr(search, "MOST_NUMBERS", 2 * head.tree.num_nodes)
     with torch.no_grad():
         head.get_parameter("bias").zero_()
-    monkeypatch.setattr(hierarchical, "LEVEL", 0)
+    monkeypatch.setattr(hierarchical, "LEVEL_COST", 0)
     values, classes = head.topk(x, 3)
     assert scored == [2, 1]
     assert sum(read) < 64 * 300 + 3 * 2**14 / 64
@@ -292,9 +292,9 @@ def test_little_memory_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     head, x = HierarchicalSoftmax(6, Tree.balanced(100, arity=3)), torch.randn(9, 6)
     expected = head.topk(x, 4)
     for chunk in (1, 100, 1000):
-        monkeypatch.setattr(search, "CHUNK", chunk)
+        monkeypatch.setattr(search, "MOST_NUMBERS", chunk)
         torch.testing.assert_close(head.topk(x, 4), expected)
-    monkeypatch.setattr(search, "BUDGET", 10**9)
+    monkeypatch.setattr(search, "ROWS_PER_READ", 10**9)
     torch.testing.assert_close(head.topk(x, 4), expected)
 
 
@@ -455,7 +455,7 @@ def test_what_is_refused(call: Callable[[], object], kind: type[Exception], mess
 def drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Draws are taken from the log-probabilities of all classes, or on the way down, however large the tree is."""
     way = str(request.param)
-    monkeypatch.setattr(search, "SCORED", 10**9 if way == "all" else -1)
+    monkeypatch.setattr(search, "MOST_SCORED_ROWS", 10**9 if way == "all" else -1)
     return way
 
 

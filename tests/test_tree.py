@@ -85,7 +85,7 @@ def trees() -> st.SearchStrategy[Tree]:
 
 def test_every_law_holds_where_paths_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a tree this small all logits are computed, unless told otherwise."""
-    monkeypatch.setattr(hierarchical, "GATHER", 0)
+    monkeypatch.setattr(hierarchical, "GATHER_RATIO", 0)
     for tree in (Tree.balanced(12), RAGGED):
         check_head(lambda d, tree=tree, **kw: HierarchicalSoftmax(d, tree, **kw))
 
@@ -95,7 +95,7 @@ def test_gathered_and_computed_paths_agree(monkeypatch: pytest.MonkeyPatch) -> N
     x, y = torch.randn(50, 4, dtype=torch.float64), torch.arange(50) % RAGGED.num_classes
     results = []
     for gather in (0, 10**6):
-        monkeypatch.setattr(hierarchical, "GATHER", gather)
+        monkeypatch.setattr(hierarchical, "GATHER_RATIO", gather)
         head.zero_grad()
         loss = head(x, y)
         loss.sum().backward()
@@ -187,7 +187,7 @@ def test_sums_and_heights_are_the_same_level_by_level_and_node_by_node(tree: Tre
     found = []
     for level in (0, 10**9):
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("softmaxes.trees.tree.LEVEL", level)
+            patched.setattr("softmaxes.trees.tree.NODES_PER_LEVEL", level)
             again = Tree(tree.parent)
             found.append((again.node_height.tolist(), again.subtree_sum(again.parent.float() / 3)))
     assert found[0][0] == found[1][0]

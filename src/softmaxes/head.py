@@ -27,8 +27,7 @@ class Head(nn.Module, ABC):
         num_classes: number of classes, C, at least 2.
 
     Shape:
-        - input: :math:`(*, D)`, of the parameters' dtype; under autocast also of another that autocast casts, which
-          float64 is not.
+        - input: :math:`(*, D)`, of the parameters' dtype. Under autocast float32, float16 and bfloat16 are all taken.
         - target: :math:`(*)`, int64, in :math:`[0, C)`. Where looking would mean waiting, on an accelerator and in a
           compiled graph, a class out of range is a RuntimeError, on an accelerator perhaps of a later call.
         - log-probabilities are float32 at least, also where the features are bfloat16: in half precision a distribution

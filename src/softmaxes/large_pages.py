@@ -6,7 +6,7 @@ import sys
 
 from torch import Tensor
 
-LEAST = 2**25  # bytes; so many the C library maps anew, and nobody has touched them yet
+LEAST = 2**25  # bytes; the C library maps fresh memory for a tensor of this size, so none of it is touched yet
 PAGE = mmap.PAGESIZE
 
 

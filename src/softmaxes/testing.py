@@ -35,7 +35,7 @@ Law = Callable[[MakeHead, int], None]
 
 
 def check_head(make_head: MakeHead, in_features: int = 6, quick: bool = False) -> None:
-    """Check a head against every law; silence is consent.
+    """Check a head against every law; nothing is returned if it keeps all.
 
     Args:
         make_head: makes a fresh head.
@@ -84,7 +84,7 @@ def leading_dimensions(make_head: MakeHead, in_features: int) -> None:
 def batch_does_not_matter(make_head: MakeHead, in_features: int) -> None:
     """An example's loss does not depend on its batch: one alone, a ragged last one; an empty batch has a gradient.
 
-    In training too, where the loss is without chance. And what is no number stays in its row.
+    In training too, if the loss has no noise there. A row of NaN leaves the other rows as they are.
     """
     head, input, target = _example(make_head, in_features)
     for training in (True, False):

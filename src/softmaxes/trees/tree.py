@@ -11,7 +11,7 @@ from softmaxes.on_cpu import on_cpu
 from softmaxes.sampler import class_weights
 from softmaxes.trees import build
 
-LEVEL = 128  # nodes that a loop goes through one by one in the time that torch takes for a level
+NODES_PER_LEVEL = 128  # a loop visits this many nodes in the time that torch takes for one level
 
 
 class Tree:
@@ -445,7 +445,7 @@ class Tree:
     @property
     def _deep(self) -> bool:
         """Whether the levels are so many and so narrow that nodes are gone through faster one by one."""
-        return self.depth * LEVEL > self.num_nodes
+        return self.depth * NODES_PER_LEVEL > self.num_nodes
 
     def ancestors(self, node: int) -> tuple[int, ...]:
         """The nodes above a node, from its parent up to the root.

@@ -89,7 +89,7 @@ def log_prob(
         levels: at least the depth of the tree, L.
         most: at least the number of logits on a path.
         sparse: whether the gradients of weight and bias are sparse tensors; they are coalesced.
-        plain: the same in plain PyTorch, for who wants the gradient of the gradient.
+        plain: the same function in plain PyTorch; it is used for second derivatives.
     """
     found: Tensor = _LogProb.apply(input, weight, bias, target, nodes, levels, most, sparse, plain)  # type: ignore[no-untyped-call]
     return found

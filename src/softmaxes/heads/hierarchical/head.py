@@ -14,17 +14,18 @@ from softmaxes.on_cpu import on_cpu
 from softmaxes.structure import Structure, saved_table
 from softmaxes.trees.tree import Tree
 
-# A path's logits alone are computed where the tree has so many times as many; below, one product of matrices for all of
-# them is faster than gathering rows. Measured on a CPU for 100 to 30,000 classes, 64 and 250 features, batches of 32.
-GATHER = 64
-# The compiled half is faster than one product of matrices for all logits where there are so many times as many as on a
-# path. Measured for 10 to 10,000 classes, 2 to 10,000 children a node, batches of 32 and 256.
-COMPILED = 2
-# Going down the tree for the best classes instead of scoring all costs, in rows of a product of matrices: so many for
-# each row that is read alone, and so many for each level, whatever the batch. Measured on a CPU for 1,000 to 100,000
-# classes, 128 features, batches of 1 to 256, k of 1 to 20.
-READ = 32
-LEVEL = 3072
+# The loss gathers the rows of a path where the tree has at least 64 times as many logits as the path. Where it has fewer,
+# one matrix product for all logits is faster. Measured on a CPU: 100 to 30,000 classes, 64 and 250 features, batches of
+# 32.
+GATHER_RATIO = 64
+# The compiled half is faster than one matrix product for all logits where the tree has at least twice as many logits as
+# a path. Measured for 10 to 10,000 classes, 2 to 10,000 children a node, batches of 32 and 256.
+COMPILED_RATIO = 2
+# The cost of a search down the tree, in rows of a matrix product: reading one row alone costs as much as 32 rows, and
+# each level costs 3,072 rows more, whatever the batch. Measured on a CPU: 1,000 to 100,000 classes, 128 features,
+# batches of 1 to 256, k of 1 to 20.
+ROW_COST = 32
+LEVEL_COST = 3072
 
 
 @final
@@ -64,10 +65,11 @@ class HierarchicalSoftmax(Head):
         the gradient has each row of the targets' paths once. On a CPU this is compiled code, beside this file in
         ``compiled.py``, if a compiler was there at installation. Otherwise, and where R < 2 L K, it is plain PyTorch,
         which computes all R logits if R < 64 L K.
-        log_prob O(NCD) time, O(NC) memory. top-k and predict the same for few classes or k near C; otherwise, on a
-        CPU, a search down the tree reads O(D K V) for an example with V nodes as probable as the k-th class, after a
-        beam of width k + 3; if that is more than a 64th of the weights, all classes are scored, in chunks. The search
-        finds, of equally probable classes, the lower.
+        `log_prob` takes O(NCD) time and O(NC) memory. `topk` and `predict` score all classes, too, where there are few
+        classes or k is near C. Otherwise, on a CPU, they search down the tree: a beam of width k + 3 goes ahead, then
+        an example reads O(D K V) numbers, where V nodes are at least as probable as its k-th class. An example that
+        would read more than a 64th of the weights is scored in full, in chunks. Both give the lower of two classes
+        that are equally probable.
 
     Example:
         >>> import torch
@@ -143,7 +145,9 @@ class HierarchicalSoftmax(Head):
 
     def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
         on_path = self.tree.depth * self.width  # rows at most
-        if (self.sparse or COMPILED * on_path <= len(self.weight)) and compiled.usable(input, self.weight, self.bias):
+        if (self.sparse or COMPILED_RATIO * on_path <= len(self.weight)) and compiled.usable(
+            input, self.weight, self.bias
+        ):
             most = min(on_path, len(self.weight))
             return compiled.log_prob(
                 input,
@@ -185,7 +189,7 @@ class HierarchicalSoftmax(Head):
     def _logits_of(self, input: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The logits of chosen rows: (N, D), (N, L, K) -> (N, L, K)."""
         flat = rows.flatten(1)
-        if not self.sparse and GATHER * flat.shape[1] > len(weight):
+        if not self.sparse and GATHER_RATIO * flat.shape[1] > len(weight):
             return linear_logits(input, weight, bias).gather(1, flat).view_as(rows)
         return row_logits(input, flat, weight, bias, self.sparse).view_as(rows)
 
@@ -212,7 +216,7 @@ class HierarchicalSoftmax(Head):
         rows, whose = row[own].unsqueeze(1), example[above][own]
         known = [
             row_logits(input.index_select(0, whose[part]), rows[part], self.weight, self.bias, self.sparse)
-            for part in search.parts(len(own), search.CHUNK // self.in_features)
+            for part in search.parts(len(own), search.MOST_NUMBERS // self.in_features)
         ]
         logits = torch.zeros_like(above, dtype=known[0].dtype).index_copy(0, own, torch.cat(known).squeeze(1))
         return above, child, search.within(logits, above, len(node))
@@ -237,8 +241,8 @@ class HierarchicalSoftmax(Head):
 
     def _pays(self, input: Tensor, k: int) -> bool:
         """Whether going down the tree is faster than scoring all classes."""
-        read = READ * len(input) * (k + search.SPARE) * self.width
-        return self.tree.depth * (LEVEL + read) <= len(input) * len(self.weight)
+        read = ROW_COST * len(input) * (k + search.SPARE_NODES) * self.width
+        return self.tree.depth * (LEVEL_COST + read) <= len(input) * len(self.weight)
 
     def _log_prob(self, input: Tensor) -> Tensor:
         tables = self.tables

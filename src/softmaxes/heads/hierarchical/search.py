@@ -11,18 +11,19 @@ from softmaxes.layers import highest, mapped, widen
 if TYPE_CHECKING:
     from softmaxes.heads.hierarchical.head import HierarchicalSoftmax
 
-# How much wider than k the beam is that goes ahead of an exact search. Measured at 100,000 classes on heads trained and
-# not: with 0 a bad bound costs up to twenty times as much, with 15 the beam itself costs most.
-SPARE = 3
-# A log-probability that is a sum over a path may be off by this many rounding errors for each level.
-ROUNDING = 4
-# An example for which more than one in so many rows of the weights would have to be read is scored in full. Measured on
-# a CPU: if that comes to pass for all examples, it takes 1.4 times as long as if they had been scored in full at once.
-BUDGET = 64
-# Classes are drawn from the log-probabilities of all where the tree has at most so many rows, else on the way down.
-SCORED = 1000
-# The most numbers that are held at a time where there may be many: weights read, nodes waiting, log-probabilities.
-CHUNK = 2**23
+# An exact search begins with a beam of k + 3 nodes, which gives its bound. Measured at 100,000 classes on trained and
+# untrained heads: with k + 0 a bad bound costs up to twenty times as much, with k + 15 the beam itself costs most.
+SPARE_NODES = 3
+# Rounding errors, for each level, by which a log-probability that is a sum over a path may be off.
+ROUNDING_ERRORS = 4
+# A search may read a 64th of the weights' rows; an example that needs more is scored in full. Measured on a CPU: if all
+# examples need more, the search takes 1.4 times as long as scoring them in full at once.
+ROWS_PER_READ = 64
+# Classes are drawn from the log-probabilities of all classes where the tree has at most 1,000 rows. A larger tree is
+# gone down for each draw.
+MOST_SCORED_ROWS = 1000
+# The most numbers that a step of a search holds: weights that were read, nodes that wait, log-probabilities.
+MOST_NUMBERS = 2**23
 
 
 class Nodes(NamedTuple):
@@ -53,13 +54,13 @@ def topk(head: "HierarchicalSoftmax", input: Tensor, k: int, down: bool) -> tupl
     Returns:
         Their log-probabilities, (N, k), and the classes, (N, k).
     """
-    some = min(k + SPARE, head.num_classes)
+    some = min(k + SPARE_NODES, head.num_classes)
     with torch.no_grad():
         if down:
-            limit = max(1, len(head.weight) // BUDGET)
-            found = [_exact(head, input[part], k, some, limit) for part in parts(len(input), CHUNK // limit)]
+            limit = max(1, len(head.weight) // ROWS_PER_READ)
+            found = [_exact(head, input[part], k, some, limit) for part in parts(len(input), MOST_NUMBERS // limit)]
         else:
-            rows = CHUNK // head.tree.num_nodes
+            rows = MOST_NUMBERS // head.tree.num_nodes
             found = [highest(head._log_prob(input[part]), some)[1] for part in parts(len(input), rows)]
     values, classes = _valued(head, input, torch.cat(found))
     return values[:, :k], classes[:, :k]
@@ -120,7 +121,7 @@ def sample(
 
     Returns:
         Their log-probabilities among the classes that can be drawn, (*, num_samples), and the classes,
-        (*, num_samples), int64, in the order of drawing. Where a feature is no number the log-probabilities are NaN.
+        (*, num_samples), int64, in the order of drawing. Where a feature is NaN the log-probabilities are NaN.
 
     Raises:
         TypeError: a dtype is not the one expected, or num_samples is not an int.
@@ -154,7 +155,7 @@ def drawn(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What `sample` gives, and the log of the probability of all that can be drawn: (N, D) -> (N, K), (N, K), (N,)."""
     # Going down asks how far it has come, which the meta device and `torch.func.vmap` cannot say.
-    if len(head.weight) <= SCORED or head.weight.device.type == "meta" or mapped(input):
+    if len(head.weight) <= MOST_SCORED_ROWS or head.weight.device.type == "meta" or mapped(input):
         return _drawn_of_all(head, input, num_samples, other_than)
     return _drawn_down(head, input, num_samples, other_than)
 
@@ -440,7 +441,7 @@ def _exact(head: "HierarchicalSoftmax", input: Tensor, k: int, some: int, limit:
     found, waiting = _beam(head, input, some)
     found = _best(found, n, some)
     read = torch.zeros(n, dtype=torch.int64, device=input.device)  # rows of the weights, for each example
-    rounding = ROUNDING * head.tree.depth * torch.finfo(found.value.dtype).eps
+    rounding = ROUNDING_ERRORS * head.tree.depth * torch.finfo(found.value.dtype).eps
     while len(waiting.node) > 0:
         bound = found.value.view(n, some)[:, k - 1] * (1 + rounding)
         waiting = waiting.take(~(waiting.value < bound[waiting.example]))
@@ -454,7 +455,7 @@ def _exact(head: "HierarchicalSoftmax", input: Tensor, k: int, some: int, limit:
     classes = found.node.view(n, some)
     much = (read > limit).nonzero().squeeze(1)
     if len(much) > 0:
-        for part in parts(len(much), CHUNK // head.tree.num_nodes):
+        for part in parts(len(much), MOST_NUMBERS // head.tree.num_nodes):
             classes[much[part]] = highest(head._log_prob(input[much[part]]), some)[1]
     return classes
 
@@ -463,7 +464,7 @@ def _valued(head: "HierarchicalSoftmax", input: Tensor, classes: Tensor) -> tupl
     """The log-probabilities of classes, (N, k), as `target_log_prob` has them, and the classes, most probable first."""
     k = classes.shape[1]
     classes = classes.sort(dim=1).values
-    rows = CHUNK // (k * head.tree.depth * head.width * head.in_features)
+    rows = MOST_NUMBERS // (k * head.tree.depth * head.width * head.in_features)
     values = [
         head._target_log_prob(input[part].repeat_interleave(k, 0), classes[part].flatten())
         for part in parts(len(input), rows)

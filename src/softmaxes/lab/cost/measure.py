@@ -32,7 +32,9 @@ LEARNING_RATE = 0.1
 EXAMPLES = 20  # of a class on average, in the counts that a head is told
 MEASURED_SECONDS = 2.0  # of the rounds of a phase together, where three do not take longer
 LEAST_ROUNDS, MOST_ROUNDS = 3, 200
-SURE = 30.0  # times which features make drawn weights as sure as trained ones: a search down a tree is for such
+SURE = (
+    30.0  # features are multiplied by this, so that random weights are as confident as trained ones; searches need it
+)
 WARM_CLASSES = 100  # of the small head that makes the libraries take what they take once
 NEEDED = re.compile(r"allocate (\d+) bytes|allocate ([\d.]+) ([KMG]iB)")
 

@@ -360,7 +360,7 @@ class Summary:
 
     @property
     def accuracy_range(self) -> tuple[float, float] | None:
-        """Where accuracies are drawn: if an interval leaves 0..1, what of it can be, with a margin; else as comes."""
+        """The axis of accuracies: 0 to 1 cut to the intervals, with a margin, if one of them leaves it; else none."""
         found = [row.scores[ACCURACY.key] for row in self.finished]
         ends = [end for estimate in found for end in (estimate.low, estimate.high) if end is not None]
         if not ends or (min(ends) >= 0 and max(ends) <= 1):
