@@ -14,9 +14,9 @@ from softmaxes.on_cpu import on_cpu
 from softmaxes.structure import Structure, saved_table
 from softmaxes.trees.tree import Tree
 
-# The loss gathers the rows of a path where the tree has at least 64 times as many logits as the path. Where it has fewer,
-# one matrix product for all logits is faster. Measured on a CPU: 100 to 30,000 classes, 64 and 250 features, batches of
-# 32.
+# The loss gathers the rows of a path where the tree has at least 64 times as many logits as a path. Where it has less,
+# one matrix product for all logits is faster. Measured on a CPU: 100 to 30,000 classes, 64 and 250 features, batches
+# of 32.
 GATHER_RATIO = 64
 # The compiled half is faster than one matrix product for all logits where the tree has at least twice as many logits as
 # a path. Measured for 10 to 10,000 classes, 2 to 10,000 children a node, batches of 32 and 256.
