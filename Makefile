@@ -5,6 +5,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 UV_VERSION := 0.13.9
+# Processes that share the tests; `make test JOBS=8` where there are more cores.
+JOBS ?= 2
 BIN := $(VENV)/bin
 LAB := $(VENV)/.lab
 INSTALLED := $(VENV)/.installed
@@ -32,7 +34,7 @@ $(INSTALLED): $(LAB)
 	@touch $@
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
