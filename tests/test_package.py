@@ -113,3 +113,19 @@ app(["compare", "--help"])
 print("torch" in sys.modules)
 """
     assert run(code).splitlines()[-1] == "False"
+
+
+def test_the_public_names_of_the_lab() -> None:
+    """Each is what its line says, also after all modules are imported: a package of that name would hide it."""
+    code = """
+import importlib, pkgutil, softmaxes.lab
+for module in pkgutil.walk_packages(softmaxes.lab.__path__, "softmaxes.lab."):
+    importlib.import_module(module.name)
+for name in softmaxes.lab.__all__:
+    print(name, type(getattr(softmaxes.lab, name)).__name__)
+"""
+    functions = dict.fromkeys(("advise", "compare", "load", "repeat", "scale", "train", "tune"), "function")
+    classes = ("Advice", "Comparison", "Costs", "Data", "Entry", "Growth", "InputError", "Repetition")
+    records = dict.fromkeys(("DataCard", "Run", "Study"), "ModelMetaclass")
+    found = dict(line.split() for line in run(code).splitlines())
+    assert found == functions | dict.fromkeys(classes, "type") | records | {"HEADS": "dict"}

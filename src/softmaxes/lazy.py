@@ -1,6 +1,7 @@
 """Public names that are imported when they are first used, so that ``softmaxes --help`` need not wait for torch."""
 
 import ast
+import sys
 from collections.abc import Callable
 from importlib import import_module, resources
 from typing import Any
@@ -19,6 +20,8 @@ def public(package: str) -> tuple[list[str], Callable[[str], Any]]:
     def get(name: str) -> Any:
         if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(module_of[name]), name)
+        value = getattr(import_module(module_of[name]), name)
+        setattr(sys.modules[package], name, value)  # found there from now on
+        return value
 
     return list(module_of), get

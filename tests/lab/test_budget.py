@@ -11,11 +11,13 @@ from softmaxes.lab import InputError
 from softmaxes.lab.cli.main import main
 from softmaxes.lab.comparison import budget
 from softmaxes.lab.comparison.compare import run_study
+from softmaxes.lab.data.batches import Examples
 from softmaxes.lab.records import Run, Study, Tuning
 from softmaxes.lab.store import Store
 from toy import toy_data, toy_run
 
 DATA = toy_data()
+EXAMPLES = Examples.of(DATA.train_inputs, DATA.train_labels)
 TIMES = {"softmax": 4.0, "hierarchical": 1.5, "hierarchical-relearned": 60.0}
 
 
@@ -99,7 +101,7 @@ def test_steps_are_timed_in_the_arithmetic_that_is_trained_in(precision: str, mo
         return out
 
     monkeypatch.setattr("torch.nn.functional.linear", watched)
-    budget._epoch_seconds(toy_run(DATA, precision=precision), DATA, DATA.card(), "cpu")
+    budget._epoch_seconds(toy_run(DATA, precision=precision), EXAMPLES, DATA.card(), "cpu")
     assert seen == {torch.float32 if precision == "32-true" else torch.bfloat16}
 
 
@@ -115,7 +117,7 @@ def test_the_time_of_an_epoch_is_that_of_its_steps(
     ticks = iter(range(10**6))
     monkeypatch.setattr(budget, "now", lambda device: float(next(ticks)))  # a second a step
     run = toy_run(DATA, head, batch_size=50, epochs=4, **fields)
-    assert budget._epoch_seconds(run, DATA, DATA.card(), "cpu") == pytest.approx((3, 3))  # 120 images
+    assert budget._epoch_seconds(run, EXAMPLES, DATA.card(), "cpu") == pytest.approx((3, 3))  # 120 images
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

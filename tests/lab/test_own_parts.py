@@ -1,5 +1,6 @@
 """Parts of the user's own: a package outside the checkout, objects in Python, and what is refused."""
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -293,6 +294,16 @@ def test_a_part_that_cannot_be_is_one_line(
     assert said.err.count("\n") == 1
     assert "Traceback" not in said.err
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == before
+
+
+@pytest.mark.usefixtures("forked")
+def test_data_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with a colon is not taken for a function of the user's own."""
+    monkeypatch.setattr("softmaxes.lab.report.figures.draw", lambda summary: {})
+    for number, name in enumerate(("words:en", "glyphs:all", "a b")):
+        data = dataclasses.replace(TOY, name=name)
+        made = compare(data, heads=["softmax"], seeds=1, epochs=1, out=tmp_path / str(number), console=QUIET)
+        assert (made.study.own, made.card.name) == ((), name)
 
 
 def test_a_part_without_a_name_is_refused() -> None:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from softmaxes.lab import InputError
+from softmaxes.lab import report as reporting
 from softmaxes.lab.bits import packed, unpacked
 from softmaxes.lab.records import (
     Branch,
@@ -43,7 +44,7 @@ from softmaxes.lab.records import (
     Tried,
     Tuning,
 )
-from softmaxes.lab.report import charts, figures, table, wording, write_report
+from softmaxes.lab.report import charts, figures, table, wording
 from softmaxes.lab.report import page as html_page
 from softmaxes.lab.report.palette import style
 from softmaxes.lab.report.sections import differences, frequency, tuning
@@ -54,6 +55,10 @@ from softmaxes.lab.report.summary import MEASURES, estimate, final_scores, stude
 from softmaxes.lab.report.terminal import print_summary
 from softmaxes.lab.store import Store
 from softmaxes.names import from_cell
+
+
+def write_report(study: Study, card: DataCard, results: Sequence[Result], directory: Path) -> Path:
+    return reporting.write_report(summarise(study, card, results), directory)
 
 
 def print_table(study: Study, card: DataCard, results: Sequence[Result], console: Console) -> None:

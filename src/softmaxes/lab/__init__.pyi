@@ -4,7 +4,6 @@ from .comparison.compare import Comparison as Comparison
 from .comparison.compare import Repetition as Repetition
 from .comparison.compare import compare as compare
 from .comparison.compare import repeat as repeat
-from .comparison.compare import report as report
 from .comparison.compare import train as train
 from .comparison.compare import tune as tune
 from .cost.scale import Advice as Advice

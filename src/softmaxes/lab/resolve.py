@@ -44,6 +44,11 @@ def unknown(option: str, name: str, known: Iterable[str], also: str = "module:fu
     return InputError(f"{option}: expected one of {', '.join(names)}, or {also}, got {name}{hint}")
 
 
+def told(error: BaseException) -> str:
+    """What went wrong in code of the user's own, as a part of a line."""
+    return printable(" ".join(f"{type(error).__name__}: {error}".split()), SHOWN)
+
+
 def resolve(option: str, name: str) -> Any:
     """The object of a name.
 
@@ -62,9 +67,8 @@ def resolve(option: str, name: str) -> Any:
     try:
         return pkgutil.resolve_name(name)
     except (Exception, SystemExit) as error:
-        said = printable(" ".join(f"{type(error).__name__}: {error}".split()), SHOWN)
         raise InputError(
-            f"{option}: expected the name of a Python object, module:object, got {name} ({said})."
+            f"{option}: expected the name of a Python object, module:object, got {name} ({told(error)})."
         ) from None
 
 
@@ -255,8 +259,7 @@ def made_by(option: str, name: str, part: Callable[..., Any], *arguments: object
     except InputError:
         raise
     except Exception as error:
-        said = printable(" ".join(f"{type(error).__name__}: {error}".split()), SHOWN)
-        raise InputError(f"{option}: expected {name} to give something, got {said}") from error
+        raise InputError(f"{option}: expected {name} to give something, got {told(error)}") from error
 
 
 def callable_part(option: str, name: str, what: str) -> Callable[..., Any]:

@@ -202,9 +202,11 @@ def report(directory: Annotated[Path, Parameter(help="The folder that `compare` 
     softmaxes report runs/glyphs
     ```
     """
-    from softmaxes.lab.comparison.compare import report
+    from softmaxes.lab.comparison.compare import Comparison
 
-    _print(report(directory))
+    comparison = Comparison.read(directory)
+    comparison.write_report()
+    _print(comparison)
     return 0
 
 

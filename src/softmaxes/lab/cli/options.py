@@ -6,7 +6,6 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter, Token
 from pydantic import BaseModel
 
-from softmaxes.files import InputError
 from softmaxes.lab.records import Source
 
 MOST_DIGITS = 60
@@ -32,9 +31,3 @@ From = Annotated[Source | None, Parameter(name="*", group=Group("Data", sort_key
 def given(record: BaseModel | None) -> dict[str, Any]:
     """The fields of a record that were typed."""
     return {} if record is None else {name: getattr(record, name) for name in record.model_fields_set}
-
-
-def check_between(option: str, value: int, least: int, most: int) -> None:
-    """Refuse a number that an option cannot be."""
-    if not least <= value <= most:
-        raise InputError(f"{option}: expected {least:,} to {most:,}, got {value:,}.")

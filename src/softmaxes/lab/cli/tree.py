@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from softmaxes.files import InputError, check_regular, read_whole
-from softmaxes.lab.cli.options import From, Whole, check_between
+from softmaxes.lab.bounds import check_range
+from softmaxes.lab.cli.options import From, Whole
 from softmaxes.lab.console import plain
 from softmaxes.lab.records import DataCard, Result, Source
 from softmaxes.names import printable
@@ -91,9 +92,9 @@ def build(
     from softmaxes import Tree
 
     if classes is not None:
-        check_between("--classes", classes, 2, MOST_CLASSES)
-    check_between("--arity", arity, 2, max(2, arity))
-    check_between("--seed", seed, -(2**63), 2**64 - 1)
+        check_range("--classes", classes, 2, MOST_CLASSES)
+    check_range("--arity", arity, 2, max(2, arity))
+    check_range("--seed", seed, -(2**63), 2**64 - 1)
     card = _card(source)
     with _one_line(counts or paths or vectors or result):
         if method in ("balanced", "random"):

@@ -38,13 +38,15 @@ def fit(study: Study, data: Data, device: str, before: Study | None, console: Co
         raise ValueError("expected a study with a budget, got one without.")
     known = {_setting(run): run.epochs for run in before.runs} if before and before.budget == study.budget else {}
     card = data.card()
+    examples: Examples | None = None  # one copy of the images for all heads
     for run in study.runs:
         if _setting(run) in known:
             continue
         entry = entry_of(run.head)
         shortest = run.model_copy(update={"epochs": entry.least_epochs})
         check(shortest, data, card)
-        before_tree, seconds = _epoch_seconds(shortest, data, card, device)
+        examples = examples or Examples.of(data.train_inputs, data.train_labels.to(device))
+        before_tree, seconds = _epoch_seconds(shortest, examples, card, device)
         if entry.growth is None:
             most, took = max(1, int(study.budget / seconds)), f"{seconds:.3g} s"
         else:
@@ -66,7 +68,7 @@ def _setting(run: Run) -> str:
     return run.model_dump_json(exclude={"seed", "epochs", "lr", "knob"})
 
 
-def _epoch_seconds(run: Run, data: Data, card: DataCard, device: str) -> tuple[float, float]:
+def _epoch_seconds(run: Run, examples: Examples, card: DataCard, device: str) -> tuple[float, float]:
     """Seconds of a training epoch at the start and at the end of a run, in one thread, estimated from some steps.
 
     The two differ for a head that learns its tree. The test is not counted.
@@ -75,7 +77,6 @@ def _epoch_seconds(run: Run, data: Data, card: DataCard, device: str) -> tuple[f
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the runs have
     try:
-        examples = Examples.of(data.train_inputs, data.train_labels.to(fabric.device))
         classifier = build(run, card, examples.inputs, device)
         first = last = _step_seconds(fabric, run, classifier, examples)
         if entry_of(run.head).growth is not None:

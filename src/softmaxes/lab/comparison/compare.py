@@ -11,13 +11,13 @@ from rich.console import Console
 
 from softmaxes.files import InputError
 from softmaxes.lab.agreement import check_on
+from softmaxes.lab.bounds import check_between
 from softmaxes.lab.comparison import tune as tuning
 from softmaxes.lab.comparison.budget import fit
 from softmaxes.lab.comparison.execute import execute
 from softmaxes.lab.comparison.plan import (
     HEADS_BY_DEFAULT,
     Part,
-    check_between,
     check_runs,
     heads_side_by_side,
     known_study,
@@ -30,13 +30,13 @@ from softmaxes.lab.data import sources
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.data.sources import DEFAULT
 from softmaxes.lab.machine import usable_cores
-from softmaxes.lab.records import MOST_TRIALS, DataCard, Result, Source, Study, Training
+from softmaxes.lab.records import MOST_TRIALS, DataCard, Own, Result, Source, Study, Training
 from softmaxes.lab.report import write_report
 from softmaxes.lab.report.sections.differences import differences
 from softmaxes.lab.report.sections.differences import rows as rows_of_differences
 from softmaxes.lab.report.summary import Summary, final_scores, next_one, summarise
 from softmaxes.lab.report.table import markdown, rows
-from softmaxes.lab.resolve import give, is_own, made_by, own
+from softmaxes.lab.resolve import give, own
 from softmaxes.lab.store import Store, read_record
 from softmaxes.names import file_name
 
@@ -118,8 +118,21 @@ class Comparison:
         ]
 
     def write_report(self) -> Path:
-        """Write tables, figures and the page anew; the path of the page."""
-        return write_report(self.study, self.card, self.results, self.directory)
+        """Write the tables, the figures and the page anew, from the stored results alone; the path of the page.
+
+        Raises:
+            InputError: a result contradicts the data, or the folder is not ours to write to.
+        """
+        store = Store(self.directory)
+        store.check()
+        for result in self.results:
+            if result.run.fingerprint == self.card.fingerprint:  # results on other data the summary refuses
+                try:
+                    check_on(result, self.card)
+                except ValueError as error:
+                    path = store.weights(result.run).with_suffix(".json")
+                    raise InputError(f"{path}: expected a run on the data {self.card.name}: {error}.") from None
+        return write_report(self.summary, self.directory)
 
     def _repr_markdown_(self) -> str:
         return markdown(self.summary)
@@ -188,17 +201,17 @@ def compare(
             told = " ".join(map(str, heads))
             raise InputError(f"--heads: expected none with --study {label}, which has its own, got {told}.")
         _check_out(out)
-        loaded, source = _loaded(data, source, entry.data)
-        card = loaded.card()
+        loaded = _loaded(data, source, entry.data)
+        card = loaded.data.card()
         check_runs(len(entry.make(card, 1, changes).runs), seeds)
-        chosen, name = entry.make(card, seeds, changes), f"{label}-{loaded.name}"
+        chosen, name = entry.make(card, seeds, changes), f"{label}-{loaded.data.name}"
     else:
         names = named_heads("--heads", HEADS_BY_DEFAULT if heads is None else heads, every=True)
         check_runs(len(names), seeds)
         _check_out(out)
-        loaded, source = _loaded(data, source, DEFAULT)
-        chosen, name = heads_side_by_side(loaded, names, range(seeds), changes), loaded.name
-    chosen = _with_source(chosen, source)
+        loaded = _loaded(data, source, DEFAULT)
+        chosen, name = heads_side_by_side(loaded.data, names, range(seeds), changes), loaded.data.name
+    chosen = loaded.named_in(chosen)
     trials = tune if tune is not None or chosen.tuning is None else chosen.tuning.trials
     if trials is not None:
         chosen = tuned(chosen, trials, changes)
@@ -206,7 +219,7 @@ def compare(
         said = f"{chosen.description} Each head has as many epochs as {seconds:g} seconds of training hold."
         chosen = chosen.model_copy(update={"budget": seconds, "description": said})
     folder = Path("runs") / file_name(name) if out is None else Path(out)
-    return run_study(chosen, loaded, folder, jobs=jobs, device=device, cluster=cluster, log=log, console=console)
+    return run_study(chosen, loaded.data, folder, jobs=jobs, device=device, cluster=cluster, log=log, console=console)
 
 
 def train(
@@ -227,11 +240,10 @@ def train(
     (name,) = named_heads("--head", (head,))
     _check_log(log)
     _check_out(out)
-    loaded, source = _loaded(data, source, DEFAULT)
-    study = heads_side_by_side(loaded, (name,), [seed], changes)
-    study = _with_source(study, source)
-    folder = Path("runs") / file_name(f"{file_name(loaded.name)}-{name}") if out is None else Path(out)
-    return run_study(study, loaded, folder, jobs=1, device=device, log=log, console=console)
+    loaded = _loaded(data, source, DEFAULT)
+    study = loaded.named_in(heads_side_by_side(loaded.data, (name,), [seed], changes))
+    folder = Path("runs") / file_name(f"{file_name(loaded.data.name)}-{name}") if out is None else Path(out)
+    return run_study(study, loaded.data, folder, jobs=1, device=device, log=log, console=console)
 
 
 class Repetition(NamedTuple):
@@ -276,7 +288,7 @@ def repeat(
     source, _ = _sorted(data, None, options)
     folder = Path("runs") / f"repeat-{run.key}" if out is None else Path(out)
     Store(folder).check()
-    loaded, _ = _loaded(data, source, run.data)
+    loaded = _loaded(data, source, run.data).data
     if loaded.fingerprint != run.fingerprint:
         raise InputError(
             f"{loaded.source}: expected the data of {path}, {run.data} with fingerprint {run.fingerprint[:16]}, "
@@ -332,15 +344,15 @@ def tune(
     check_between("--jobs", jobs, 1, MOST_JOBS)
     names = named_heads("--heads", HEADS_BY_DEFAULT if heads is None else heads, every=True)
     _check_out(out)
-    loaded, source = _loaded(data, source, DEFAULT)
-    study = heads_side_by_side(loaded, names, range(1), changes)
-    study = tuned(_with_source(study, source), trials, changes)
+    loaded = _loaded(data, source, DEFAULT)
+    study = loaded.named_in(heads_side_by_side(loaded.data, names, range(1), changes))
+    study = tuned(study, trials, changes)
     device, jobs = _where(device, jobs, cluster)
-    store = Store(Path("runs") / file_name(loaded.name) if out is None else Path(out))
+    store = Store(Path("runs") / file_name(loaded.data.name) if out is None else Path(out))
     with store.lock():
         if not store.has_study():
-            store.save_study(study, loaded.card())
-        study = tuning.choose(study, loaded, store, jobs, device, console or Console(stderr=True), cluster)
+            store.save_study(study, loaded.data.card())
+        study = tuning.choose(study, loaded.data, store, jobs, device, console or Console(stderr=True), cluster)
     return {run.head: tuning.Setting(run.lr, run.knob) for run in study.runs}
 
 
@@ -382,30 +394,12 @@ def run_study(
             study = tuning.choose(study, data, store, jobs, device, console, cluster)
         try:
             execute(study, data, store, jobs, device, console, cluster, log)
-        finally:  # unless it was refused, and the folder keeps what was there before
-            if store.has_study() and store.study() == study and store.results(study):
-                report(out)
-    return Comparison.read(out)
-
-
-def report(directory: str | Path) -> Comparison:
-    """Write the tables, the page and the figures of a comparison anew, from its stored results alone.
-
-    Raises:
-        InputError: there is no comparison, or a file of it is broken, or the folder is not ours to write to.
-    """
-    comparison = Comparison.read(directory)
-    store = Store(comparison.directory)
-    store.check()
-    for result in comparison.results:
-        if result.run.fingerprint == comparison.card.fingerprint:  # results on other data the report refuses
-            try:
-                check_on(result, comparison.card)
-            except ValueError as error:
-                path = store.weights(result.run).with_suffix(".json")
-                raise InputError(f"{path}: expected a run on the data {comparison.card.name}: {error}.") from None
-    comparison.write_report()
-    return comparison
+        finally:
+            comparison = Comparison.read(out) if store.has_study() else None
+            # Unless it was refused: then the folder keeps what was there before.
+            if comparison is not None and comparison.study == study and comparison.results:
+                comparison.write_report()
+    return comparison or Comparison.read(out)
 
 
 def _sorted(data: object, backbone: str | Part | None, options: Mapping[str, Any]) -> tuple[Source, dict[str, Any]]:
@@ -422,26 +416,31 @@ def _sorted(data: object, backbone: str | Part | None, options: Mapping[str, Any
     return Source(**of_source), changes
 
 
-def _loaded(data: object, source: Source, default: str) -> tuple[Data, Source]:
-    """The data, and the source with its name."""
+class Loaded(NamedTuple):
+    """A data set, and what a study says of where it is from."""
+
+    data: Data
+    words: tuple[str, ...]  # that name it again on the command line
+    own: tuple[Own, ...] = ()  # the function that gave it, if it is the user's own
+
+    def named_in(self, study: Study) -> Study:
+        """The study, which says where its data are from."""
+        return study.model_copy(update={"data_options": self.words, "own": (*study.own, *self.own)})
+
+
+def _loaded(data: object, source: Source, default: str) -> Loaded:
+    """The data that were given, or named, or of a name that is taken where none is."""
     if isinstance(data, Data):
-        return data, Source(data=data.name)
+        return Loaded(data, Source(data=data.name).words())
     if data is None or isinstance(data, (str, Path)):
-        named = source if source.data is not None else source.model_copy(update={"data": default})
-        return sources.load_source(named), named
+        name = source.data if source.data is not None else default
+        named = source.model_copy(update={"data": name})
+        parts = (own("--data", name),) if sources.is_own_function(name) else ()
+        return Loaded(sources.load_source(named), named.words(), parts)
     if not callable(data):
         raise TypeError(f"expected data by name or path, as Data or as a function, got {type(data).__name__}.")
-    made = made_by("--data", give("--data", data), data)
-    if not isinstance(made, Data):
-        raise InputError(f"--data: expected a function that gives a softmaxes.lab.Data, got {type(made).__name__}.")
-    return made, Source(data=give("--data", data))
-
-
-def _with_source(study: Study, source: Source) -> Study:
-    """The study, which says how its data are named again, and what they are made of if they are the user's own."""
-    name = source.data or ""
-    parts = (own("--data", name),) if is_own(name) and not name.startswith("glyphs:") else ()
-    return study.model_copy(update={"data_options": source.words(), "own": (*study.own, *parts)})
+    name = give("--data", data)
+    return Loaded(sources.own_data(name), Source(data=name).words(), (own("--data", name),))
 
 
 def _check_out(out: str | Path | None) -> None:

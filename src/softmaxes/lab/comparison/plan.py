@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from softmaxes.files import InputError
+from softmaxes.lab.bounds import check_between, number
 from softmaxes.lab.comparison.execute import check
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.heads import registry
 from softmaxes.lab.heads.registry import entry_of
 from softmaxes.lab.records import DataCard, LeftOut, Own, Run, Study, Tuning, seed_by_seed
-from softmaxes.lab.resolve import callable_part, give, is_own, made_by, own, text_hash, unknown
+from softmaxes.lab.resolve import callable_part, give, is_own, made_by, own, text_hash, told, unknown
 from softmaxes.lab.studies import STUDIES
 from softmaxes.lab.studies import Entry as KnownStudy
 from softmaxes.lab.training.backbones import BACKBONES
 from softmaxes.lab.training.classifier import UnfitError
-from softmaxes.names import printable
 
 EVERY_HEAD = "all"
 HEADS_BY_DEFAULT = ("softmax", "gumbel", "hierarchical")
@@ -55,20 +55,6 @@ def check_runs(heads: int, seeds: int) -> None:
             f"--seeds: expected a study of at most {MOST_RUNS:,} runs, "
             f"got {heads} {'head' if heads == 1 else 'heads'} at {number(seeds)} seeds."
         )
-
-
-def check_between(option: str, value: int | None, least: int, most: int) -> None:
-    """Refuse a number that an option cannot be, if it is given."""
-    if value is not None and not least <= value <= most:
-        bound = f"{least:,} or more" if value < least else f"{most:,} or less"
-        raise InputError(f"{option}: expected {bound}, got {number(value)}.")
-
-
-def number(value: int) -> str:
-    """A number as a reader reads it; Python refuses to write one of thousands of digits."""
-    if abs(value) < 10**20:
-        return f"{value:,}"
-    return "more than 10^20" if value > 0 else "less than -10^20"
 
 
 def heads_side_by_side(data: Data, heads: Sequence[str], seeds: Sequence[int], changes: Mapping[str, Any]) -> Study:
@@ -134,8 +120,7 @@ def _from_file(option: str, path: Path) -> MakeStudy:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        said = printable(" ".join(f"{type(error).__name__}: {error}".split()), 200)
-        raise InputError(f"{option}: expected a Python file that runs, got {path} ({said}).") from None
+        raise InputError(f"{option}: expected a Python file that runs, got {path} ({told(error)}).") from None
     make = getattr(module, "study", None)
     if not callable(make):
         raise InputError(f"{option}: expected a function study(card, seeds, changes) in {path}, got none.")

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from rich.console import Console
 
 from softmaxes.files import InputError
+from softmaxes.lab.bounds import check_range
 from softmaxes.lab.cost.forecast import Forecast, Measured, forecast, read_csv
 from softmaxes.lab.cost.records import Cell, Cost, Limits, Table, cells
 from softmaxes.lab.machine import memory_at_hand
@@ -159,8 +160,7 @@ def bytes_of(memory: str | None) -> float:
 def check_sizes(option: str, values: Sequence[int], least: int, most: int) -> None:
     """Refuse numbers that an option cannot be, and none."""
     for value in values:
-        if not least <= value <= most:
-            raise InputError(f"{option}: expected {least:,} to {most:,}, got {value:,}.")
+        check_range(option, value, least, most)
     if not values:
         raise InputError(f"{option}: expected at least one number, got none.")
 

@@ -1,7 +1,6 @@
 """Data sets by name: what ``--data`` and its neighbours name, loaded."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +41,16 @@ def load_source(source: Source) -> Data:
     if not 16 <= source.image_size <= 1024:
         raise InputError(f"--image-size: expected 16 to 1024 pixels, got {source.image_size}.")
     name = source.data if source.data is not None else DEFAULT
-    data = _loader(name, source)()
+    data = _load(name, source)
     return data if source.long_tail is None else long_tail(data, source.long_tail)
 
 
-def _loader(name: str, source: Source) -> Callable[[], Data]:
-    """What loads a data set, after its options are checked."""
+def is_own_function(name: str) -> bool:
+    """Whether a name is that of a function of the user's own, and not of a data set or a path."""
+    return is_own(name) and name.partition(":")[0] != "glyphs" and not Path(name).exists()
+
+
+def _load(name: str, source: Source) -> Data:
     kind, _, classes = name.partition(":")
     if kind == "glyphs":
         return _glyphs(name, classes, source)
@@ -57,7 +60,7 @@ def _loader(name: str, source: Source) -> Callable[[], Data]:
     if name in ("cifar10", "cifar100"):
         from softmaxes.lab.data.cifar import load_cifar
 
-        return lambda: load_cifar("cifar10" if name == "cifar10" else "cifar100", source.data_dir)
+        return load_cifar("cifar10" if name == "cifar10" else "cifar100", source.data_dir)
     from softmaxes.lab.data.features import holds_features, load_features
     from softmaxes.lab.data.folder import load_folder
 
@@ -65,26 +68,23 @@ def _loader(name: str, source: Source) -> Callable[[], Data]:
         where, what = source.data_dir, "vectors" if name == "features" else "folder of images"
         if where is None:
             raise InputError(f"--data {name}: expected --data-dir with the {what}, got none.")
-        return lambda: load_features(where) if name == "features" else load_folder(where, image_size=source.image_size)
+        return load_features(where) if name == "features" else load_folder(where, image_size=source.image_size)
     of_vectors = name != "" and holds_features(Path(name))
-    if of_vectors or (name and Path(name).is_dir()):  # nothing would be the folder in hand
+    own = is_own_function(name)
+    if own or of_vectors or (name and Path(name).is_dir()):  # nothing would be the folder in hand
         if source.data_dir is not None:
-            what = "where vectors lie" if of_vectors else "a folder itself"
+            what = "which knows it" if own else "where vectors lie" if of_vectors else "a folder itself"
             raise InputError(f"--data-dir: expected none with --data {name}, {what}, got {source.data_dir}.")
-        return lambda: (
-            load_features(Path(name)) if of_vectors else load_folder(Path(name), image_size=source.image_size)
-        )
-    if is_own(name):
-        if source.data_dir is not None:
-            raise InputError(f"--data-dir: expected none with --data {name}, which knows it, got {source.data_dir}.")
-        return lambda: _own_data(name)
+        if own:
+            return own_data(name)
+        return load_features(Path(name)) if of_vectors else load_folder(Path(name), image_size=source.image_size)
     raise InputError(
         "--data: expected glyphs, glyphs:CLASSES, glyphs:all, cifar10, cifar100, features, a folder with images, "
         f"or module:function, got {clip(name)}."
     )
 
 
-def _glyphs(name: str, classes: str, source: Source) -> Callable[[], Data]:
+def _glyphs(name: str, classes: str, source: Source) -> Data:
     if source.data_dir is not None:
         raise InputError(f"--data-dir: expected none with --data {name}, which is rendered, got {source.data_dir}.")
     if classes and classes != "all" and not re.fullmatch("[0-9]{1,9}", classes):
@@ -94,10 +94,10 @@ def _glyphs(name: str, classes: str, source: Source) -> Callable[[], Data]:
     from softmaxes.lab.data.glyphs import load_glyphs
 
     number = None if classes == "all" else int(classes or GLYPHS)
-    return lambda: load_glyphs(number, **{field: getattr(source, field) for field in DRAWN})
+    return load_glyphs(number, **{field: getattr(source, field) for field in DRAWN})
 
 
-def _own_data(name: str) -> Data:
+def own_data(name: str) -> Data:
     """The data that the user's own function gives."""
     data = made_by("--data", name, callable_part("--data", name, "a function that gives data"))
     if not isinstance(data, Data):

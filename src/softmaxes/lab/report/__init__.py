@@ -3,17 +3,15 @@
 It reads records alone: it trains nothing, opens no images and imports no torch.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from softmaxes.files import write_whole
-from softmaxes.lab.records import DataCard, Result, Study
 from softmaxes.lab.report import figures, page, table
 from softmaxes.lab.report.sections import differences, frequency, tuning
-from softmaxes.lab.report.summary import summarise
+from softmaxes.lab.report.summary import Summary
 
 
-def write_report(study: Study, card: DataCard, results: Sequence[Result], directory: Path) -> Path:
+def write_report(summary: Summary, directory: Path) -> Path:
     """Write ``report.html``, ``table.csv``, ``table.md`` and ``figures/*.png``, each whole or not at all.
 
     Where seeds can be paired with those of a reference, ``differences.csv`` and ``differences.md``, too. And
@@ -22,11 +20,8 @@ def write_report(study: Study, card: DataCard, results: Sequence[Result], direct
 
     Returns:
         The path of ``report.html``.
-
-    Raises:
-        InputError: if there are no results, or some are not of this study or these data.
     """
-    summary = summarise(study, card, results)
+    study, card = summary.study, summary.card
     found, parts = differences.differences(summary), frequency.parts(card.train_counts)
     # All of it is made before any of it is written: what cannot be drawn leaves the report that is there as it is.
     drawn = figures.draw(summary)
