@@ -266,5 +266,5 @@ class _SparseRows(nn.Embedding):
 
 
 def _reshaped(tensor: Tensor, *shape: int) -> Tensor:
-    """As `Tensor.reshape`, but with nothing to do in the backward pass where so many dimensions are there already."""
+    """As `Tensor.reshape`, but a tensor that has that many dimensions already is returned as it is."""
     return tensor if tensor.dim() == len(shape) else tensor.reshape(shape)

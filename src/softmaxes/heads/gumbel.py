@@ -46,7 +46,7 @@ class GumbelSoftmax(Head):
         scale: :math:`s`, what the noise is multiplied by, 0 or more.
         temperature: :math:`\tau`, above 0; where the schedule starts, if there is one.
         final_temperature: where the schedule ends; give it together with `anneal_steps`.
-        anneal_steps: the temperature falls (or rises) exponentially over so many training steps, then stays. A step is
+        anneal_steps: training steps over which the temperature falls (or rises) exponentially; then it stays. A step is
             one call of the loss in training mode.
         straight_through: whether the forward value is that of a hard sample.
         num_samples: draws of the noise for each example, S; the loss is the mean over them, or with `straight_through`

@@ -1,6 +1,6 @@
 """What a result says twice has to agree: its scores with its confusions and bits, and all of it with the data.
 
-It recomputes from the record alone. This module imports no torch, and no records when it runs.
+It recomputes from the record alone. It does not import torch.
 """
 
 import base64

@@ -29,10 +29,10 @@ def packed(flags: NDArray[np.bool_]) -> str:
 
 
 def unpacked(text: str, count: int) -> NDArray[np.bool_]:
-    """What `packed` made of so many flags.
+    """What `packed` made of `count` flags.
 
     Raises:
-        ValueError: the text is not of so many flags: it would be filled up with no, or cut.
+        ValueError: the text is not that of `count` flags.
     """
     try:
         content = base64.b64decode(text, validate=True)

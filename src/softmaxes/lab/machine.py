@@ -65,7 +65,7 @@ def peak_memory(device: "torch.device") -> float:
 
 
 def limit_memory(more: int) -> None:
-    """Let the system refuse this process more than so many bytes, at once: before a page of them is touched.
+    """Let the system refuse this process more than `more` bytes, at once: before a page of them is touched.
 
     What the process has reserved already is not counted, as most of it is never touched: the stacks and buffers of
     linear algebra's threads are 80 MiB a core.
@@ -123,8 +123,5 @@ def free_memory() -> int | None:
 
 def memory_at_hand() -> float:
     """GiB of memory that may be taken without others having to give theirs up; 4 where the system does not tell."""
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():
-        return 4.0
-    line = next(line for line in meminfo.read_text("utf-8").splitlines() if line.startswith("MemAvailable"))
-    return round(0.9 * int(line.split()[1]) / 2**20, 1)
+    free = free_memory()
+    return 4.0 if free is None else round(0.9 * free / 2**30, 1)

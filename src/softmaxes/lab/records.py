@@ -118,7 +118,7 @@ class Training(Record):
     crops: Annotated[
         NonNegativeInt,
         Field(
-            le=1000, description="Pad training images by so many black pixels and crop them to their size at random."
+            le=1000, description="Pad training images by this many black pixels, and crop them to their size at random."
         ),
     ] = 0
     backbone: Annotated[
@@ -179,7 +179,7 @@ class Training(Record):
         return "TinyVGG" if self.backbone == "tinyvgg" else self.backbone
 
     def held_out(self, examples: int) -> int:
-        """How many of so many training examples of a class are held out."""
+        """The number of held-out examples of a class, from the number of its training examples."""
         return math.floor(self.validation * examples)
 
 

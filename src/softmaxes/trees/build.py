@@ -17,7 +17,7 @@ from torch import Tensor
 from softmaxes import checks
 from softmaxes.sampler import class_weights
 
-LEAST = 16  # of an unbalanced cluster tree: a part has at least one class of so many
+LEAST = 16  # of an unbalanced cluster tree: a part has at least a 16th of the classes
 TURNS, CUTS = 8, 8  # rounds that turn a direction towards the widest spread, then towards the best cut
 BLOCK = 2**21  # numbers of the vectors that are worked on at a time
 PAIRS = 2**34  # bytes that the distances of all pairs may take, with the copy that SciPy makes

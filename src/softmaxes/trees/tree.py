@@ -444,7 +444,7 @@ class Tree:
 
     @property
     def _deep(self) -> bool:
-        """Whether the levels are so many and so narrow that nodes are gone through faster one by one."""
+        """Whether there are many narrow levels: then a loop over nodes is faster than one over levels."""
         return self.depth * NODES_PER_LEVEL > self.num_nodes
 
     def ancestors(self, node: int) -> tuple[int, ...]:

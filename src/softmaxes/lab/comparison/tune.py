@@ -27,8 +27,8 @@ class Setting(NamedTuple):
 def settings(head: str, trials: int) -> list[Setting]:
     """The settings of a head that are tried, in order: as many for each head, whatever it has to tune.
 
-    The learning rates are the middles of so many equal parts of `RATES` on a logarithmic scale. Where a head declares a
-    setting of its own, the pairs are the first points of Halton's sequence in the unit square (its learning rates from
+    `RATES` is cut into equal parts on a logarithmic scale, one a trial; the learning rates are their middles. Where a
+    head declares a setting of its own, the pairs are the first points of Halton's sequence in the unit square (its learning rates from
     powers of 1/2, its other settings from powers of 1/3), spread over both ranges on logarithmic scales.
     """
     knob = entry_of(head).knob

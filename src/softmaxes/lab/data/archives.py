@@ -92,7 +92,7 @@ class _Source:
         return content
 
     def take(self, size: int) -> bytes:
-        """A member of so many bytes."""
+        """The next `size` bytes, a member."""
         content = self.read(size)
         if len(content) < size:
             raise EOFError("it ends within a file")
@@ -100,7 +100,7 @@ class _Source:
         return content
 
     def skip(self, size: int) -> None:
-        """Reads over so many bytes."""
+        """Read `size` bytes and drop them."""
         while size > 0:
             passed = len(self.read(min(size, CHUNK)))
             if not passed:

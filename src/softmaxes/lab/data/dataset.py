@@ -218,7 +218,7 @@ def clip(text: str) -> str:
 
 
 def check_memory(size: int, where: str, what: str, advice: str = "") -> None:
-    """Examples of so many bytes must fit before minutes are spent on them."""
+    """Refuse examples of `size` bytes that do not fit, before minutes are spent on them."""
     needed, free = COPIES * size, free_memory()
     if free is not None and needed > free:
         raise InputError(

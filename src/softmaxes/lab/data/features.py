@@ -244,7 +244,7 @@ def _check_vectors(stored: Stored) -> None:
 
 
 def _most_classes(*parts: dict[str, Stored]) -> int:
-    """How many classes there can be of so many examples."""
+    """The most classes that there can be, from the number of examples."""
     examples = sum(part["labels"].shape[0] for part in parts)
     return min(MOST_CLASSES, MOST_UNSEEN + MOST_OF_AN_EXAMPLE * examples)
 

@@ -37,7 +37,7 @@ _OF_SPLIT = re.compile(
 )
 _OF_NOTHING = re.compile(f"(?:{BESIDE})*")
 _MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")  # of a part of a JPEG; within a scan there is none
-IN_PROCESS_LIMIT = 2000  # up to so many images, starting other processes takes longer than it saves
+IN_PROCESS_LIMIT = 2000  # images; for fewer, starting other processes takes longer than it saves
 LISTED = 20
 RUNS_A_PROGRAM = {"EPS"}  # formats that Pillow hands to another program to draw
 MOST_FILES = 2**21  # files and folders in a folder

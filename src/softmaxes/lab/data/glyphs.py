@@ -55,7 +55,7 @@ MOST_IMAGES = 10**6  # of a class
 MOST_CHARACTERS = 2**22  # that all faces hold together
 LARGEST_ALPHABET = 2**26  # bytes of the file in which one is kept
 HANGUL = range(0xAC00, 0xD7A4)  # syllables, which Unicode defines by their parts
-ONE_PROCESS = 100_000  # up to so many pictures, starting other processes takes longer than it saves
+ONE_PROCESS = 100_000  # pictures; for fewer, starting other processes takes longer than it saves
 SOFTENING = ImageFilter.Kernel((3, 3), (1, 2, 1, 2, 4, 2, 1, 2, 1), scale=16)
 
 
@@ -426,7 +426,7 @@ def _draw_all(
 def _side_by_side(
     function: Callable[..., Drawn], *arguments: Sequence[object], jobs: int, description: str
 ) -> Iterator[Drawn]:
-    """As `map`, in so many processes, with a bar."""
+    """As `map`, in `jobs` processes, with a bar."""
     number = len(arguments[0])
     with ExitStack() as stack:
         console = Console(stderr=True)

@@ -61,7 +61,7 @@ def _kept(counts: Tensor, rank: Tensor, ratio: float) -> Tensor:
 
 
 def _first(labels: Tensor, counts: Tensor, kept: Tensor, generator: torch.Generator) -> Tensor:
-    """Rows of so many examples of each class, the first in an order that is drawn, ascending."""
+    """Rows of the examples that are kept of each class, the first in an order that is drawn; ascending."""
     shuffled = torch.randperm(len(labels), generator=generator)
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
     place = torch.arange(len(labels)) - (counts.cumsum(0) - counts).repeat_interleave(counts)  # within its class

@@ -20,7 +20,7 @@ LARGEST = 1e150  # of which there is a square
 
 
 class Paired(NamedTuple):
-    """What differences at so many seeds say of the mean difference.
+    """What the differences at some seeds say of the mean difference.
 
     Attributes:
         mean: over the seeds.

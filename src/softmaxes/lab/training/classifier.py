@@ -18,9 +18,9 @@ from softmaxes.lab.records import (
 from softmaxes.lab.seeds import stream
 from softmaxes.lab.training.backbones import trunk_for
 
-# Heads that can have sparse gradients do where classes times features are so many. Measured on a CPU for 1,000 to a
-# million classes, 64 and 256 features, batches of 32: hardly a gain at a fifth of it, steps 2 to 8 times as fast at
-# twice as many.
+# A head that can have sparse gradients has them where classes times features is at least this. Measured on a CPU for
+# 1,000 to a million classes, 64 and 256 features, batches of 32: hardly a gain at a fifth of it, steps 2 to 8 times as
+# fast at twice of it.
 SPARSE = 2**20
 OPTIMIZERS: dict[str, Callable[[Run, Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
     "sgd": lambda run, p: torch.optim.SGD(p, run.lr, momentum=run.momentum, weight_decay=run.weight_decay),

@@ -19,7 +19,7 @@ LAST = 1e-4  # of the first one
 
 
 def learning_rate(run: Run, step: int, steps: int) -> float:
-    """The learning rate of a step, counted from 0, of so many."""
+    """The learning rate of a step. Steps are counted from 0; `steps` is their number."""
     if run.lr_schedule == "constant":
         return run.lr
     if run.lr_schedule == "linear":
