@@ -28,8 +28,9 @@ def settings(head: str, trials: int) -> list[Setting]:
     """The settings of a head that are tried, in order: as many for each head, whatever it has to tune.
 
     `RATES` is cut into equal parts on a logarithmic scale, one a trial; the learning rates are their middles. Where a
-    head declares a setting of its own, the pairs are the first points of Halton's sequence in the unit square (its learning rates from
-    powers of 1/2, its other settings from powers of 1/3), spread over both ranges on logarithmic scales.
+    head declares a setting of its own, the pairs are the first points of Halton's sequence in the unit square (its
+    learning rates from powers of 1/2, its other settings from powers of 1/3), spread over both ranges on logarithmic
+    scales.
     """
     knob = entry_of(head).knob
     if knob is None:
