@@ -105,18 +105,18 @@ FAULTS: dict[str, tuple[str, Callable[[], None]]] = {
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    for name, value in {
-        "ASLEEP_SECONDS": 0.3,
-        "LINGERING": 0.1,
-        "PROCESSOR_SECONDS": 0.5,
-        "EVERY": 0.05,
-        "MEMORY": 2**26,
-    }.items():
-        monkeypatch.setattr(host, name, value)
+def place(tmp_path: Path) -> Place:
     made = Place(tmp_path / "case", Random(0), "case")
     (made.work / "mine.txt").write_text("of the user")
     return made
+
+
+# Short limits for the fault that is meant to reach them: on a busy machine any other would reach them, too.
+LIMITS: dict[str, dict[str, float]] = {
+    "hang": {"ASLEEP_SECONDS": 0.3, "PROCESSOR_SECONDS": 0.5, "EVERY": 0.05},
+    "memory": {"MEMORY": 2**26},
+    "left running": {"LINGERING": 0.1, "EVERY": 0.05},
+}
 
 
 def run(command: Command, place: Place) -> Ended:
@@ -132,8 +132,10 @@ def sorts(case: Case, place: Place) -> set[str]:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_each_sort_of_fault_is_found(name: str, place: Place) -> None:
+def test_each_sort_of_fault_is_found(name: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     sort, verb = FAULTS[name]
+    for limit, value in LIMITS.get(sort, {}).items():
+        monkeypatch.setattr(host, limit, value)
     case = Case(name, Command(["tree", "show", "tree.json"], before=verb), writes=("out.json", "out.csv"))
     assert sorts(case, place) == {sort}
 
