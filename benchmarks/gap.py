@@ -36,10 +36,11 @@ from softmaxes import (
 )
 from softmaxes.heads.hierarchical import search
 from softmaxes.lab import Entry, Growth, compare, load
-from softmaxes.lab.heads.registry import DRAWN, Classes
+from softmaxes.lab.heads.entry import Classes
 from softmaxes.layers import row_logits
 
 TREES = 4
+DRAWN = 20  # classes that are drawn for an example
 
 
 class Product(Head):
@@ -300,7 +301,7 @@ def entry(idea: Idea) -> Entry:
         return make(features, len(card.class_names))
 
     growth = None if again is None else Regrown(Tree.clustered, from_means=True, again=True, renew=again)
-    return Entry(idea.words, idea.rows, build, growth=growth)
+    return Entry(build, idea.rows, idea.words, growth=growth)
 
 
 def main() -> None:

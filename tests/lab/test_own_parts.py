@@ -367,7 +367,7 @@ def test_what_an_object_is_made_of_counts() -> None:
         space: dict[str, Any] = {"__name__": "of_no_file", "Softmax": Softmax}
         exec(f"def make(features, classes): return Softmax(features, {number})", space)  # noqa: S102
         inner = space["make"]
-        give("--heads", Entry("An entry.", "", lambda features, card: inner(features, card)), "entry")
+        give("--heads", Entry(lambda features, card: inner(features, card)), "entry")
         found = source_files("--heads", "entry")
         assert "of_no_file:make" in found
         return own("--heads", "entry").source

@@ -15,13 +15,13 @@ import torch
 from rich.console import Console
 
 from softmaxes import HierarchicalSoftmax
-from softmaxes.lab import InputError
+from softmaxes.lab import Entry, InputError
 from softmaxes.lab.cli.main import main
 from softmaxes.lab.cost import measure as scale
 from softmaxes.lab.cost.records import Cell, Cost, Failure, Limits, Table, Timing, cells
 from softmaxes.lab.cost.report import print_table, write_report
 from softmaxes.lab.cost.scale import bytes_of
-from softmaxes.lab.heads.registry import HEADS, Entry
+from softmaxes.lab.heads.registry import HEADS
 from softmaxes.lab.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -134,7 +134,7 @@ def slow(features: int, known: Any) -> HierarchicalSoftmax:
 
 
 def test_too_much_time_is_a_reason_and_more_time_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(HEADS, "softmax", Entry("slow", "", slow))
+    monkeypatch.setitem(HEADS, "softmax", Entry(slow))
     cell = TINY.model_copy(update={"classes": 200})
     begin = time.monotonic()
     (cost,) = execute(tmp_path, [cell], Limits(seconds=2, memory=4))

@@ -14,12 +14,12 @@ from torch import nn
 
 from cases import public_heads
 from softmaxes import HierarchicalSoftmax, Tree, metrics
-from softmaxes.lab import InputError
+from softmaxes.lab import Entry, InputError
 from softmaxes.lab.bits import unpacked
 from softmaxes.lab.comparison.execute import check
 from softmaxes.lab.data.batches import Examples, channels_last, held_out_rows, lay_out
 from softmaxes.lab.data.dataset import Data
-from softmaxes.lab.heads.registry import HEADS, Entry
+from softmaxes.lab.heads.registry import HEADS, entry_of
 from softmaxes.lab.records import Result, Run, Scores, TrainedTree
 from softmaxes.lab.store import Store
 from softmaxes.lab.training import classifier as classifying
@@ -63,7 +63,7 @@ def judge_of(examples: Examples) -> Judge:
 
 def with_tree(head: str, learned: Callable[[torch.Tensor], Tree]) -> Entry:
     """A head that learns its tree with another function."""
-    entry = HEADS[head]
+    entry = entry_of(head)
     assert entry.growth is not None
     return entry._replace(growth=dataclasses.replace(entry.growth, tree=learned))
 

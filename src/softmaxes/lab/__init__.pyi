@@ -12,9 +12,9 @@ from .cost.scale import advise as advise
 from .cost.scale import scale as scale
 from .data.dataset import Data as Data
 from .data.sources import load as load
+from .heads.entry import Entry as Entry
 from .heads.growth import Growth as Growth
 from .heads.registry import HEADS as HEADS
-from .heads.registry import Entry as Entry
 from .records import DataCard as DataCard
 from .records import Run as Run
 from .records import Study as Study

@@ -41,7 +41,8 @@ def compare(
         Parameter(
             consume_multiple=1,
             negative=(),
-            help="Names from `softmaxes heads`, e.g. *softmax gumbel*; **module:function** of your own; or **all**: "
+            help="Names from `softmaxes heads`, e.g. *softmax gumbel*; with settings, *entmax:alpha=1.2*; "
+            "**module:function** of your own; or **all**: "
             "every head that the data can serve.",
         ),
     ] = None,

@@ -14,10 +14,27 @@ from softmaxes.lab.records import Source
 from softmaxes.names import file_name, printable
 
 
-def list_heads() -> int:
-    """List the heads: name, what it is, and what the loss of one example costs in D features and C classes."""
+def list_heads(
+    name: Annotated[
+        str | None, Parameter(help="A head whose settings are listed, e.g. *hierarchical*; all heads if not given.")
+    ] = None,
+    /,
+) -> int:
+    """List the heads: name, what it is, and what the loss of one example costs in D features and C classes.
+
+    A head with settings is written with a colon, wherever a head is named.
+
+    ```
+    softmaxes heads
+    # what can be set of a head
+    softmaxes heads hierarchical
+    softmaxes compare --heads softmax hierarchical:tree=clustered,arity=4 entmax:alpha=1.2
+    ```
+    """
     from softmaxes.lab.heads.registry import HEADS
 
+    if name is not None:
+        return _show_head(name)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("head", no_wrap=True, style="bold")
     table.add_column("what it is")
@@ -25,6 +42,27 @@ def list_heads() -> int:
     for name, entry in HEADS.items():
         table.add_row(*map(Text, (name, entry.summary, entry.cost)))
     plain(soft_wrap=False).print(table)
+    return 0
+
+
+def _show_head(name: str) -> int:
+    from softmaxes.lab.heads.registry import entry_of, settings_of, typed
+
+    entry = entry_of(name, "softmaxes heads")
+    out = plain(soft_wrap=False)
+    out.print(Text(f"{name}: {entry.summary}{f' {entry.cost} a loss.' if entry.cost else ''}"))
+    found = settings_of(name)
+    if not found:
+        out.print(Text("It has no settings."))
+        return 0
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("setting", no_wrap=True, style="bold")
+    table.add_column("value")
+    table.add_column("one of", overflow="fold")
+    table.add_column("what it is")
+    for one in found:
+        table.add_row(*map(Text, (one.name, "" if one.value is None else typed(one.value), one.kind, one.description)))
+    out.print(table)
     return 0
 
 

@@ -15,7 +15,7 @@ from softmaxes.lab.comparison.processes import Processes
 from softmaxes.lab.comparison.trackers import Logs
 from softmaxes.lab.data.batches import channels_last, lay_out
 from softmaxes.lab.data.dataset import Data
-from softmaxes.lab.heads.registry import HEADS, entry_of
+from softmaxes.lab.heads.registry import entry_of, entry_of_ours
 from softmaxes.lab.machine import TOO_LITTLE, free_memory, too_little
 from softmaxes.lab.records import DataCard, Result, Run, Study
 from softmaxes.lab.store import Store
@@ -120,7 +120,7 @@ def check(run: Run, data: Data, card: DataCard) -> None:
                 f"that needs {_gibibytes(needed)} or more."
             )
         classifier = build(run, card, channels_last(data.train_inputs[:1]))
-        if run.head not in HEADS:
+        if entry_of_ours(run.head) is None:
             _check_laws(run.head, classifier.head.in_features, card)
     except InputError:  # an UnfitError, too
         raise

@@ -10,7 +10,7 @@ from softmaxes.lab.bounds import check_between, number
 from softmaxes.lab.comparison.execute import check
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.heads import registry
-from softmaxes.lab.heads.registry import entry_of
+from softmaxes.lab.heads.registry import entry_of, entry_of_ours, one_name
 from softmaxes.lab.records import DataCard, LeftOut, Own, Run, Study, Tuning, seed_by_seed
 from softmaxes.lab.resolve import callable_part, give, is_own, made_by, own, text_hash, told, unknown
 from softmaxes.lab.studies import STUDIES
@@ -33,7 +33,7 @@ def named_heads(
 ) -> tuple[str, ...]:
     """The names of heads, each known; where `every` says so, perhaps `EVERY_HEAD` alone."""
     pairs = heads.items() if isinstance(heads, Mapping) else ((None, head) for head in heads)
-    names = tuple(head if isinstance(head, str) else give(option, head, name) for name, head in pairs)
+    names = tuple(one_name(head, option) if isinstance(head, str) else give(option, head, name) for name, head in pairs)
     if every and EVERY_HEAD in names:
         if len(names) > 1:
             raise InputError(f"{option}: expected {EVERY_HEAD} alone, or names of heads, got {' '.join(names)}.")
@@ -134,8 +134,11 @@ def with_own(runs: Iterable[Run]) -> tuple[Run, ...]:
 
     def parts(run: Run) -> tuple[Own, ...]:
         found = []
-        for option, name, ours in (("--heads", run.head, registry.HEADS), ("--backbone", run.backbone, BACKBONES)):
-            if name not in ours and is_own(name):
+        for option, name, ours in (
+            ("--heads", run.head, entry_of_ours(run.head) is not None),
+            ("--backbone", run.backbone, run.backbone in BACKBONES),
+        ):
+            if not ours and is_own(name):
                 if (option, name) not in known:
                     known[option, name] = own(option, name)
                 found.append(known[option, name])

@@ -22,7 +22,7 @@ from softmaxes import Head
 from softmaxes.files import InputError
 from softmaxes.lab.comparison.processes import fresh_processes
 from softmaxes.lab.cost.records import TOPK, Cell, Cost, Failure, Limits, Phase, Table, Timing
-from softmaxes.lab.heads.registry import HEADS
+from softmaxes.lab.heads.registry import entry_of
 from softmaxes.lab.machine import limit_memory, machine, now, of_process, too_little
 from softmaxes.lab.stopping import follow_parent, uninterrupted
 from softmaxes.lab.store import Store, read_record, write_record
@@ -78,7 +78,7 @@ def labels(cell: Cell) -> Labels:
 
 def build(cell: Cell, known: Known) -> Head:
     """The head of a cell; its gradients are sparse where it can have such."""
-    entry = HEADS[cell.head]
+    entry = entry_of(cell.head)
     if entry.hidden:
         raise ValueError(f"{cell.head}: expected a head without a hidden layer, whose cost is D^2 at any C.")
     head = (entry.sparse or entry.build)(cell.features, known)
@@ -220,7 +220,7 @@ def execute(table: Table, store: Store, limits: Limits, console: Console) -> lis
         KeyboardInterrupt: stopped by the user; nothing is lost but the cell in hand.
     """
     for cell in table.cells:
-        if HEADS[cell.head].growth is not None:
+        if entry_of(cell.head).growth is not None:
             raise InputError(
                 f"--heads: expected heads that are there from the first step on, got {cell.head}, whose tree is "
                 "learned in training; its steps cost what those of hierarchical or tree-sampled do, and first perhaps "

@@ -89,12 +89,16 @@ def scale(
     from softmaxes.lab.console import plain
     from softmaxes.lab.cost.measure import execute
     from softmaxes.lab.cost.report import write_report
-    from softmaxes.lab.heads.registry import HEADS
+    from softmaxes.lab.heads.registry import HEADS, entry_of_ours, one_name
     from softmaxes.lab.store import Store
 
-    chosen = [name for name in HEADS if HEADS[name].alone] if tuple(heads) == ("all",) else list(heads)
+    chosen = (
+        [name for name in HEADS if HEADS[name].alone]
+        if tuple(heads) == ("all",)
+        else [one_name(name) for name in heads]
+    )
     for name in chosen:
-        if name not in HEADS:
+        if entry_of_ours(name) is None:
             raise InputError(f"--heads: expected names from `softmaxes heads`, or all alone, got {name}.")
     check_sizes("--classes", classes, 4, MOST_CLASSES)
     check_sizes("--features", features, 1, 10**6)

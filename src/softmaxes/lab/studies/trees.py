@@ -3,10 +3,28 @@
 from collections.abc import Mapping
 from typing import Any
 
-from softmaxes.lab.heads.registry import HEADS
 from softmaxes.lab.records import DataCard, LeftOut, Study, seed_by_seed
 
-TREES = tuple(name for name in HEADS if name.startswith("hierarchical"))
+TREES = (
+    "hierarchical",
+    "hierarchical-random",
+    "hierarchical-random-10",
+    "hierarchical-huffman",
+    "hierarchical-groups",
+    "hierarchical:tree=random,start=flat",
+    "hierarchical-late-10",
+    "hierarchical-clustered",
+    "hierarchical:tree=clustered,arity=4",
+    "hierarchical:tree=clustered,arity=10",
+    "hierarchical:tree=agglomerative",
+    "hierarchical:tree=agglomerative,arity=4",
+    "hierarchical:tree=agglomerative,arity=10",
+    "hierarchical:tree=clustered,relearn=yes",
+    "hierarchical-relearned-10",
+    "hierarchical-grown",
+    "hierarchical-grown-10",
+    "hierarchical-grown-10-hidden",
+)
 
 
 def study(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:

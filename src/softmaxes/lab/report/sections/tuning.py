@@ -44,7 +44,7 @@ def _percent(one: Tried) -> str:
 
 def choices(study: Study) -> list[Choice]:
     """The choice of each head of a study that was tuned; none of one that was not."""
-    from softmaxes.lab.heads.registry import HEADS
+    from softmaxes.lab.heads.registry import entry_of_ours
 
     found = []
     for head in dict.fromkeys(run.head for run in study.runs):
@@ -56,7 +56,8 @@ def choices(study: Study) -> list[Choice]:
         chosen = max(taken, key=lambda one: one.epochs)
         least = min(one.epochs for one in own)
         tried = sorted((one for one in own if one.epochs == least), key=lambda one: (one.lr, one.knob or math.nan))
-        knob = HEADS[head].knob if head in HEADS else None
+        entry = entry_of_ours(head)
+        knob = None if entry is None else entry.knob
         name = None if chosen.knob is None else "its own setting" if knob is None else knob.name
         rates = [one.lr for one in own]
         found.append(Choice(head, name, chosen, tried, chosen.lr in (min(rates), max(rates))))
