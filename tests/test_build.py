@@ -554,7 +554,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "coarser too large": (
         lambda: Tree.from_groups([0, 1, 2], [0, 0]),
         ValueError,
-        "expected group_of_class in 0..1, a coarser group is given for so many, got 2.",
+        "expected group_of_class in 0..1, since there are 2 coarser groups, got 2.",
     ),
     "coarser negative": (lambda: Tree.from_groups([0, -1], [0, 0]), ValueError, "expected group_of_class in 0..1"),
     "coarser unused": (

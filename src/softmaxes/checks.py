@@ -52,7 +52,7 @@ def number(owner: str, what: str, value: Any, rule: str, holds: Callable[[float]
         holds: whether it does.
 
     Raises:
-        TypeError: it is no number.
+        TypeError: it is not a number.
         ValueError: the rule does not hold.
     """
     if isinstance(value, bool) or not isinstance(value, Real):

@@ -213,7 +213,7 @@ def at_temperature(log_prob: Tensor, temperature: float) -> Tensor:
         (N, C), normalised, float32 at least.
 
     Raises:
-        TypeError: `log_prob` is no such tensor, or T no number.
+        TypeError: `log_prob` is not a tensor of floating-point numbers, or T is not a number.
         ValueError: T is not above 0, or `log_prob` has another shape or is not normalised.
 
     Example:

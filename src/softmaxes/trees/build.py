@@ -73,7 +73,7 @@ def from_groups(levels: Sequence[Sequence[int] | Tensor]) -> Tensor:
         wrong = group[(group < 0) | (group >= len(coarser))]
         if len(wrong) > 0:
             raise ValueError(
-                f"Tree: expected {name} in 0..{len(coarser) - 1}, a coarser group is given for so many, "
+                f"Tree: expected {name} in 0..{len(coarser) - 1}, since there are {len(coarser)} coarser groups, "
                 f"got {int(wrong[0])}."
             )
         if bool((size == 0).any()):
@@ -278,7 +278,7 @@ def _bisect(
     Args:
         vectors: of the classes, (C, D).
         order: the classes, (C,); changed in the runs.
-        even: whether one side has `least` classes; else each has at least so many.
+        even: whether one side has exactly `least` classes; else each side has at least `least`.
         generator: of the direction to begin with.
         start: where the runs begin, (S,).
         size: how long they are, (S,).
@@ -316,7 +316,7 @@ def _cut(points: Tensor, real: Tensor, least: Tensor, even: bool, direction: Ten
         points: (S, n, D); zero where padded.
         real: which are not padding, those before the others, (S, n).
         least: points of the smaller side, (S,).
-        even: whether the smaller side has just so many.
+        even: whether the smaller side has exactly `least` points; else at least `least`.
         direction: to begin with, (D,).
 
     Returns:

@@ -151,7 +151,7 @@ class Tree:
         """The tree in which a class that is drawn by its count is at the least depth, on average.
 
         The `arity` lightest nodes are put under a new one, which weighs as much as they do together, until there is
-        one; the first time so many that the root has `arity` children.
+        one. The first time fewer are put under one node, where that is needed for the root to have `arity` children.
 
         Args:
             counts: how often each class occurs, (C,); not negative, one of them above zero.
@@ -305,7 +305,7 @@ class Tree:
         """Classes with similar vectors under one node: the closest two clusters are merged, from the leaves up.
 
         It needs SciPy: ``pip install 'softmaxes[trees]'``. For an arity above 2 the highest of a node's children is
-        replaced by its own, until there are so many or only leaves.
+        replaced by its own children, until the node has `arity` of them or all are leaves.
 
         Args:
             vectors: of the classes, (C, D), finite, e.g. the rows of a trained softmax's weight.

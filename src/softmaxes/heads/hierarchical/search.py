@@ -225,7 +225,7 @@ def _without(head: "HierarchicalSoftmax", input: Tensor, classes: Tensor) -> tup
 
 
 def within(value: Tensor, above: Tensor, number: int) -> Tensor:
-    """The log-softmax of each of so many runs, never above zero: (T,), and which run each is of, (T,) -> (T,)."""
+    """The log-softmax within each of `number` runs, never above zero: values (T,), the run of each (T,) -> (T,)."""
     highest = value.new_full((number,), -torch.inf).scatter_reduce(0, above, value.detach(), "amax")
     value = value - highest[above]
     total = torch.zeros_like(highest).index_add(0, above, value.exp())
@@ -233,7 +233,10 @@ def within(value: Tensor, above: Tensor, number: int) -> Tensor:
 
 
 def _log_sum(value: Tensor, above: Tensor, number: int) -> Tensor:
-    """The log of the sum of exponentials over each of so many runs, which may be of -inf alone: (T,), (T,) -> (P,)."""
+    """The log-sum-exp over each of `number` runs: values (T,), the run of each (T,) -> (P,).
+
+    A run may be of -inf alone.
+    """
     highest = value.new_full((number,), -torch.inf).scatter_reduce(0, above, value, "amax")
     shift = highest.masked_fill(highest == -torch.inf, 0.0)
     return torch.zeros_like(highest).index_add(0, above, (value - shift[above]).exp()).log() + shift
@@ -474,6 +477,6 @@ def _valued(head: "HierarchicalSoftmax", input: Tensor, classes: Tensor) -> tupl
 
 
 def parts(n: int, rows: int) -> list[slice]:
-    """Slices of n rows that have so many each, or one; of no rows an empty one."""
+    """Slices of `rows` rows each that cover n rows; `rows` below 1 counts as 1; of n = 0 one empty slice."""
     rows = max(1, rows)
     return [slice(start, start + rows) for start in range(0, max(1, n), rows)]

@@ -34,8 +34,8 @@ SIZE = re.compile(r"\s*(\d{1,18})L?\s*")
 MOST_DIRECTORY = 2**22  # bytes of the list of what a .npz holds: some 70,000 names
 SAID = 150  # characters of what another library says
 PIECE = 2**20  # bytes that are read at a time
-# A small file may unfold to so many bytes, and any file to so many times its own. It is for data and not for those who
-# fill a memory: features compress to a half, and those that are mostly zeros to a tenth.
+# A file may unfold to UNFOLDED bytes, or to FOLDS times its own size, whichever is more; a file that unfolds to more is
+# made to fill the memory. Features compress to a half, and those that are mostly zeros to a tenth.
 UNFOLDED = 2**28
 FOLDS = 20
 BROKEN = (  # what zipfile raises on files that are broken, or none of its own
