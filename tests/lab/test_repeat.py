@@ -91,17 +91,16 @@ STORED = sorted(path.parent for path in (Path(__file__).parents[2] / "results").
 def test_the_tables_of_stored_results_are_made_again_byte_for_byte(folder: Path) -> None:
     """Results of earlier versions stay readable, and give what they gave."""
     comparison = Comparison.read(folder)
-    summary, made = comparison.summary, {}
-    made["table.csv"], made["table.md"] = table.render(summary), table.markdown(summary)
-    if found := differences.differences(summary):
-        made["differences.csv"], made["differences.md"] = differences.render(found), differences.markdown(found)
-    if parts := frequency.parts(comparison.card.train_counts):
-        made["frequency.csv"], made["frequency.md"] = (
-            frequency.render(summary, parts),
-            frequency.markdown(summary, parts),
-        )
+    summary = comparison.summary
+    compared, parts = differences.differences(summary), frequency.table(summary)
+    grids = {"table": table.comparison(summary), "frequency": parts}
+    grids["differences"] = compared and differences.table(compared)
+    made = {f"{name}.md": grid.markdown() for name, grid in grids.items() if grid is not None}
+    made |= {f"{name}.csv": grid.csv() for name, grid in grids.items() if grid is not None}
+    if parts is not None:
+        made["frequency.csv"] = frequency.csv(parts)
     if comparison.study.tuning:
-        made["tuning.csv"] = tuning.render(comparison.study)
+        made["tuning.csv"] = tuning.csv(comparison.study)
     stored = {
         path.name: path.read_text(encoding="utf-8") for path in folder.iterdir() if path.suffix in (".csv", ".md")
     }

@@ -46,13 +46,15 @@ from softmaxes.lab.records import (
 )
 from softmaxes.lab.report import charts, figures, table, wording
 from softmaxes.lab.report import page as html_page
+from softmaxes.lab.report import summary as summaries
+from softmaxes.lab.report.grid import SIGNS, Cell, Column, Grid, named
 from softmaxes.lab.report.palette import style
 from softmaxes.lab.report.sections import differences, frequency, tuning
 from softmaxes.lab.report.sections.calibration import calibrated, pooled
 from softmaxes.lab.report.sections.trees import views
 from softmaxes.lab.report.significance import holm, mcnemar_over_seeds, paired
-from softmaxes.lab.report.summary import MEASURES, estimate, final_scores, student_t_975, summarise
-from softmaxes.lab.report.terminal import print_summary
+from softmaxes.lab.report.summary import MEASURES, Measure, estimate, final_scores, student_t_975, summarise
+from softmaxes.lab.report.terminal import print_summary, table_of
 from softmaxes.lab.store import Store
 from softmaxes.names import from_cell
 
@@ -560,8 +562,9 @@ def test_an_infinite_nll_is_shown_with_the_share_behind_it(tmp_path: Path) -> No
 
     page = write_report(study, card, results, tmp_path).read_text(encoding="utf-8")
     assert "a head gave a true class probability zero; the share of targets outside its support stands beside" in page
-    rows = [html.unescape(re.sub(r"<[^>]*>", "", row)).split() for row in re.findall(r"<td data-measure=.*</td>", page)]
-    nll, outside = ([rows[8 * line + column] for line in range(3)] for column in (5, 6))
+    shown = page[page.index('id="comparison-table"') :].partition("</table>")[0]
+    rows = [html.unescape(re.sub(r"<[^>]*>", "", row)).split() for row in re.findall(r"<td.*</td>", shown)]
+    nll, outside = ([rows[9 * line + column] for line in range(3)] for column in (5, 6))
     assert [row[0] for row in nll] == ["★best:", "∞", "∞"]
     assert outside == [["0", "±", "0"], ["3.0", "±", "2.5"], ["<0.1", "±", "<0.1"]]
     assert page.count("<td>∞ (2.0\xa0% outside the support)</td>") == 1  # seed 0 of sparsemax in the list of every run
@@ -615,7 +618,7 @@ def test_where_nothing_is_outside_the_support_nothing_is_said_of_it() -> None:
     study, card, results = whole_study()
     page = html_page.render(summarise(study, card, results))
     assert "support" not in page.partition('id="repeat"')[0].partition("<main>")[2]
-    assert "support" not in table.markdown(summarise(study, card, results))
+    assert "support" not in table.comparison(summarise(study, card, results)).markdown()
     console = Console(file=io.StringIO(), record=True)
     print_table(study, card, results, console)
     assert "support" not in console.export_text()
@@ -624,9 +627,9 @@ def test_where_nothing_is_outside_the_support_nothing_is_said_of_it() -> None:
 def test_an_infinite_nll_from_before_the_share_was_known_is_shown() -> None:
     summary = summarise(*scored({"a": [math.inf, 1.0], "b": [2.0, 2.1]}, "nll"))
     page = html_page.render(summary)
-    assert '<span class="value">∞</span>' in page
+    assert "<td>∞</td>" in page
     assert "a head gave a true class probability zero; curves leave such epochs out." in page
-    assert "| ∞ |" in table.markdown(summary)
+    assert "| ∞ |" in table.comparison(summary).markdown()
 
 
 def test_heads_left_out_are_named_with_the_reason() -> None:
@@ -770,6 +773,73 @@ def hostile(card: DataCard) -> DataCard:
     return card.model_copy(update={"class_names": tuple(names), "group_names": groups, "description": ALERT})
 
 
+@pytest.mark.parametrize("many", [False, True], ids=["few heads", "many heads"])
+def test_a_measure_more_is_in_every_format(monkeypatch: pytest.MonkeyPatch, many: bool) -> None:
+    """One entry in the tuple of measures is all that it needs."""
+    made_up = Measure("parts.made_up", "Made-up score", "nats", higher_is_better=False, brief="Made")
+    known = Measure.of
+    monkeypatch.setattr(Measure, "of", lambda measure, scores: 7.5 if measure == made_up else known(measure, scores))
+    for module in (summaries, table):
+        monkeypatch.setattr(module, "MEASURES", (*MEASURES, made_up))
+    study, card, results = many_study(samples=0) if many else whole_study()
+    summary = summarise(study, card, results)
+    grid = table.comparison(summary)
+    for line in csv.DictReader(io.StringIO(grid.csv())):
+        assert [line[f"parts_made_up{end}"] for end in ("", "_low", "_high", "_mark")] == ["7.5", "7.5", "7.5", "best"]
+        assert line["calibration_error"] not in ("", "7.5")  # what stood last before
+    titles, _, *lines = grid.markdown().splitlines()
+    place = titles.split("|").index(" Made-up score ")
+    assert {line.split("|")[place] for line in lines} == {" **7.500\xa0±\xa00.000** "}
+    console = Console(width=200, file=io.StringIO(), record=True, color_system=None)
+    print_table(study, card, results, console)
+    printed = console.export_text()
+    assert " Made " in printed
+    assert printed.count("*7.500") == len(summary.rows)
+    shown = html_page.render(summary)
+    shown = shown[shown.index('id="comparison-table"') :].partition("</table>")[0]
+    assert "Made-up score,\xa0nats" in shown
+    assert shown.count("7.500 ") == len(summary.rows)
+
+
+def test_a_format_leaves_out_a_column_without_a_name_there() -> None:
+    row = summarise(*scored({"softmax": [0.5]})).rows[0]
+    cell = Cell("1.2", "± 3", "(so)", "1", "level", {"one": 1.25, "one_low": None})
+    grid = Grid([named(row, seeds=1)], [Column([cell], "Page", "markdown"), Column([Cell("4")], "", "", "Terminal")])
+    assert grid.facts == [{"label": "softmax", "head": "softmax", "seeds": 1, "one": 1.25, "one_low": None}]
+    assert grid.csv() == "label,head,seeds,one,one_low\nsoftmax,softmax,1,1.25,\n"
+    assert grid.markdown() == "| head | markdown |\n| --- | --- |\n| `softmax` | ≈ 1.2\xa0± 3 (so) |\n"
+    console = Console(width=80, file=io.StringIO(), record=True, color_system=None)
+    console.print(table_of(grid, "Title"))
+    assert console.export_text().split() == ["Title", "Head", "Terminal", "─" * 18, "softmax", "4"]
+    assert [(over, [column.page for column in below]) for over, below in grid.on_page] == [("", ["Page"])]
+
+
+@pytest.mark.parametrize(
+    ("mark", "markdown", "terminal", "strong"),
+    [
+        ("best", "**5 ± 1**", "*5", True),
+        ("level", "≈ 5 ± 1", "~5", False),
+        ("higher", "**▲ 5 ± 1**", "▲ 5", True),
+        ("lower", "**▼ 5 ± 1**", "▼ 5", True),
+        ("", "5 ± 1", "5", False),
+    ],
+)
+def test_a_mark_in_each_format(mark: str, markdown: str, terminal: str, strong: bool) -> None:
+    cell = Cell("5", "± 1", mark=mark)
+    assert (cell.in_markdown.replace("\xa0", " "), cell.in_terminal, cell.strong) == (markdown, terminal, strong)
+
+
+def test_columns_under_one_name_stand_together_on_the_page() -> None:
+    names = ((" a", ""), ("b", "over"), ("", "over"), ("c", "over"), ("d", ""), ("e", ""), ("f", "another"))
+    grid = Grid([], [Column([], page, over=over) for page, over in names])
+    assert [(over, [column.page for column in below]) for over, below in grid.on_page] == [
+        ("", [" a"]),
+        ("over", ["b", "c"]),
+        ("", ["d", "e"]),
+        ("another", ["f"]),
+    ]
+
+
 def test_the_table_as_csv_has_every_digit(report: Path) -> None:
     study, card, results = whole_study()
     summary = summarise(study, card, results)
@@ -848,10 +918,10 @@ def test_a_class_without_test_examples_does_not_count() -> None:
     run = make_run("a")
     result = make_result(run, card).model_copy(update={"confusion": ((0, 0, 4), (1, 0, 3), (1, 1, 1))})
     summary = summarise(make_study([run], published=()), card, [result])
-    parts = frequency.parts(card.train_counts)
+    parts = frequency.table(summary)
     assert parts is not None
-    assert frequency.columns(summary.rows[0], parts) == ["100.0", "25.0", "–"]
-    assert [line["accuracy"] for line in csv.DictReader(io.StringIO(frequency.render(summary, parts)))] == [
+    assert [column.cells[0].text for column in parts.columns] == ["100.0", "25.0", "–"]
+    assert [line["accuracy"] for line in csv.DictReader(io.StringIO(frequency.csv(parts)))] == [
         "1.0",
         "0.25",
         "",
@@ -863,7 +933,10 @@ def test_the_tables_by_class_frequency_say_the_same(tmp_path: Path, open_page) -
     page = write_report(study, card, results, tmp_path)
     summary, parts = summarise(study, card, results), frequency.parts(TAIL)
     assert parts is not None
-    expected = [[row.label, *frequency.columns(row, parts)] for row in summary.rows]
+    expected = [
+        [row.label, *(wording.known(frequency.accuracy(row, part), MEASURES[0]) for part in parts.found)]
+        for row in summary.rows
+    ]
     lines = (tmp_path / "frequency.md").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "| head | frequent, % | middle, % | rare, % |"
     assert [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines[2:]] == expected
@@ -931,7 +1004,7 @@ def test_the_table_as_markdown_says_what_the_terminal_says(report: Path) -> None
 
 
 def test_the_table_of_a_partial_study_leaves_cells_empty() -> None:
-    text = table.render(summarise(*partial_study()))
+    text = table.comparison(summarise(*partial_study())).csv()
     softmax, gumbel, hierarchical = csv.DictReader(io.StringIO(text))
     assert (softmax["seeds_planned"], softmax["seeds_finished"]) == ("3", "2")
     assert gumbel["seeds_diverged"] == "2"
@@ -1076,7 +1149,7 @@ def test_the_page_shows_the_summarys_numbers(report: Path, open_page) -> None:
             sign = signs[row.marks[measure.key]]
             expected.append(f"{sign}{scale * found.mean:.{digits}f} ± {scale * found.half_width:.{digits}f}")
         assert line == [*expected, "3 seeds"]
-    best = page.locator("#comparison-table td.best .value").first
+    best = page.locator("#comparison-table td.best").first
     assert int(best.evaluate("element => getComputedStyle(element).fontWeight")) >= 600
     published = cells(page, "#published-table")
     assert [line[:2] for line in published] == [
@@ -1358,7 +1431,7 @@ def test_trees_are_judged_drawn_and_followed() -> None:
     group = card.group_names[card.group_of_class[results[1].guesses[0].classes[0]]]  # type: ignore[index]
     way = page[page.index('class="path"') :]
     assert re.search(rf"›&nbsp;<bdi>{group}</bdi>&nbsp;<span class=\"interval\">75\.0\s%", way[:400])
-    (first, second) = csv.DictReader(io.StringIO(table.render(summary)))
+    (first, second) = csv.DictReader(io.StringIO(table.comparison(summary).csv()))
     assert float(first["tree_lca_height"]) == float(second["tree_lca_height"]) == pytest.approx(1.55)
 
 
@@ -1369,7 +1442,7 @@ def test_results_from_before_trees_judged_have_no_such_table() -> None:
     page = html_page.render(summary)
     assert "judged-table" not in page
     assert 'id="trees"' not in page
-    (row,) = csv.DictReader(io.StringIO(table.render(summary)))
+    (row,) = csv.DictReader(io.StringIO(table.comparison(summary).csv()))
     assert row["tree_lca_height"] == row["tree_lca_height_low"] == row["tree_lca_height_mark"] == ""
 
 
@@ -1623,7 +1696,7 @@ def test_the_page_shows_the_differences(report: Path, open_page) -> None:
     assert found is not None
     lines = cells(open_page(report), "#differences-table")
     for line, one in zip(lines, found.heads, strict=True):
-        mark = f"{differences.SIGNS[one.mark]} {one.mark}: " if one.mark else ""
+        mark = f"{SIGNS[one.mark].page} {one.mark}: " if one.mark else ""
         assert line[:2] == [one.row.label, mark + wording.points_interval(one.accuracy).replace("\xa0", " ")]
         assert line[3:] == ["3", *map(wording.p_value, (one.accuracy.p, one.p_examples, one.p_adjusted))]
 
@@ -1686,14 +1759,14 @@ def test_a_name_is_no_formula_in_any_table() -> None:
     tried = tuple(Tried(head=head, lr=0.1, epochs=1, accuracy=0.5) for head in HEADS_OF_STRANGERS)
     study = study.model_copy(update={"tuning": Tuning(trials=2, tried=tried)})
     summary = summarise(study, card, results)
-    found, parts = differences.differences(summary), frequency.parts(card.train_counts)
+    found, parts = differences.differences(summary), frequency.table(summary)
     assert found is not None
     assert parts is not None
     tables = {
-        "label": (table.render(summary), HEADS_OF_STRANGERS),
-        "reference": (differences.render(found), ["softmax"] * (len(HEADS_OF_STRANGERS) - 1)),
-        "head": (tuning.render(study), HEADS_OF_STRANGERS),
-        "classes": (frequency.render(summary, parts), ["frequent", "middle", "rare"] * len(HEADS_OF_STRANGERS)),
+        "label": (table.comparison(summary).csv(), HEADS_OF_STRANGERS),
+        "reference": (differences.table(found).csv(), ["softmax"] * (len(HEADS_OF_STRANGERS) - 1)),
+        "head": (tuning.csv(study), HEADS_OF_STRANGERS),
+        "classes": (frequency.csv(parts), ["frequent", "middle", "rare"] * len(HEADS_OF_STRANGERS)),
     }
     for column, (text, expected) in tables.items():
         lines = list(csv.DictReader(io.StringIO(text)))
@@ -1706,11 +1779,11 @@ def test_a_name_is_no_formula_in_any_table() -> None:
 def test_a_name_ends_neither_a_code_span_nor_a_cell_in_any_markdown() -> None:
     study, card, results = strangers(*HEADS_OF_STRANGERS)
     summary = summarise(study, card, results)
-    found, parts = differences.differences(summary), frequency.parts(card.train_counts)
+    found, parts = differences.differences(summary), frequency.table(summary)
     assert found is not None
     assert parts is not None
     named = {row.label for row in summary.rows}
-    for text in (table.markdown(summary), differences.markdown(found), frequency.markdown(summary, parts)):
+    for text in (table.comparison(summary).markdown(), differences.table(found).markdown(), parts.markdown()):
         first, _, *lines = text.splitlines()
         columns = len(re.split(r"(?<!\\)\|", first))
         for line in lines:
@@ -1762,18 +1835,18 @@ def test_the_stored_tables_are_made_again_to_the_last_letter(name: str) -> None:
     store = Store(Path(__file__).parents[2] / "results" / name)
     study, card = store.study(), store.card()
     summary = summarise(study, card, store.results(study))
-    found, parts = differences.differences(summary), frequency.parts(card.train_counts)
+    found, parts = differences.differences(summary), frequency.table(summary)
     assert found is not None
     made = {
-        "table.csv": table.render(summary),
-        "table.md": table.markdown(summary),
-        "differences.csv": differences.render(found),
-        "differences.md": differences.markdown(found),
+        "table.csv": table.comparison(summary).csv(),
+        "table.md": table.comparison(summary).markdown(),
+        "differences.csv": differences.table(found).csv(),
+        "differences.md": differences.table(found).markdown(),
     }
     if study.tuning is not None:
-        made["tuning.csv"] = tuning.render(study)
+        made["tuning.csv"] = tuning.csv(study)
     if parts is not None:
-        made |= {"frequency.csv": frequency.render(summary, parts), "frequency.md": frequency.markdown(summary, parts)}
+        made |= {"frequency.csv": frequency.csv(parts), "frequency.md": parts.markdown()}
     for file, text in made.items():
         assert (store.directory / file).read_bytes() == text.encode(), file
 
