@@ -53,7 +53,7 @@ from softmaxes import (
     metrics,
 )
 from softmaxes.heads.hierarchical import search
-from test_tree import trees
+from strategies import trees
 
 
 @pytest.fixture(autouse=True)

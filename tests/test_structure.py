@@ -59,3 +59,16 @@ def test_a_room_knows_nothing_of_those_above_it(room: str, others: tuple[str, ..
         if any(other == known or other.startswith(f"{known}.") for known in others)
     }
     assert found == set()
+
+
+def test_no_file_imports_a_test_file() -> None:
+    """What test files share is in a file without tests."""
+    tests = Path(__file__).parent
+    names = {path.stem for path in tests.rglob("test_*.py")}
+    found = set()
+    for path in tests.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom | ast.Import):
+                said = [getattr(node, "module", None) or "", *(name.name for name in node.names)]
+                found |= {(path.name, name) for name in said if names & set(name.split("."))}
+    assert found == set()

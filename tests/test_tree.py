@@ -14,6 +14,7 @@ from cases import RAGGED
 from softmaxes import HierarchicalSoftmax, Tree
 from softmaxes.heads.hierarchical import head as hierarchical
 from softmaxes.testing import check_head
+from strategies import trees
 
 
 def test_the_original_study_s_path() -> None:
@@ -66,21 +67,6 @@ def test_from_groups() -> None:
     tree = Tree.from_groups([7, 7, -3, 7])
     assert tree.parent.tolist() == [6, 6, 5, 6, -1, 4, 4]
     assert tree.child_index.tolist() == [0, 1, 0, 2, 0, 0, 1]
-
-
-@st.composite
-def parents(draw: st.DrawFn) -> list[int]:
-    """A random tree: inner nodes below earlier ones, a leaf under each of them that has no child, some leaves more."""
-    inner = draw(st.integers(1, 12))
-    above = [-1] + [draw(st.integers(0, node - 1)) for node in range(1, inner)]
-    childless = [node for node in range(inner) if node not in above]
-    leaves = childless + draw(st.lists(st.integers(0, inner - 1), min_size=1, max_size=12))
-    leaves = draw(st.permutations(leaves))
-    return [len(leaves) + node for node in leaves] + [-1] + [len(leaves) + node for node in above[1:]]
-
-
-def trees() -> st.SearchStrategy[Tree]:
-    return parents().filter(lambda parent: sum(node not in parent for node in range(len(parent))) >= 2).map(Tree)
 
 
 def test_every_law_holds_where_paths_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:

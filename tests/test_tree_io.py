@@ -30,7 +30,7 @@ from softmaxes.trees.io import (
     to_triples,
     write,
 )
-from test_tree import parents
+from strategies import parents
 
 PETS = Tree([4, 3, 3, 4, -1], names=["car", "cat", "dog", "pet", "all"])
 ANY_TEXT = st.text(max_size=4) | st.integers(0, 20).map(str)

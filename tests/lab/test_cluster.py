@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 from safetensors.torch import load_file
-from test_train import numbers
 
 from softmaxes import __version__
 from softmaxes.lab import InputError
@@ -25,7 +24,7 @@ from softmaxes.lab.data.batches import lay_out
 from softmaxes.lab.records import Study
 from softmaxes.lab.store import Store
 from softmaxes.lab.training.train import Progress
-from toy import toy_data, toy_run
+from toy import numbers, toy_data, toy_run
 
 DATA = toy_data()
 EPOCHS = 60

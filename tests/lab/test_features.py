@@ -17,7 +17,6 @@ import pyarrow as pa
 import pytest
 import torch
 from pyarrow import parquet
-from test_train import numbers
 
 from softmaxes.lab import InputError
 from softmaxes.lab.cli.main import main
@@ -31,6 +30,7 @@ from softmaxes.lab.data.sources import load
 from softmaxes.lab.records import DataCard, Run
 from softmaxes.lab.store import Store
 from softmaxes.lab.training.train import train
+from toy import numbers
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -13,27 +13,18 @@ from softmaxes.lab.report import table
 from softmaxes.lab.report.sections import differences, frequency, tuning
 from softmaxes.lab.report.summary import next_one
 from softmaxes.lab.store import Store, read_record, write_record
-
-DATA = ["--data", "glyphs:3", "--train-per-class", "10", "--test-per-class", "4"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("repeat")
-    training = ["--epochs", "2", "--channels", "2", "--heads", "softmax", "--seeds", "2", "--jobs", "1"]
-    assert main(["compare", *DATA, *training, "--out", str(folder / "kept")]) == 0
-    return folder / "kept"
+from toy import FINISHED_DATA
 
 
 def test_the_command_on_the_page_gives_the_stored_number(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(finished)
     page = Path("report.html").read_text("utf-8")
     commands = re.findall(r"<code>(softmaxes repeat [^<]*)</code>", page)
     assert len(commands) == 2
     words = shlex.split(commands[0])
-    assert words[3:] == DATA
+    assert words[3:] == FINISHED_DATA
     assert main([*words[1:], "--out", str(tmp_path / "again")]) == 0
     said = capsys.readouterr().out
     now, stored = re.search(r"accuracy: ([\d.]+) % now, ([\d.]+) % stored; inside .* \(2 seeds\)", said).groups()  # type: ignore[union-attr]
@@ -41,9 +32,9 @@ def test_the_command_on_the_page_gives_the_stored_number(
 
 
 def test_other_data_are_refused_before_anything_is_trained(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(finished)
     (name, *_) = sorted(str(path) for path in Path("runs").glob("*.json"))
     assert main(["repeat", name, "--train-per-class", "11", "--out", "other"]) == 2
     assert re.search(
@@ -57,8 +48,10 @@ def test_other_data_are_refused_before_anything_is_trained(
     assert "study.json: expected Result as JSON" in capsys.readouterr().err
 
 
-def test_a_run_that_diverged_is_not_repeated(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = Store(folder)
+def test_a_run_that_diverged_is_not_repeated(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(finished)
     result = store.results(store.study())[0]
     lost = Epoch(epoch=1, train_loss=float("inf"), scores=None, train_seconds=1, test_seconds=1)
     nothing = {"confusion": (), "guesses": (), "correct": None, "calibration": None}
@@ -91,17 +84,16 @@ STORED = sorted(path.parent for path in (Path(__file__).parents[2] / "results").
 def test_the_tables_of_stored_results_are_made_again_byte_for_byte(folder: Path) -> None:
     """Results of earlier versions stay readable, and give what they gave."""
     comparison = Comparison.read(folder)
-    summary, made = comparison.summary, {}
-    made["table.csv"], made["table.md"] = table.render(summary), table.markdown(summary)
-    if found := differences.differences(summary):
-        made["differences.csv"], made["differences.md"] = differences.render(found), differences.markdown(found)
-    if parts := frequency.parts(comparison.card.train_counts):
-        made["frequency.csv"], made["frequency.md"] = (
-            frequency.render(summary, parts),
-            frequency.markdown(summary, parts),
-        )
+    summary = comparison.summary
+    compared, parts = differences.differences(summary), frequency.table(summary)
+    grids = {"table": table.comparison(summary), "frequency": parts}
+    grids["differences"] = compared and differences.table(compared)
+    made = {f"{name}.md": grid.markdown() for name, grid in grids.items() if grid is not None}
+    made |= {f"{name}.csv": grid.csv() for name, grid in grids.items() if grid is not None}
+    if parts is not None:
+        made["frequency.csv"] = frequency.csv(parts)
     if comparison.study.tuning:
-        made["tuning.csv"] = tuning.render(comparison.study)
+        made["tuning.csv"] = tuning.csv(comparison.study)
     stored = {
         path.name: path.read_text(encoding="utf-8") for path in folder.iterdir() if path.suffix in (".csv", ".md")
     }

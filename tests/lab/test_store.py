@@ -11,10 +11,8 @@ import pytest
 from softmaxes.files import write_whole
 from softmaxes.lab import InputError
 from softmaxes.lab.cost.records import Table
-from softmaxes.lab.data.batches import lay_out
 from softmaxes.lab.records import Run, Study
 from softmaxes.lab.store import COMPARISON, FILES, Store
-from softmaxes.lab.training.train import train
 from toy import toy_data, toy_run
 
 DATA = toy_data()
@@ -42,12 +40,12 @@ def test_the_stored_results_have_the_names_of_their_runs(folder: Path) -> None:
     assert {path.name for path in folder.glob("*.json")} == named
 
 
-def test_what_a_run_needs_to_go_on_goes_with_its_result(tmp_path: Path) -> None:
-    store, (done, begun) = Store(tmp_path / "mine"), study().runs
-    trained = Store(tmp_path / "trained")
-    lay_out(DATA, trained)
-    result = train(done, DATA.card(), trained)
-    store.save_study(study(), DATA.card())
+def test_what_a_run_needs_to_go_on_goes_with_its_result(finished: Path, tmp_path: Path) -> None:
+    store, trained = Store(tmp_path / "mine"), Store(finished)
+    done, begun = trained.study().runs
+    result = trained.result(done)
+    assert result is not None
+    store.save_study(trained.study(), trained.card())
     for run in (done, begun):
         store.checkpoint(run).parent.mkdir(exist_ok=True)
         store.checkpoint(run).write_bytes(b"")

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from sqlalchemy import create_engine, text
-from test_train import numbers
 
 from softmaxes.lab.cli.main import main
 from softmaxes.lab.comparison.execute import execute
@@ -20,7 +19,7 @@ from softmaxes.lab.records import Epoch, LossPoint, Result, Run, Scores, Study
 from softmaxes.lab.store import Store
 from softmaxes.lab.training import train as training
 from softmaxes.lab.training.train import Progress, train
-from toy import toy_data, toy_run
+from toy import numbers, toy_data, toy_run
 
 DATA = toy_data()
 RUN = toy_run(DATA, "gumbel", epochs=4)

@@ -37,7 +37,7 @@ from softmaxes.lab.training.classifier import (
 from softmaxes.lab.training.judge import Judge
 from softmaxes.lab.training.recipe import draw, learning_rate
 from softmaxes.lab.training.train import Progress, train
-from toy import toy_data, toy_run
+from toy import numbers, toy_data, toy_run
 
 DATA = toy_data()
 TRAIN, TEST = (
@@ -73,16 +73,6 @@ def store(tmp_path: Path) -> Store:
     store = Store(tmp_path)
     lay_out(DATA, store)
     return store
-
-
-def numbers(result: Result) -> dict[str, Any]:
-    """What must be the same at a repetition: all but times, memory and the machine."""
-    fields = result.model_dump(mode="json", exclude={"peak_memory_mib", "machine"})
-    for epoch in fields["epochs"]:
-        del epoch["train_seconds"], epoch["test_seconds"]
-    if fields["tree"] is not None:
-        del fields["tree"]["seconds"]
-    return fields
 
 
 def final(result: Result) -> Scores:

@@ -21,7 +21,7 @@ from softmaxes import Tree, metrics
 from softmaxes.lab.report import tree as views
 from softmaxes.lab.report.palette import DARK_PAGE, LIGHT_PAGE
 from softmaxes.lab.report.tree import icicle_svg, terminal_tree
-from test_tree import trees
+from strategies import trees
 
 CHAIN = 2000  # Class 0 or (class 1 or (class 2 or ...)).
 LARGE = {

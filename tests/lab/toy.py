@@ -1,9 +1,11 @@
-"""A small data set that a head can learn in a second: colour decides the group, brightness the class."""
+"""A small data set that a head can learn in a second: colour decides the group, brightness the class. And its runs."""
+
+from typing import Any
 
 import torch
 
 from softmaxes.lab.data.dataset import Data
-from softmaxes.lab.records import Run
+from softmaxes.lab.records import Result, Run
 
 
 def toy_data(classes: int = 6, train_per_class: int = 20, test_per_class: int = 5, seed: int = 0) -> Data:
@@ -35,3 +37,18 @@ def toy_data(classes: int = 6, train_per_class: int = 20, test_per_class: int = 
 def toy_run(data: Data, head: str = "softmax", **fields: object) -> Run:
     setting = {"epochs": 3, "lr": 0.05, "channels": 4, "seed": 0} | fields
     return Run.model_validate({"head": head, "data": data.name, "fingerprint": data.fingerprint} | setting)
+
+
+def numbers(result: Result) -> dict[str, Any]:
+    """What must be the same at a repetition: all but times, memory and the machine."""
+    fields = result.model_dump(mode="json", exclude={"peak_memory_mib", "machine"})
+    for epoch in fields["epochs"]:
+        del epoch["train_seconds"], epoch["test_seconds"]
+    if fields["tree"] is not None:
+        del fields["tree"]["seconds"]
+    return fields
+
+
+# What the study is made of that is trained once for all tests that only read one: the fixture `finished`.
+FINISHED_DATA = ["--data", "glyphs:3", "--train-per-class", "10", "--test-per-class", "4"]
+FINISHED_TRAINING = ["--epochs", "2", "--channels", "2"]

@@ -32,10 +32,9 @@ from softmaxes.lab.data.sources import DEFAULT
 from softmaxes.lab.machine import usable_cores
 from softmaxes.lab.records import MOST_TRIALS, DataCard, Own, Result, Source, Study, Training
 from softmaxes.lab.report import write_report
-from softmaxes.lab.report.sections.differences import differences
-from softmaxes.lab.report.sections.differences import rows as rows_of_differences
+from softmaxes.lab.report.sections import differences
 from softmaxes.lab.report.summary import Summary, final_scores, next_one, summarise
-from softmaxes.lab.report.table import markdown, rows
+from softmaxes.lab.report.table import comparison
 from softmaxes.lab.resolve import give, own
 from softmaxes.lab.store import Store, read_record
 from softmaxes.names import file_name
@@ -91,13 +90,13 @@ class Comparison:
     @property
     def rows(self) -> list[dict[str, object]]:
         """A row for each head, as ``table.csv`` has them: means over seeds and 95 % intervals."""
-        return rows(self.summary)
+        return comparison(self.summary).facts
 
     @property
     def differences(self) -> list[dict[str, object]]:
         """A row for each head but the reference, as ``differences.csv`` has them; empty where none can be told."""
-        found = differences(self.summary)
-        return [] if found is None else rows_of_differences(found)
+        found = differences.differences(self.summary)
+        return [] if found is None else differences.table(found).facts
 
     @property
     def records(self) -> list[dict[str, object]]:
@@ -135,7 +134,7 @@ class Comparison:
         return write_report(self.summary, self.directory)
 
     def _repr_markdown_(self) -> str:
-        return markdown(self.summary)
+        return comparison(self.summary).markdown()
 
 
 def compare(

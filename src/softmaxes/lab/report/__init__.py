@@ -21,18 +21,19 @@ def write_report(summary: Summary, directory: Path) -> Path:
     Returns:
         The path of ``report.html``.
     """
-    study, card = summary.study, summary.card
-    found, parts = differences.differences(summary), frequency.parts(card.train_counts)
+    comparison, parts = table.comparison(summary), frequency.table(summary)
+    found = differences.differences(summary)
+    compared = None if found is None else differences.table(found)
     # All of it is made before any of it is written: what cannot be drawn leaves the report that is there as it is.
     drawn = figures.draw(summary)
     texts = {
-        "table.csv": table.render(summary),
-        "table.md": table.markdown(summary),
-        "differences.csv": None if found is None else differences.render(found),
-        "differences.md": None if found is None else differences.markdown(found),
-        "tuning.csv": tuning.render(study) if study.tuning else None,
-        "frequency.csv": None if parts is None else frequency.render(summary, parts),
-        "frequency.md": None if parts is None else frequency.markdown(summary, parts),
+        "table.csv": comparison.csv(),
+        "table.md": comparison.markdown(),
+        "differences.csv": None if compared is None else compared.csv(),
+        "differences.md": None if compared is None else compared.markdown(),
+        "tuning.csv": tuning.csv(summary.study) if summary.study.tuning else None,
+        "frequency.csv": None if parts is None else frequency.csv(parts),
+        "frequency.md": None if parts is None else parts.markdown(),
         "report.html": page.render(summary),
     }
     for name, content in drawn.items():

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from softmaxes.lab.report import wording
+from softmaxes.lab.report import table, wording
 from softmaxes.lab.report.charts import (
     Chart,
     accuracy_chart,
@@ -19,12 +19,11 @@ from softmaxes.lab.report.charts import (
     reliability_charts,
     time_chart,
 )
+from softmaxes.lab.report.grid import SIGNS, Grid, named
 from softmaxes.lab.report.palette import DARK, DARK_PAGE, LIGHT, LIGHT_PAGE, style, variables
-from softmaxes.lab.report.sections import frequency, tuning
-from softmaxes.lab.report.sections.calibration import calibrated
-from softmaxes.lab.report.sections.differences import SIGNS, differences
+from softmaxes.lab.report.sections import calibration, differences, frequency, tuning
 from softmaxes.lab.report.sections.trees import views
-from softmaxes.lab.report.summary import ACCURACY, CALIBRATION_ERROR, NLL, TREE_MEASURES, Summary
+from softmaxes.lab.report.summary import Summary
 
 HERE = Path(__file__).parent / "templates"
 
@@ -101,7 +100,8 @@ def render(summary: Summary) -> str:
     }
     trees = views(summary)
     strip, time = (accuracy_chart(summary), time_chart(summary)) if summary.finished else (None, None)
-    confident = calibrated(summary)
+    confident, found = calibration.calibrated(summary), differences.differences(summary)
+    judging, choices = summary.judged_by_tree, tuning.choices(summary.study)
     reliability = reliability_charts(confident) if confident else []
     charts = [*curves, *matrices.values(), *filter(None, (strip, time)), *reliability]
     return render_with_figures(
@@ -112,19 +112,21 @@ def render(summary: Summary) -> str:
         study=summary.study,
         card=summary.card,
         rows=summary.rows,
-        measures=summary.measures,
-        tree_measures=TREE_MEASURES,
-        accuracy=ACCURACY,
-        calibration_error=CALIBRATION_ERROR,
-        nll=NLL,
-        differences=differences(summary),
         signs=SIGNS,
+        comparison=Grid(table.comparison(summary).heads, table.scores(summary)),
+        published=table.published(summary),
+        judged=Grid([named(row) for row in judging], table.judged(judging)),
+        costs=Grid([named(row) for row in summary.rows], table.costs(summary.rows)),
+        differences=found,
+        compared=found and differences.table(found),
         confident=confident,
+        calibration=calibration.table(confident, summary.card.example),
         reliability=reliability,
         frequency=frequency,
-        parts=frequency.parts(summary.card.train_counts) if summary.finished else None,
+        parts=frequency.table(summary) if summary.finished else None,
         tuning=tuning,
-        choices=tuning.choices(summary.study),
+        choices=choices,
+        chosen=tuning.table(choices),
         trees=trees,
         paths={view.row.label: view.paths for view in trees if any(view.paths)},
         words=wording,

@@ -26,12 +26,28 @@ Mark = Literal["best", "level", ""]
 
 @dataclass(frozen=True)
 class Measure:
-    """One of the referee's scores and how it is shown."""
+    """One of the referee's scores and how it is shown. One more in `MEASURES` is in every format."""
 
     key: str
     name: str
-    percent: bool
+    unit: Literal["%", "nats", ""]
     higher_is_better: bool
+    brief: str = ""  # its name in the terminal; without one it is on the page and in CSV alone
+
+    @property
+    def percent(self) -> bool:
+        """Whether a share is shown in percent."""
+        return self.unit == "%"
+
+    @property
+    def with_unit(self) -> str:
+        """Its name above a column."""
+        return f"{self.name},\N{NO-BREAK SPACE}{self.unit}" if self.unit else self.name
+
+    @property
+    def direction(self) -> str:
+        """Which way is up."""
+        return "higher is better" if self.higher_is_better else "lower is better"
 
     def of(self, scores: Scores) -> float:
         """This measure's value in a record of scores; NaN where there is none."""
@@ -41,25 +57,25 @@ class Measure:
         return math.nan if value is None else float(cast(float, value))
 
 
-ACCURACY = Measure("accuracy", "Accuracy", percent=True, higher_is_better=True)
-NLL = Measure("nll", "NLL", percent=False, higher_is_better=False)
-OUTSIDE = Measure("outside_support", "Targets outside the support", percent=True, higher_is_better=False)
-CALIBRATION_ERROR = Measure("calibration_error", "Calibration error", percent=True, higher_is_better=False)
+ACCURACY = Measure("accuracy", "Accuracy", "%", higher_is_better=True, brief="Acc. %")
+NLL = Measure("nll", "NLL", "nats", higher_is_better=False, brief="NLL")
+OUTSIDE = Measure("outside_support", "Targets outside the support", "%", higher_is_better=False)
+CALIBRATION_ERROR = Measure("calibration_error", "Calibration error", "%", higher_is_better=False, brief="ECE %")
 MEASURES = (
     ACCURACY,
-    Measure("top5", "Top-5 accuracy", percent=True, higher_is_better=True),
-    Measure("precision", "Macro precision", percent=True, higher_is_better=True),
-    Measure("recall", "Macro recall", percent=True, higher_is_better=True),
-    Measure("f1", "Macro F1", percent=True, higher_is_better=True),
+    Measure("top5", "Top-5 accuracy", "%", higher_is_better=True, brief="Top-5"),
+    Measure("precision", "Macro precision", "%", higher_is_better=True),
+    Measure("recall", "Macro recall", "%", higher_is_better=True),
+    Measure("f1", "Macro F1", "%", higher_is_better=True, brief="F1 %"),
     NLL,
     OUTSIDE,
     CALIBRATION_ERROR,
 )
 TREE_MEASURES = (
-    Measure("tree.lca_height", "Height of mistakes", percent=False, higher_is_better=False),
-    Measure("tree.precision", "Hierarchical precision", percent=True, higher_is_better=True),
-    Measure("tree.recall", "Hierarchical recall", percent=True, higher_is_better=True),
-    Measure("tree.f1", "Hierarchical F1", percent=True, higher_is_better=True),
+    Measure("tree.lca_height", "Height of mistakes", "", higher_is_better=False),
+    Measure("tree.precision", "Hierarchical precision", "%", higher_is_better=True),
+    Measure("tree.recall", "Hierarchical recall", "%", higher_is_better=True),
+    Measure("tree.f1", "Hierarchical F1", "%", higher_is_better=True),
 )
 
 
@@ -318,7 +334,7 @@ class CurvePlot:
         return tuple(row for row, points in self.curves if self.name == NLL_CURVE and row.finished and not points)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal to itself alone, so that what is made of it once can be kept
 class Summary:
     """All that a report says, before it is laid out."""
 
@@ -500,7 +516,7 @@ def student_t_975(degrees: int) -> float:
     """The 0.975 quantile of Student's t for a whole number of degrees of freedom.
 
     With t = sqrt(degrees) tan(angle), the probability of -t..t is a finite sum in the angle's sine and cosine; the
-    angle at which it is 0.95 is found by bisection.
+    angle at which it is 0.95 is found by bisection. scipy's differs in the last digits, which stored tables have.
     """
     if degrees < 1:
         raise ValueError(f"student_t_975: expected degrees of at least 1, got {degrees}.")

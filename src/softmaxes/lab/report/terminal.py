@@ -1,4 +1,4 @@
-"""The comparison as a table in the terminal."""
+"""The comparison as tables in the terminal."""
 
 import textwrap
 from collections.abc import Sequence
@@ -8,74 +8,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from softmaxes.lab.report.sections import frequency
-from softmaxes.lab.report.sections.differences import SIGNS as DIRECTIONS
-from softmaxes.lab.report.sections.differences import Differences, differences
-from softmaxes.lab.report.summary import ACCURACY, MEASURES, NLL, OUTSIDE, Mark, Measure, Row, Summary
-from softmaxes.lab.report.wording import (
-    LOSS_CAUTION,
-    cautions,
-    compact,
-    differences_explained,
-    finding,
-    marks_explained,
-    number,
-    p_value,
-    points_interval,
-    seconds,
-    with_interval,
-)
-
-SIGNS: dict[Mark, str] = {"best": "*", "level": "~", "": " "}
-COST = ("s/epoch", "Param.", "Seeds")
-NARROW_COST = ("s/ep.", "Par.", "Runs")
-SHOWN = {"accuracy": "Acc. %", "top5": "Top-5", "f1": "F1 %", "nll": "NLL", "calibration_error": "ECE %"}
+from softmaxes.lab.report.grid import SIGNS, Grid
+from softmaxes.lab.report.sections import differences, frequency
+from softmaxes.lab.report.summary import Summary
+from softmaxes.lab.report.table import comparison
+from softmaxes.lab.report.wording import LOSS_CAUTION, cautions, differences_explained, finding, marks_explained
 
 
-def score(row: Row, measure: Measure) -> Text:
-    """A score with its mark; the accuracy with its interval too, for which the others have no room."""
-    if not row.finished:
-        return Text("-")
-    estimate = row.scores[measure.key]
-    shown = with_interval(estimate, measure) if measure == ACCURACY else number(estimate.mean, measure)
-    if measure == NLL and (share := row.scores[OUTSIDE.key].mean):
-        shown += f" {number(share, OUTSIDE)}%"
-    mark = row.marks[measure.key]
-    return Text(f"{SIGNS[mark]}{shown}", style="bold" if mark == "best" else "")
-
-
-def table_of(summary: Summary, names: Sequence[str], cost: Sequence[str]) -> Table:
-    """The table, its rows and its last columns named as given."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title=Text(summary.study.title, style="bold"))
+def table_of(grid: Grid, title: str, names: Sequence[str] = (), narrow: bool = False) -> Table:
+    """The columns that have a name in the terminal; the lines under other names, if they are given."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title=Text(title, style="bold"))
     table.add_column("Head", overflow="fold")
-    for header in (*SHOWN.values(), *cost):
-        table.add_column(header, justify="right", no_wrap=True)
-    for row, name in zip(summary.rows, names, strict=True):
-        table.add_row(
-            Text(name),
-            *(score(row, measure) for measure in MEASURES if measure.key in SHOWN),
-            "-" if row.epoch_seconds is None else seconds(row.epoch_seconds.median),
-            "-" if row.parameters is None else compact(row.parameters),
-            f"{len(row.finished)}/{len(row.planned)}",
-        )
-    return table
-
-
-def table_of_differences(found: Differences) -> Table:
-    """How far each head's accuracy lies from the reference's."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    table.title = Text(f"Differences to {found.reference.label}", style="bold")
-    table.add_column("Head", overflow="fold")
-    for header in ("Acc., points", "n", "p seeds", "p McNemar", "p Holm"):
-        table.add_column(header, justify="right", no_wrap=True)
-    for one in found.heads:
-        shown = f"{DIRECTIONS[one.mark]} {points_interval(one.accuracy)}".strip()
-        table.add_row(
-            Text(one.row.label),
-            Text(shown, style="bold" if one.mark else ""),
-            str(one.accuracy.seeds),
-            *map(p_value, (one.accuracy.p, one.p_examples, one.p_adjusted)),
-        )
+    shown = [column for column in grid.columns if column.terminal]
+    for column in shown:
+        table.add_column((narrow and column.narrow) or column.terminal, justify="right", no_wrap=True)
+    names = names or [head.text for head in grid.heads]
+    for name, *cells in zip(names, *(column.cells for column in shown), strict=True):
+        table.add_row(Text(name), *(Text(cell.in_terminal, style="bold" if cell.strong else "") for cell in cells))
     return table
 
 
@@ -85,25 +34,26 @@ def print_summary(summary: Summary, console: Console) -> None:
     def width(table: Table) -> int:
         return console.measure(table, options=console.options.update(width=1000)).maximum
 
-    names = [row.label for row in summary.rows]
-    table = table_of(summary, names, COST)
+    grid, title, names = comparison(summary), summary.study.title, [row.label for row in summary.rows]
+    table = table_of(grid, title)
     if width(table) > console.width:
-        table = table_of(summary, names, NARROW_COST)
+        table = table_of(grid, title, narrow=True)
     if (over := width(table) - console.width) > 0:
         room = max(max(map(len, names)) - over, 8)
-        table = table_of(summary, ["\n".join(textwrap.wrap(name, room)) for name in names], NARROW_COST)
+        table = table_of(grid, title, ["\n".join(textwrap.wrap(name, room)) for name in names], narrow=True)
     console.print(table)
     console.print()
-    notes = [finding(summary), marks_explained(summary, "*", "~"), *cautions(summary), LOSS_CAUTION]
-    for note in filter(None, notes):
+    marks = marks_explained(summary, SIGNS["best"].terminal, SIGNS["level"].terminal)
+    for note in filter(None, (finding(summary), marks, *cautions(summary), LOSS_CAUTION)):
         console.print(Text(note))
-    if (found := differences(summary)) is not None:
-        console.print()
-        console.print(table_of_differences(found))
-        console.print()
-        console.print(Text(differences_explained(len(found.heads), summary.card.example)))
-    if (parts := frequency.parts(summary.card.train_counts)) is not None and summary.finished:
-        console.print()
-        console.print(frequency.table(summary, parts))
-        console.print()
-        console.print(Text(frequency.explained(parts, summary.card)))
+
+    def print_part(grid: Grid, title: str, explained: str) -> None:
+        for part in (table_of(grid, title), Text(explained)):
+            console.print()
+            console.print(part)
+
+    if (found := differences.differences(summary)) is not None:
+        explained = differences_explained(len(found.heads), summary.card.example)
+        print_part(differences.table(found), f"Differences to {found.reference.label}", explained)
+    if (parts := frequency.table(summary)) is not None and summary.finished:
+        print_part(parts, "Accuracy by class frequency, %", frequency.explained(summary.card))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from softmaxes.lab.records import DataCard, Guess, Machine, Published, Run, Study
+from softmaxes.lab.records import DataCard, Guess, Machine, Run, Study
 from softmaxes.lab.report.significance import Paired
 from softmaxes.lab.report.summary import (
     ACCURACY,
@@ -286,12 +286,6 @@ def machines(summary: Summary) -> list[str]:
 def sentence(text: str) -> str:
     """A text with a capital and a full stop."""
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
-
-
-def published_number(line: Published, measure: Measure) -> str:
-    """A published score with two decimals of a percent, or a dash."""
-    value = getattr(line, measure.key)
-    return "–" if value is None else f"{100 * value:.2f}"
 
 
 def grouped(summary: Summary) -> bool:

@@ -1,10 +1,13 @@
 """What the heads' confidences are worth: brought together over seeds, before and after temperature scaling."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from softmaxes.lab.records import Reliability
-from softmaxes.lab.report.summary import Estimate, Row, Summary, estimate, final_scores
+from softmaxes.lab.report.grid import Cell, Column, Grid, named
+from softmaxes.lab.report.summary import CALIBRATION_ERROR, NLL, Estimate, Measure, Row, Summary, estimate, final_scores
+from softmaxes.lab.report.wording import known, plural
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Calibrated:
     scaled: Scaled | None  # none unless every finished run was scaled
 
 
+@lru_cache(maxsize=1)  # the page and the figures show them
 def calibrated(summary: Summary) -> tuple[Calibrated, ...]:
     """The heads of which something is known, in the study's order."""
     found = []
@@ -67,6 +71,24 @@ def calibrated(summary: Summary) -> tuple[Calibrated, ...]:
             )
         )
     return tuple(found)
+
+
+def table(found: Sequence[Calibrated], example: str) -> Grid:
+    """What temperature scaling changed; dashes where a head was not scaled."""
+    scaled = [one.scaled for one in found]
+
+    def told(heads: Sequence[Calibrated | Scaled | None], field: str, measure: Measure) -> list[Cell]:
+        return [Cell(known(getattr(head, field, None), measure)) for head in heads]
+
+    columns = [
+        Column(told(heads, measure.key, measure), page, over=measure.with_unit)
+        for measure in (CALIBRATION_ERROR, NLL)
+        for page, heads in (("before", found), ("after", scaled))
+    ]
+    temperatures = told(scaled, "temperature", NLL)
+    columns.append(Column(temperatures, "Temperature", note="above 1: was too sure"))
+    columns.append(Column([Cell(plural(one.fitted_on, example)) if one else Cell() for one in scaled], "Fitted on"))
+    return Grid([named(one.row) for one in found], columns)
 
 
 def pooled(curves: Iterable[Reliability]) -> tuple[Bin, ...]:

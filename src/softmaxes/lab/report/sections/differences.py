@@ -1,6 +1,7 @@
-"""How the heads differ from one of them, seed by seed, and which differences hold; as CSV and as Markdown, too."""
+"""How the heads differ from one of them, seed by seed, and which differences hold."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -8,15 +9,14 @@ from numpy.typing import NDArray
 
 from softmaxes.lab.bits import unpacked
 from softmaxes.lab.records import Result
+from softmaxes.lab.report.grid import Cell, Column, Grid, named
 from softmaxes.lab.report.significance import Paired, holm, mcnemar_over_seeds, paired
 from softmaxes.lab.report.summary import ACCURACY, Row, Summary
-from softmaxes.lab.report.wording import p_value, points, points_interval
-from softmaxes.lab.tables import as_csv, as_markdown
+from softmaxes.lab.report.wording import NBSP, p_value, points, points_interval
 from softmaxes.names import in_code
 
 REFERENCE = "softmax"
 HOLDS = 0.05  # a corrected p-value of as much at most
-SIGNS = {"higher": "▲", "lower": "▼", "": ""}
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,10 @@ class Differences:
 
     reference: Row
     heads: tuple[Difference, ...]
+    example: str  # what the test examples are called
 
 
+@lru_cache(maxsize=1)  # every format prints them
 def differences(summary: Summary) -> Differences | None:
     """The differences to `softmax`, or to the first head where that is not there.
 
@@ -74,7 +76,8 @@ def differences(summary: Summary) -> Differences | None:
     adjusted = holm([max(seeds.p, examples) for _, seeds, examples in found])
     if not found:
         return None
-    return Differences(reference, tuple(Difference(*one, p) for one, p in zip(found, adjusted, strict=True)))
+    heads = tuple(Difference(*one, p) for one, p in zip(found, adjusted, strict=True))
+    return Differences(reference, heads, summary.card.example)
 
 
 def _same_examples(one: Result, other: Result) -> bool:
@@ -87,45 +90,28 @@ def _right(result: Result) -> NDArray[np.bool_]:
     return unpacked(result.correct or "", result.examples)
 
 
-def rows(found: Differences) -> list[dict[str, object]]:
-    """The differences, a row for each head; every digit kept."""
-    return [
-        {
-            "label": one.row.label,
-            "head": one.row.setting.head,
-            "reference": found.reference.label,
-            "seeds": one.accuracy.seeds,
-            "difference": one.accuracy.mean,
-            "low": one.accuracy.low,
-            "high": one.accuracy.high,
-            "bootstrap_low": one.accuracy.bootstrap_low,
-            "bootstrap_high": one.accuracy.bootstrap_high,
-            "p_seeds": one.accuracy.p,
-            "p_examples": one.p_examples,
-            "p_adjusted": one.p_adjusted,
-            "mark": one.mark,
-        }
-        for one in found.heads
-    ]
-
-
-def render(found: Differences) -> str:
-    """The differences as CSV."""
-    lines = rows(found)
-    return as_csv(list(lines[0]), [line.values() for line in lines])
-
-
-def markdown(found: Differences) -> str:
-    """The differences as Markdown; in bold those that hold."""
-    rows = [
-        ["head", f"accuracy less {in_code(found.reference.label)}'s, points", "bootstrap, 95 %", "n", "p, seeds"],
-        ["---"] * 7,
-    ]
-    rows[0] += ["p, examples (McNemar)", "p, both (Holm)"]
+def table(found: Differences) -> Grid:
+    """A line for each head; in bold those that hold."""
+    heads, means, intervals, seeds, p_seeds, p_examples, p_both = [], [], [], [], [], [], []
     for one in found.heads:
-        shown = points_interval(one.accuracy)
-        between = f"{points(one.accuracy.bootstrap_low)} to {points(one.accuracy.bootstrap_high)}"
-        shares = map(p_value, (one.accuracy.p, one.p_examples, one.p_adjusted))
-        marked = f"**{SIGNS[one.mark]} {shown}**" if one.mark else shown
-        rows.append([in_code(one.row.label), marked, between, str(one.accuracy.seeds), *shares])
-    return as_markdown(rows)
+        mean, low, high, p, *bootstrap, count = one.accuracy
+        heads.append(named(one.row, reference=found.reference.label, seeds=count))
+        facts = {"difference": mean, "low": low, "high": high}
+        means.append(Cell(points_interval(one.accuracy), mark=one.mark, facts=facts))
+        facts = dict(zip(("bootstrap_low", "bootstrap_high"), bootstrap, strict=True))
+        intervals.append(Cell(" to ".join(map(points, bootstrap)), facts=facts))
+        seeds.append(Cell(str(count)))
+        p_seeds.append(Cell(p_value(p), facts={"p_seeds": p}))
+        p_examples.append(Cell(p_value(one.p_examples), facts={"p_examples": one.p_examples}))
+        p_both.append(Cell(p_value(one.p_adjusted), facts={"p_adjusted": one.p_adjusted, "mark": one.mark}))
+    less, over = f"accuracy less {in_code(found.reference.label)}'s, points", "p, if there were no difference"
+    others = f"for other {found.example}s"
+    columns = [
+        Column(means, "Mean difference, points", less, "Acc., points", note=f"± 95{NBSP}%, Student's t"),
+        Column(intervals, f"95{NBSP}% interval", "bootstrap, 95 %", note="bootstrap"),
+        Column(seeds, "Seeds, n", "n", "n"),
+        Column(p_seeds, "for other seeds", "p, seeds", "p seeds", over=over, note="paired t"),
+        Column(p_examples, others, "p, examples (McNemar)", "p McNemar", over=over, note="McNemar"),
+        Column(p_both, "both, corrected", "p, both (Holm)", "p Holm", over=over, note="Holm"),
+    ]
+    return Grid(heads, columns)

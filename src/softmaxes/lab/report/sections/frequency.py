@@ -1,22 +1,17 @@
 """Accuracy by class frequency: how well a head does on classes of many, of some and of few training examples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
-
 from softmaxes.lab.records import DataCard, Result
+from softmaxes.lab.report.grid import Cell, Column, Grid, as_lines, named
 from softmaxes.lab.report.summary import ACCURACY, Estimate, Row, Summary, estimate
-from softmaxes.lab.report.wording import known, listed, plural
-from softmaxes.lab.tables import as_csv, as_markdown
-from softmaxes.names import in_code
+from softmaxes.lab.report.wording import NBSP, known, listed, plural
 
 UNEVEN = 10  # times as many training examples as the rarest class the most frequent one has, at least
 MANY, FEW = 100, 20  # training examples: above and below, in the words of Liu et al., 2019
-TITLE = "Accuracy by class frequency, %"
 
 
 @dataclass(frozen=True)
@@ -80,14 +75,16 @@ def _accuracy(result: Result, part: Part) -> float | None:
     return fmean(shares) if shares else None
 
 
-def explained(parts: Parts, card: DataCard) -> str:
-    """Which classes the parts have, and by what rule."""
+def explained(card: DataCard) -> str:
+    """Which classes the parts have, and by what rule; nothing where there are none."""
+    if (parted := parts(card.train_counts)) is None:
+        return ""
     named = listed(
         f"{part.name.lower()}, {plural(len(part.classes), 'class', 'classes')} of {_range(part, card.example)}"
-        for part in parts.found
+        for part in parted.found
     )
     rule = f"the borders of Liu et al., 2019, more than {MANY} and fewer than {FEW}"
-    rule = f"These are {rule}." if parts.by_count else f"These are thirds by rank, as {rule}, leave a part empty."
+    rule = f"These are {rule}." if parted.by_count else f"These are thirds by rank, as {rule}, leave a part empty."
     return f"Classes by their training {card.example}s: {named}. {rule} Means over the classes of a part."
 
 
@@ -97,48 +94,36 @@ def _range(part: Part, example: str) -> str:
     return f"{part.least:,} to {part.most:,} {example}s"
 
 
-def columns(row: Row, parts: Parts) -> list[str]:
-    """A row's accuracies, in percent."""
-    return [known(accuracy(row, part), ACCURACY) for part in parts.found]
+@lru_cache(maxsize=1)  # every format prints it
+def table(summary: Summary) -> Grid | None:
+    """A line for each head, a column for each part; none where the classes are not parted."""
+    if (parted := parts(summary.card.train_counts)) is None:
+        return None
+    columns = []
+    for part in parted.found:
+        cells, name = [_cell(row, part) for row in summary.rows], part.name.lower()
+        columns.append(Column(cells, f"{part.name},{NBSP}%", f"{name}, %", part.name, note=ACCURACY.direction))
+    return Grid([named(row) for row in summary.rows], columns)
 
 
-def table(summary: Summary, parts: Parts) -> Table:
-    """For the terminal."""
-    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title=Text(TITLE, style="bold"))
-    shown.add_column("Head", overflow="fold")
-    for part in parts.found:
-        shown.add_column(part.name, justify="right", no_wrap=True)
-    for row in summary.rows:
-        shown.add_row(Text(row.label), *columns(row, parts))
-    return shown
+def _cell(row: Row, part: Part) -> Cell:
+    share = accuracy(row, part)
+    facts = {
+        "classes": part.name.lower(),
+        "number_of_classes": len(part.classes),
+        "train_examples_least": part.least,
+        "train_examples_most": part.most,
+        "seeds_finished": len(row.finished),
+        "accuracy": share and share.mean,
+        "accuracy_low": share and share.low,
+        "accuracy_high": share and share.high,
+    }
+    return Cell(known(share, ACCURACY), facts=facts)
 
 
-def markdown(summary: Summary, parts: Parts) -> str:
-    """The table as Markdown: means, half a 95 % interval over seeds."""
-    rows = [["head", *(f"{part.name.lower()}, %" for part in parts.found)]]
-    rows += [["---"] * len(rows[0])]
-    rows += [[in_code(row.label), *columns(row, parts)] for row in summary.rows]
-    return as_markdown(rows)
-
-
-def render(summary: Summary, parts: Parts) -> str:
-    """The table as CSV: a line for each head and part, every digit kept."""
-    lines: list[Mapping[str, object]] = []
-    for row in summary.rows:
-        for part in parts.found:
-            share = accuracy(row, part)
-            lines.append(
-                {
-                    "label": row.label,
-                    "head": row.setting.head,
-                    "classes": part.name.lower(),
-                    "number_of_classes": len(part.classes),
-                    "train_examples_least": part.least,
-                    "train_examples_most": part.most,
-                    "seeds_finished": len(row.finished),
-                    "accuracy": share and share.mean,
-                    "accuracy_low": share and share.low,
-                    "accuracy_high": share and share.high,
-                }
-            )
-    return as_csv(list(lines[0]), [line.values() for line in lines])
+def csv(grid: Grid) -> str:
+    """The table as CSV: a line for each head and part."""
+    parted = zip(*(column.cells for column in grid.columns), strict=True)
+    return as_lines(
+        [{**head.facts, **one.facts} for head, cells in zip(grid.heads, parted, strict=True) for one in cells]
+    )

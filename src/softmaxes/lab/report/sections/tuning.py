@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from softmaxes.lab.records import Study, Tried
+from softmaxes.lab.report.grid import Cell, Column, Grid
 from softmaxes.lab.report.summary import ACCURACY
-from softmaxes.lab.report.wording import listed, number
+from softmaxes.lab.report.wording import NBSP, listed, number
 from softmaxes.lab.tables import as_csv
 
 
@@ -19,23 +20,6 @@ class Choice:
     chosen: Tried
     tried: Sequence[Tried]  # for the first part of the epochs, by learning rate
     at_edge: bool  # whether the chosen learning rate is the lowest or the highest that was tried
-
-    @property
-    def own(self) -> str:
-        """The head's own setting in words, or a dash."""
-        return "–" if self.knob is None else f"{self.knob} {self.chosen.knob:g}"
-
-    @property
-    def accuracy(self) -> str:
-        """The held-out accuracy of the chosen setting after all epochs, in percent."""
-        return _percent(self.chosen)
-
-    @property
-    def first(self) -> str:
-        """Every setting that was tried, and what it came to."""
-        return ", ".join(
-            f"{one.lr:g}{'' if one.knob is None else f' and {one.knob:g}'}: {_percent(one)}" for one in self.tried
-        )
 
 
 def _percent(one: Tried) -> str:
@@ -62,6 +46,26 @@ def choices(study: Study) -> list[Choice]:
         rates = [one.lr for one in own]
         found.append(Choice(head, name, chosen, tried, chosen.lr in (min(rates), max(rates))))
     return found
+
+
+def table(found: Sequence[Choice]) -> Grid:
+    """A line for each head: its setting, what it came to after all epochs, and what else was tried."""
+    rates = [Cell(f"{one.chosen.lr:g}") for one in found]
+    own = [Cell() if one.chosen.knob is None else Cell(f"{one.knob} {one.chosen.knob:g}") for one in found]
+    accuracies = [Cell(_percent(one.chosen)) for one in found]
+    tried = [Cell(", ".join(f"{_setting(each)}: {_percent(each)}" for each in one.tried)) for one in found]
+    first = f"Tried at first: learning rate (and own setting), held-out accuracy,{NBSP}%"
+    columns = [
+        Column(rates, "Learning rate"),
+        Column(own, "Its own setting"),
+        Column(accuracies, f"Held-out accuracy,{NBSP}%"),
+        Column(tried, first, look="words"),
+    ]
+    return Grid([Cell(one.head) for one in found], columns)
+
+
+def _setting(one: Tried) -> str:
+    return f"{one.lr:g}" if one.knob is None else f"{one.lr:g} and {one.knob:g}"
 
 
 def explained(study: Study, found: Sequence[Choice]) -> str:
@@ -92,7 +96,7 @@ def _span(numbers: Sequence[int]) -> str:
     return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
-def render(study: Study) -> str:
+def csv(study: Study) -> str:
     """Everything that was tried as CSV, every digit kept."""
     tried = study.tuning.tried if study.tuning else ()
     rows = [[one.head, one.lr, one.knob, one.epochs, one.accuracy] for one in tried]

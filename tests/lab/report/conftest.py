@@ -1,0 +1,95 @@
+"""Reports that tests only read, and the browser that opens them: each is made once."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from reports import hostile, many_study, whole_study, write_report
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole study's report, with some classes named by strangers."""
+    study, card, results = whole_study()
+    return write_report(study, hostile(card), results, tmp_path_factory.mktemp("report"))
+
+
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="package")
+def browser():
+    """A headless Chromium, for the tests that open the page as its readers do."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        reason = "no chromium, chromium-browser or google-chrome on the path: the page is not opened"
+        if os.environ.get("SOFTMAXES_REQUIRE_CHROMIUM") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="package")
+def visits(browser):
+    """Opens pages without a network, each kind of visit once, and notes their complaints and wishes for a network."""
+    pages, complaints = {}, []
+
+    def decide(route) -> None:
+        if route.request.url.startswith("file:") and route.request.is_navigation_request():
+            route.continue_()
+        else:
+            complaints.append(f"request: {route.request.url}")
+            route.abort()
+
+    def opened(path: Path, width: int = 1280, scheme: str = "light", **settings):
+        visit = (path, width, scheme)
+        if visit not in pages:
+            viewport = {"width": width, "height": 900}
+            context = browser.new_context(viewport=viewport, color_scheme=scheme, offline=True, **settings)
+            pages[visit] = page = context.new_page()
+            page.on("console", lambda message: complaints.append(f"console {message.type}: {message.text}"))
+            page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+            page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+            page.route("**/*", decide)
+            page.goto(path.as_uri())
+            page.wait_for_function(
+                "[...document.querySelectorAll('.plot')].every("
+                "plot => plot.offsetParent === null || plot.querySelector('.main-svg'))",
+                timeout=20_000,
+            )
+            page.locator("details").evaluate("element => element.open = true")
+        return pages[visit]
+
+    yield opened, complaints
+    for page in pages.values():
+        page.context.close()
+
+
+@pytest.fixture
+def open_page(visits):
+    """Opens a page, and fails at the end if it complained or wished for a network."""
+    opened, complaints = visits
+    yield opened
+    found, complaints[:] = list(complaints), []
+    assert found == []
+
+
+@pytest.fixture(scope="session")
+def many_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of 24 heads."""
+    study, card, results = many_study()
+    return write_report(study, card, results, tmp_path_factory.mktemp("many"))

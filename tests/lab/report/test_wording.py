@@ -1,0 +1,59 @@
+import shlex
+from pathlib import Path
+
+import pytest
+
+from reports import make_card, make_run, strangers, whole_study
+from softmaxes.lab.records import (
+    Result,
+)
+from softmaxes.lab.report import wording
+from softmaxes.lab.report.summary import final_scores, summarise
+from softmaxes.lab.store import Store
+
+
+def test_the_recipe_is_told() -> None:
+    card = make_card(num_classes=10, samples=0)
+    plain = wording.training_in_words([make_run()], card)
+    assert plain.startswith(
+        "TinyVGG (10 channels, padding 0); SGD at learning rate 0.1, falling linearly to 0, batches"
+    )
+    recipe = {"backbone": "resnet", "lr_schedule": "one-cycle", "label_smoothing": 0.1, "flips": True, "crops": 4}
+    assert wording.training_in_words([make_run(**recipe)], card).startswith(
+        "ResNet-8 (width 16); SGD at learning rate 0.1, in one cycle, label smoothing 0.1, training images mirrored "
+        "and cropped after padding by 4 pixels at random, batches of"
+    )
+    both = [make_run(), make_run(backbone="resnet", blocks=3, hidden_units=7)]
+    assert wording.training_in_words(both, card).startswith(
+        "TinyVGG (10 channels, padding 0) or ResNet-20 (width 16, a layer of 7 units before softmax); SGD"
+    )
+    assert "; SGD at learning rate 0.1, falling to 0 in half a cosine, training images mirrored at random, batches" in (
+        wording.training_in_words([make_run(lr_schedule="cosine", flips=True)], card)
+    )
+
+
+def test_every_run_is_listed_with_its_own_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the store, as the command line does it: reading a run's key must not fix it for its copies."""
+    monkeypatch.setattr(Result, "check", lambda result: None)  # its scores are made up
+    study, card, results = whole_study()
+    store = Store(tmp_path)
+    for result in results:
+        store.save_result(result)
+    summary = summarise(study, card, store.results(study))
+    expected = {(result.run.head, result.run.seed): f"{100 * final_scores(result).accuracy:.1f}" for result in results}
+    assert len(set(expected.values())) > 3
+    lines = wording.runs(summary)
+    assert {(line.run.head, line.run.seed): line.accuracy for line in lines} == expected
+
+
+def test_a_command_on_the_page_is_one_that_can_be_typed() -> None:
+    """Whatever the folder is called that the data lie in."""
+    study, card, results = strangers("softmax")
+    words = ("--data", "it's; rm -rf $HOME", "--data-dir=-x `y`", "--fonts", "two\\ words")
+    study = study.model_copy(update={"data_options": words})
+    line = wording.runs(summarise(study, card, results))[0]
+    assert shlex.split(line.again) == ["softmaxes", "repeat", f"runs/{line.run.key}.json", *words]
+
+
+def test_words_in_a_row() -> None:
+    assert [wording.listed("abc"[:count]) for count in range(4)] == ["", "a", "a and b", "a, b and c"]
