@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import nn
 
@@ -34,6 +33,7 @@ from softmaxes.lab.training.classifier import (
     grow,
     mean_and_std,
 )
+from softmaxes.lab.training.fabric import Fabric
 from softmaxes.lab.training.judge import Judge
 from softmaxes.lab.training.recipe import draw, learning_rate
 from softmaxes.lab.training.train import Progress, train
