@@ -14,6 +14,8 @@ from softmaxes.lab.report.sections import differences, frequency, tuning
 from softmaxes.lab.report.summary import next_one
 from softmaxes.lab.store import Store, read_record, write_record
 
+pytestmark = pytest.mark.slow
+
 DATA = ["--data", "glyphs:3", "--train-per-class", "10", "--test-per-class", "4"]
 
 
