@@ -1,6 +1,7 @@
 # Every target does its own set-up: it needs python3 (3.11 or newer) and make, nothing else.
 #   make test      run the tests              make compare   train and compare three softmaxes, write a report
-#   make check     lint, format, types        make lock      renew constraints.txt from pyproject.toml
+#   make quick     those that are not slow    make lock      renew constraints.txt from pyproject.toml
+#   make check     lint, format, types
 #   make campaign  bad input and kills, tried on every reader and verb: some minutes
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 # Wheels that pip is told to look for beside the index are offered to uv too; empty is fine.
 export UV_FIND_LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 
-.PHONY: install test check format compare campaign lock clean
+.PHONY: install test quick check format compare campaign lock clean
 .DEFAULT_GOAL := test
 
 install: $(INSTALLED)
@@ -33,8 +34,14 @@ $(INSTALLED): $(LAB)
 		-c pins.txt -c constraints.txt -e '.[lab,dev]'
 	@touch $@
 
+# Bytecode is kept, whatever the shell says: pytest would rewrite every test anew in each process, five seconds each.
+test quick: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+quick: $(INSTALLED)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

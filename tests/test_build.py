@@ -107,6 +107,7 @@ def test_a_huffman_tree_by_hand() -> None:
     assert Tree.huffman([1, 2, 3], arity=10**12) == Tree([3, 3, 3, -1])
 
 
+@pytest.mark.slow
 def test_huffman_has_gensim_s_codes() -> None:
     generator = np.random.default_rng(0)
     for _ in range(200):
@@ -158,6 +159,7 @@ def test_no_tree_is_shorter_than_huffman_s(arity: int) -> None:
     st.integers(2, 9),
 )
 @settings(deadline=None, max_examples=200)
+@pytest.mark.slow
 def test_any_huffman_tree(counts: list[int], arity: int) -> None:
     tree = Tree.huffman(counts, arity)
     num_classes, children = len(counts), tree.num_children.tolist()
@@ -183,6 +185,7 @@ def test_huffman_of_ints_is_exact() -> None:
     assert Tree.huffman([2**62, 2**62 - 1]).num_nodes == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arity", [2, 3, 16])
 def test_huffman_of_counts_far_apart(arity: int) -> None:
     """Deep trees, and as many rounds as there can be: every power of two of a float64, Fibonacci's numbers."""
@@ -325,6 +328,7 @@ def test_unbalanced_clusters_are_not_too_deep(arity: int) -> None:
 
 @given(st.integers(2, 60), st.integers(0, 2**32), st.booleans())
 @settings(deadline=None, max_examples=50)
+@pytest.mark.slow
 def test_on_a_line_the_cut_is_the_best(num_classes: int, seed: int, spread: bool) -> None:
     points = np.random.default_rng(seed).normal(size=num_classes)
     points = np.exp(2 * points) if spread else points
@@ -379,6 +383,7 @@ def test_clusters_of_unlike_scales_are_found(balanced: bool) -> None:
         assert {own for own in clusters(tree) if max(own) < 32} == expected
 
 
+@pytest.mark.slow
 def test_what_can_not_be_divided_is_not() -> None:
     # All parts but those of equal vectors are single classes before there are fifteen.
     for seed in range(20):
@@ -402,6 +407,7 @@ def squares_within(vectors: np.ndarray[Any, Any], tree: Tree, num_clusters: int)
     return float(-sum(negative for negative, _ in heap))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_clusters", [16, 64, 256])
 def test_clusters_are_as_tight_as_scikit_learn_s(num_clusters: int) -> None:
     """Unbalanced, no worse than bisecting k-means of as many leaves; balanced, by no more than a tenth."""
@@ -419,6 +425,7 @@ def test_clusters_are_as_tight_as_scikit_learn_s(num_clusters: int) -> None:
         assert float(balanced) < 1.1 * even
 
 
+@pytest.mark.slow
 def test_the_seed_decides() -> None:
     vectors = torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
     before = torch.get_rng_state()
@@ -429,6 +436,7 @@ def test_the_seed_decides() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_vectors_of_any_scale_and_dtype() -> None:
     normal = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
     for arity, balanced in itertools.product((2, 5), (True, False)):

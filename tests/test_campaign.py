@@ -157,6 +157,7 @@ def test_what_cannot_be_taken_and_is_or_can_be_and_is_not_is_found(place: Place)
     assert sorts(refused, place) == {"wrongly refused"}
 
 
+@pytest.mark.slow
 def test_a_success_and_a_clear_refusal_are_no_faults(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PROCESSOR_SECONDS", "ASLEEP_SECONDS", "MEMORY"):
         monkeypatch.setattr(host, name, 2**30)  # of what is imported
@@ -168,6 +169,7 @@ def test_a_success_and_a_clear_refusal_are_no_faults(place: Place, monkeypatch: 
     assert "--no-such" in refused.err
 
 
+@pytest.mark.slow
 def test_a_killed_command_is_told_from_one_that_ended(place: Place) -> None:
     ended = run(Command(["train"], before=a_hang, kill=(signal.SIGTERM, 0.05)), place)
     assert ended.code == 128 + signal.SIGTERM

@@ -47,6 +47,10 @@ REACHING = [  # laws that call the compiled half; `test_these_laws_reach_it` say
     testing.forward_mode_is_reverse_mode,
     testing.function_transforms,
 ]
+MARKED = [
+    pytest.param(law, id=law.__name__, marks=[pytest.mark.slow] if law is testing.separable_classes_are_learned else [])
+    for law in REACHING
+]
 OVER_TREES = [case for case in CASES if isinstance(case.make(case.in_features), HierarchicalSoftmax | ForestSoftmax)]
 
 
@@ -88,6 +92,7 @@ def test_it_is_there_where_there_is_a_compiler() -> None:
     assert kernel.MISSING is None
 
 
+@pytest.mark.slow
 def test_these_laws_reach_it(calls: list[str]) -> None:
     """And no others, but the one that compiles, which `test_laws` tries on a case of each head."""
     reaching = []
@@ -99,13 +104,13 @@ def test_these_laws_reach_it(calls: list[str]) -> None:
     assert reaching == REACHING
 
 
-@pytest.mark.parametrize("law", REACHING, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("law", MARKED)
 @pytest.mark.parametrize("case", OVER_TREES, ids=lambda case: case.name)
 def test_the_laws_with_it(case: Case, law: Law, compiled: None) -> None:
     law(case.make, case.in_features)
 
 
-@pytest.mark.parametrize("law", REACHING, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("law", MARKED)
 @pytest.mark.parametrize("case", OVER_TREES, ids=lambda case: case.name)
 def test_the_laws_without_it(case: Case, law: Law, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "LIBRARY", None)
@@ -142,6 +147,7 @@ def test_a_path_of_more_even_decisions_than_a_double_has_powers_of_two(compiled:
     torch.testing.assert_close(head.target_log_prob(input, target), -math.log(2) * torch.tensor([1299.0, 1295.0]))
 
 
+@pytest.mark.slow
 def test_a_sparse_gradient_has_each_row_of_the_paths_once_in_order(compiled: None) -> None:
     head = HierarchicalSoftmax(5, Tree.balanced(10**6), sparse=True)
     input, target, _ = examples(head, rows=300)
@@ -246,6 +252,7 @@ def test_more_logits_than_it_can_number_are_refused(compiled: None, monkeypatch:
         head(input, target)
 
 
+@pytest.mark.slow
 def test_without_the_file_everything_works_and_one_line_says_what_is_lost(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "src/softmaxes", tmp_path / "softmaxes", ignore=shutil.ignore_patterns("*.so", "*.pyd"))
     script = """
@@ -277,6 +284,7 @@ print(kernel.MISSING)
         assert missing.startswith(f"The compiled step of HierarchicalSoftmax is missing ({broken} does not load: ")
 
 
+@pytest.mark.slow
 def test_it_is_left_out_where_there_is_no_compiler(tmp_path: Path) -> None:
     for name in (
         "setup.py",

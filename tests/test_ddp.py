@@ -63,6 +63,7 @@ def in_a_process(process: int, address: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not dist.is_available(), reason="torch was built without its distributed package")
 def test_gradients_are_averaged_over_processes(tmp_path_factory: pytest.TempPathFactory) -> None:
     address = f"file://{tmp_path_factory.mktemp('group') / 'rendezvous'}"

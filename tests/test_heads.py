@@ -580,6 +580,7 @@ def test_the_cut_offs_are_the_cheapest(features: int, classes: int, clusters: in
     assert cost(head.cutoffs) < 1.01 * min(every)  # places for a cut are a tenth apart
 
 
+@pytest.mark.slow
 def test_the_cut_offs_may_be_none_or_many() -> None:
     assert AdaptiveSoftmax(64, torch.ones(20)).cutoffs == ()
     assert AdaptiveSoftmax(64, [3, 1]).cutoffs == ()
@@ -683,6 +684,7 @@ WHOLE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", WHOLE, ids=lambda case: case.name)
 def test_compiles_to_one_graph(case: Case) -> None:
     """All heads but those whose shapes depend on the data, or that call what torch.compile cannot follow."""
@@ -694,6 +696,7 @@ def test_compiles_to_one_graph(case: Case) -> None:
         torch.compile(head, backend="eager", fullgraph=True)(x, y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "plain"])
 @pytest.mark.parametrize(
     "make",

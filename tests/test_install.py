@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 TRAIN = """
@@ -28,6 +30,7 @@ print(json.dumps([accuracies, [name for name in lab if importlib.util.find_spec(
 """
 
 
+@pytest.mark.slow
 def test_without_extras_each_head_trains_in_a_plain_loop(tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     python = environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")

@@ -23,6 +23,7 @@ def asked_for(tensor: Tensor) -> bool:
     raise AssertionError("no such memory")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SMAPS.exists(), reason="the system does not tell")
 def test_large_tables_are_in_large_pages() -> None:
     if not Path("/sys/kernel/mm/transparent_hugepage").exists():

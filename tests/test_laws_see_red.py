@@ -325,6 +325,7 @@ ALSO_RED: list[tuple[str, Callable[..., Head]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("law", "head"), ALSO_RED, ids=lambda value: getattr(value, "__name__", value))
 def test_law_goes_red_too(law: str, head: Callable[..., Head]) -> None:
     with pytest.raises(AssertionError, match="expected"):
@@ -337,6 +338,7 @@ def test_a_head_that_falls_over_nan_is_told_so() -> None:
         law(FallsOverNaN, 6)
 
 
+@pytest.mark.slow
 def test_the_head_that_is_broken_is_right_before() -> None:
     check_head(Plain)
 

@@ -95,6 +95,7 @@ def overconfident(temperature: float, examples: int = 100_000) -> tuple[torch.Te
     return (temperature * logits).log_softmax(1), target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.25, 1.0, 3.0])
 def test_a_known_temperature_is_found(temperature: float) -> None:
     """Within what 100,000 examples can tell; there the NLL is smallest and the confidence right."""
@@ -588,6 +589,7 @@ def test_of_equally_probable_classes_the_lowest_comes_first(dtype: torch.dtype) 
             assert ((judged.rank == 0) == (judged.prediction == target)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 def test_log_probabilities_of_any_floating_dtype_are_judged_alike(dtype: torch.dtype) -> None:
     """Also of very many classes, whose rounding adds up; what is judged is float32 at least."""

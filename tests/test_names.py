@@ -18,6 +18,7 @@ ANY = st.builds(str.__add__, STARTS, st.text())
 
 
 @given(ANY, st.none() | st.integers(3, 50))
+@pytest.mark.slow
 def test_what_is_printed_is_one_printable_line(text: str, limit: int | None) -> None:
     shown = printable(text, limit)
     assert shown.isprintable()
@@ -87,6 +88,7 @@ def test_a_name_is_one_code_span(name: str, expected: str) -> None:
 BINARY = ("Image", "archive", "self", "tarfile", "zipfile")  # whose `open` gives bytes
 
 
+@pytest.mark.slow
 def test_every_text_that_is_read_or_written_says_its_encoding() -> None:
     """Or it would be another one where the system's is: under ``LC_ALL=C``, or on Windows."""
     silent = []

@@ -577,6 +577,7 @@ def test_sampled_losses_against_the_papers(
     np.testing.assert_allclose(head.eval()(x, y).detach(), -expected[np.arange(16), y], 1e-12)
 
 
+@pytest.mark.slow
 def test_the_normaliser_of_a_sampled_softmax_is_right_on_average() -> None:
     """With three draws from a very skewed sampler, for every target: within five standard errors over many batches."""
     sampler = Sampler.unigram([1000, 300, 100, 30, 10, 3])
@@ -705,6 +706,7 @@ def test_where_the_expected_loss_is_least_the_probabilities_are_true(
     assert bool((slope() * torch.linspace(-0.1, 0.1, 8, dtype=torch.float64) > 0).all())  # uphill all around
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head_type", [NCE, NegativeSampling])
 def test_the_real_draws_have_that_expected_gradient(head_type: type[NCE] | type[NegativeSampling]) -> None:
     """There the mean gradient over many batches is 0 within five standard errors."""
@@ -965,6 +967,7 @@ def test_hierarchical_scores_against_hiclass(tree: Tree) -> None:
 
 @given(trees(), st.data())
 @settings(deadline=None, max_examples=60)
+@pytest.mark.slow
 def test_hierarchical_scores_against_hiclass_on_any_tree(tree: Tree, data: st.DataObject) -> None:
     classes = st.integers(0, tree.num_classes - 1)
     pairs = data.draw(st.lists(st.tuples(classes, classes), min_size=1, max_size=30))

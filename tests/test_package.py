@@ -6,6 +6,8 @@ import subprocess
 import sys
 from importlib import import_module
 
+import pytest
+
 import softmaxes
 import softmaxes.heads
 from cases import public_heads
@@ -94,6 +96,7 @@ def run(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.slow
 def test_the_library_never_imports_the_lab_or_its_dependencies() -> None:
     code = """
 import sys
@@ -105,6 +108,7 @@ print([name for name in sys.modules if name.partition(".")[0] in lab or name.sta
     assert run(code).strip() == "[]"
 
 
+@pytest.mark.slow
 def test_help_does_not_wait_for_torch() -> None:
     code = """
 import sys
@@ -115,6 +119,7 @@ print("torch" in sys.modules)
     assert run(code).splitlines()[-1] == "False"
 
 
+@pytest.mark.slow
 def test_the_public_names_of_the_lab() -> None:
     """Each is what its line says, also after all modules are imported: a package of that name would hide it."""
     code = """

@@ -69,6 +69,7 @@ def drawn_once_each(sampler: Sampler, times: int) -> bool:
 
 
 @every_sampler
+@pytest.mark.slow
 def test_single_draws_have_the_probabilities(sampler: Sampler, q: list[float]) -> None:
     torch.manual_seed(0)
     drawn = torch.cat([sampler.sample(1) for _ in range(8000)])
@@ -77,6 +78,7 @@ def test_single_draws_have_the_probabilities(sampler: Sampler, q: list[float]) -
 
 
 @every_sampler
+@pytest.mark.slow
 def test_many_draws_at_once_have_the_probabilities(sampler: Sampler, q: list[float]) -> None:
     """They are stratified: their statistic is less than a chi-square variable, here its sum over a hundred batches."""
     torch.manual_seed(0)
@@ -88,6 +90,7 @@ def test_many_draws_at_once_have_the_probabilities(sampler: Sampler, q: list[flo
 
 @pytest.mark.parametrize("num_samples", [2, 5, 17])
 @every_sampler
+@pytest.mark.slow
 def test_a_few_draws_hit_each_class_as_often_as_independent_ones(
     sampler: Sampler, q: list[float], num_samples: int
 ) -> None:
@@ -164,10 +167,12 @@ any_weight = st.floats(1e-9, 1e9)
         ),
     )
 )
+@pytest.mark.slow
 def test_the_table_is_exact(weight: list[float]) -> None:
     check_table(weight)
 
 
+@pytest.mark.slow
 def test_the_table_of_any_uniform_sampler_is_exact() -> None:
     for classes in [*range(2, 2001), 65_537, 1_000_003]:
         assert bool((Sampler.uniform(classes).tables.threshold == SCALE).all()), classes
@@ -189,6 +194,7 @@ def test_a_class_too_rare_for_the_tables_has_a_logarithm() -> None:
     torch.testing.assert_close(sampler.log_expected(torch.arange(3), 1), expected)
 
 
+@pytest.mark.slow
 def test_as_many_uniform_draws_as_classes_are_each_once() -> None:
     torch.manual_seed(0)
     for classes in [*range(2, 300), 1000, 4096, 10_007, 99_999]:
@@ -216,6 +222,7 @@ class Largest(TorchDispatchMode):
         return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [Sampler.uniform, lambda classes: Sampler.log_uniform(range(classes))])
 def test_draws_do_no_work_for_classes_that_are_not_drawn(make: Callable[[int], Sampler]) -> None:
     sampler = make(10**6)

@@ -77,6 +77,7 @@ def same_as_all(head: HierarchicalSoftmax, x: Tensor, k: int) -> None:
     torch.testing.assert_close(log_prob.gather(-1, first.unsqueeze(-1)), expected[:, :1], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forced")
 def test_topk_is_that_of_all_classes_on_a_thousand_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(0)
@@ -88,6 +89,7 @@ def test_topk_is_that_of_all_classes_on_a_thousand_heads(monkeypatch: pytest.Mon
         same_as_all(head, x, head.num_classes if draw % 10 == 0 else rng.randint(1, head.num_classes))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forced")
 @pytest.mark.parametrize("tree", [Tree.balanced(2), Tree.balanced(12, 12), Tree.balanced(300, 100), Tree.balanced(999)])
 def test_topk_is_that_of_all_classes_on_trees_of_one_shape(tree: Tree) -> None:
@@ -98,6 +100,7 @@ def test_topk_is_that_of_all_classes_on_trees_of_one_shape(tree: Tree) -> None:
             same_as_all(head, torch.randn(20, 3, dtype=torch.float64), k)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forced")
 def test_every_law_holds_where_the_tree_is_searched() -> None:
     for tree in (Tree.balanced(12), RAGGED):
@@ -251,6 +254,7 @@ def test_a_large_tree_is_searched_and_a_small_one_is_not(monkeypatch: pytest.Mon
     assert torch.equal(one_level.predict(x), expected[2])
 
 
+@pytest.mark.slow
 def test_a_large_tree_is_not_searched_where_shapes_must_be_known() -> None:
     head, x = peaked()
     compiled = torch.compile(head.predict, backend="eager", fullgraph=True)
@@ -306,6 +310,7 @@ def beam_by_hand(head: HierarchicalSoftmax, values: list[float], width: int) -> 
     return nodes
 
 
+@pytest.mark.slow
 def test_beam_and_greedy_by_hand() -> None:
     missed = 0
     for head, x in some_heads():
@@ -348,6 +353,7 @@ def test_greedy_is_not_exact() -> None:
     assert float(value.detach().exp()) == pytest.approx(0.2)
 
 
+@pytest.mark.slow
 def test_descend_by_hand() -> None:
     for (head, x), probability, max_depth in zip(
         some_heads(80), itertools.cycle([0.0, 0.1, 0.5, 0.6, 0.9]), itertools.cycle([None, 0, 1, 3]), strict=False
@@ -459,6 +465,7 @@ def drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return way
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawing")
 @pytest.mark.parametrize("without", [False, True])
 def test_draws_are_as_frequent_as_they_are_probable(without: bool) -> None:
@@ -529,6 +536,7 @@ def test_draws_for_any_leading_dimensions(shape: tuple[int, ...]) -> None:
     assert classes.dtype == torch.int64
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawing")
 def test_what_all_other_classes_have_together() -> None:
     rng = random.Random(4)
@@ -540,6 +548,7 @@ def test_what_all_other_classes_have_together() -> None:
         torch.testing.assert_close(search.drawn(head, x, 1, classes)[2], expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawing")
 def test_the_laws_hold_whichever_way_is_drawn() -> None:
     for law in LAWS:
@@ -560,6 +569,7 @@ def test_how_many_are_drawn_is_checked(k: Any, kind: type[Exception]) -> None:
         search.sample(head, torch.randn(3), k)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("make", [lambda: Tree.balanced(20_000), lambda: Tree.random(20_000, arity=5, seed=1)])
 def test_the_first_of_k_classes_are_those_of_fewer_whichever_way_they_are_found(

@@ -35,6 +35,7 @@ def graph() -> "nx.DiGraph[str]":
     return nx.DiGraph((module, other) for module in FILES for other in imported(module))
 
 
+@pytest.mark.slow
 def test_there_is_no_circle(graph: "nx.DiGraph[str]") -> None:
     assert [sorted(circle) for circle in nx.strongly_connected_components(graph) if len(circle) > 1] == []
 

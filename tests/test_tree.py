@@ -69,6 +69,7 @@ def test_from_groups() -> None:
     assert tree.child_index.tolist() == [0, 1, 0, 2, 0, 0, 1]
 
 
+@pytest.mark.slow
 def test_every_law_holds_where_paths_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a tree this small all logits are computed, unless told otherwise."""
     monkeypatch.setattr(hierarchical, "GATHER_RATIO", 0)
@@ -91,6 +92,7 @@ def test_gathered_and_computed_paths_agree(monkeypatch: pytest.MonkeyPatch) -> N
 
 @given(trees())
 @settings(deadline=None, max_examples=60)
+@pytest.mark.slow
 def test_any_tree(tree: Tree) -> None:
     for node in range(tree.num_nodes):
         ancestors = tree.ancestors(node)
@@ -111,6 +113,7 @@ def graph_of(tree: Tree) -> "nx.DiGraph[int]":
 
 @given(trees(), st.data())
 @settings(deadline=None, max_examples=60)
+@pytest.mark.slow
 def test_any_tree_against_networkx(tree: Tree, data: st.DataObject) -> None:
     graph, nodes = graph_of(tree), range(tree.num_nodes)
     first, second = torch.cartesian_prod(*2 * [torch.arange(tree.num_nodes)]).unbind(1)

@@ -72,6 +72,7 @@ def there_and_back(tree: Tree, folder: Path, format: str) -> Tree:
 
 @given(trees(), trees(ANY_TEXT), trees(TEXT, unique=True))
 @settings(deadline=None, max_examples=60)
+@pytest.mark.slow
 def test_what_was_written_is_read_again(folder: Path, bare: Tree, any_names: Tree, named: Tree) -> None:
     for tree in (bare, any_names, named):
         assert there_and_back(tree, folder, "json") == tree
@@ -85,6 +86,7 @@ def test_what_was_written_is_read_again(folder: Path, bare: Tree, any_names: Tre
 
 @given(trees(ANY_TEXT), st.sampled_from(["csv", "nested"]))
 @settings(deadline=None, max_examples=200)
+@pytest.mark.slow
 def test_a_tree_is_read_as_it_was_or_not_written(folder: Path, tree: Tree, format: str) -> None:
     try:
         write(tree, folder / "other", format)
@@ -98,6 +100,7 @@ def test_a_tree_is_read_as_it_was_or_not_written(folder: Path, tree: Tree, forma
 
 @given(trees(), trees(TEXT, unique=True))
 @settings(deadline=None, max_examples=60)
+@pytest.mark.slow
 def test_what_was_converted_is_converted_back(bare: Tree, named: Tree) -> None:
     for tree in (bare, named):
         names = tree.names or [str(node) for node in range(tree.num_nodes)]
@@ -196,6 +199,7 @@ def test_what_other_programs_write(tmp_path: Path) -> None:
 
 @given(trees(TEXT))
 @settings(deadline=None, max_examples=20)
+@pytest.mark.slow
 def test_networkx_reads_and_writes_the_same(folder: Path, tree: Tree) -> None:
     path = folder / "graph.json"
     write(tree, path, "nbdt")
@@ -527,6 +531,7 @@ JSON = st.recursive(
 
 @given(trees(TEXT, unique=True), st.data())
 @settings(deadline=None, max_examples=300)
+@pytest.mark.slow
 def test_whatever_a_file_holds_it_is_a_tree_or_an_error_of_one_line(
     folder: Path, tree: Tree, data: st.DataObject
 ) -> None:
@@ -632,6 +637,7 @@ def test_a_file_is_replaced_whole_or_left(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(tmp_path.iterdir()) == [tmp_path / "tree.json"]
 
 
+@pytest.mark.slow
 def test_a_deep_tree(tmp_path: Path) -> None:
     depth = 100_000
     tree = Tree([depth, depth, -1, *range(2, depth)])
@@ -646,6 +652,7 @@ def test_a_deep_tree(tmp_path: Path) -> None:
         write(tree, tmp_path / "tree", "nested")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_large_tree_and_another_default_device(tmp_path: Path, format: str) -> None:
     tree = Tree.random(50_000, arity=3)

@@ -179,6 +179,7 @@ def test_a_result_that_does_not_fit_its_data_is_refused(
     refused(store, path, capsys)
 
 
+@pytest.mark.slow
 def test_a_bad_tree_is_found_before_anything_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As many leaves as classes, but no tree; and the tables that are there no longer are not taken away."""
     store = kept(TREES, "hierarchical", tmp_path)
@@ -200,6 +201,7 @@ def test_a_bad_tree_is_found_before_anything_is_written(tmp_path: Path, capsys: 
     assert not (tmp_path / "figures").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", sorted(RESULTS.glob("*/runs")), ids=lambda folder: folder.parent.name)
 def test_what_is_stored_agrees(folder: Path) -> None:
     store = Store(folder.parent)

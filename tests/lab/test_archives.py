@@ -115,6 +115,7 @@ def test_a_wrong_checksum_after_all_files_is_found(tmp_path: Path) -> None:
 # What they may cost
 
 
+@pytest.mark.slow
 def test_what_an_archive_unfolds_to_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "ANY_BYTES", 2**20)
     message = "at most 1,048,576 bytes when it is unfolded, got more"

@@ -120,6 +120,7 @@ def test_the_time_of_an_epoch_is_that_of_its_steps(
     assert budget._epoch_seconds(run, EXAMPLES, DATA.card(), "cpu") == pytest.approx((3, 3))  # 120 images
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("softmaxes.lab.data.sources.load_source", lambda _: DATA)
     monkeypatch.setattr(budget, "_epoch_seconds", lambda run, *rest: 2 * ({"softmax": 1.0, "gumbel": 0.5}[run.head],))

@@ -30,7 +30,7 @@ from softmaxes.lab.store import Store
 from softmaxes.names import printable
 from toy import FINISHED_DATA, FINISHED_TRAINING, numbers, toy_data
 
-EPOCHS = 40
+EPOCHS = 12
 RESULTS = Path(__file__).parents[2] / "results"
 COMMAND = [sys.executable, "-m", "softmaxes"]
 
@@ -87,6 +87,7 @@ def begun(folder: Path, out: Path) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_started_again(how: signal.Signals, folder: Path, whole: Path, tmp_path: Path) -> None:
@@ -124,6 +125,7 @@ def test_killed_and_started_again(how: signal.Signals, folder: Path, whole: Path
     assert not (cut / "data.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_compare_then_report(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert main(options(folder, out, 3)) == 0
@@ -151,6 +153,8 @@ def test_compare_then_report(folder: Path, tmp_path: Path, capsys: pytest.Captur
     assert (out / "report.html").read_text() == page
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_train_one(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "one"
     command = ["train", "--head", "hierarchical", "--seed", "7", "--data", str(folder), "--image-size", "16"]
@@ -160,6 +164,8 @@ def test_train_one(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "hierarchical" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_the_seed_study(folder: Path, tmp_path: Path) -> None:
     """Its heads, its layer of 100 units before the tree alone, its setting; and what is said otherwise counts."""
     out = tmp_path / "study"
@@ -211,6 +217,8 @@ def test_the_list_of_many_heads_fits_80_columns(
     assert " ".join(" ".join(line[column] for line in lines).split()) == " ".join([summary] * 24)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_long_tail_is_one_for_all_heads(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     command = [*options(folder, out, 1), "--long-tail", "20"]
@@ -244,6 +252,8 @@ def all_options(folder: Path, out: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_all_heads(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -286,6 +296,7 @@ def test_all_heads(
     assert "left out" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_all_means_every_head_in_order(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a data set that has no groups: whatever is left out would be refused by its name."""
     seen: list[Study] = []
@@ -480,6 +491,8 @@ def test_what_the_system_refuses_is_said_as_it_is(
     assert capsys.readouterr().err == said
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_comparison_that_fails_leaves_the_one_before(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -532,6 +545,7 @@ def test_a_folder_of_the_users_is_refused(
     assert everything(tmp_path) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", [False, True])
 def test_a_picture_of_the_users_is_not_replaced(
     link: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -556,6 +570,8 @@ def test_a_picture_of_the_users_is_not_replaced(
         assert main(["data", str(folder), "--image-size", size]) == 0
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork")
 def test_the_page_of_another_comparison_is_not_replaced_without_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -563,7 +579,6 @@ def test_the_page_of_another_comparison_is_not_replaced_without_a_word(
     monkeypatch.setattr(
         "softmaxes.lab.comparison.processes.fresh_processes", lambda: multiprocessing.get_context("fork")
     )
-    monkeypatch.setattr("softmaxes.lab.report.figures.draw", lambda summary: {})
     data, out = toy_data(), tmp_path / "out"
 
     def told(*heads: str, seeds: int = 1) -> str:
@@ -592,6 +607,7 @@ def test_the_page_of_another_comparison_is_not_replaced_without_a_word(
     assert everything(out) == kept
 
 
+@pytest.mark.slow
 def test_a_run_that_overflows_has_diverged(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One batch, one step: the loss before it is finite, what the head says after it is not."""
     out = tmp_path / "out"
@@ -602,6 +618,7 @@ def test_a_run_that_overflows_has_diverged(folder: Path, tmp_path: Path, capsys:
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize("after", [0.2, 1.5])
 def test_stopped_while_starting(after: float, folder: Path, tmp_path: Path) -> None:
@@ -625,6 +642,8 @@ def edit(path: Path, **fields: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_broken_results_are_refused(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     shutil.copytree(finished, out)
@@ -651,6 +670,7 @@ def test_broken_results_are_refused(finished: Path, tmp_path: Path, capsys: pyte
         assert errors.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_help_says_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "--help"]) == 0
     printed = capsys.readouterr().out
@@ -658,6 +678,7 @@ def test_help_says_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert "or all: every head that the data can serve" in " ".join(printed.replace("│", " ").split())
 
 
+@pytest.mark.slow
 def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("compare", "train", "report", "data"):
         assert main([verb, "--help"]) == 0
@@ -672,13 +693,14 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-8"])
 @pytest.mark.parametrize("handler", ["strict", "surrogateescape"])
 def test_what_standard_output_cannot_show_is_replaced(
     encoding: str, handler: str, stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The page is written all the same, before anything is printed."""
-    monkeypatch.setattr("softmaxes.lab.report.figures.draw", lambda summary: {})
     (stored / "report.html").unlink(missing_ok=True)
     for arguments in (["report", str(stored)], ["heads"], ["--help"], ["compare", "--help"]):
         content = io.BytesIO()
@@ -689,13 +711,14 @@ def test_what_standard_output_cannot_show_is_replaced(
     assert "± is half" in (stored / "report.html").read_text(encoding="utf-8").replace("\n", " ")
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_is_there_where_printing_fails(
     stored: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def gone(*_: object) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr("softmaxes.lab.report.figures.draw", lambda summary: {})
     monkeypatch.setattr("softmaxes.lab.report.terminal.print_summary", gone)
     (stored / "report.html").unlink(missing_ok=True)
     assert main(["report", str(stored)]) == 2
@@ -706,11 +729,12 @@ def test_the_page_is_there_where_printing_fails(
 ODD = ["a\nb", "\x1b[31mred", os.fsdecode(b"by\xff"), "\u202egnp", "[red]x[/]", "{x}", ":warning:", "a" * 200]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", ODD, ids=ascii)
 def test_a_folder_s_name_is_shown_as_it_is_or_replaced(
     name: str, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("softmaxes.lab.report.figures.draw", lambda summary: {})
     monkeypatch.chdir(tmp_path)
     shutil.copytree(stored, name)
     assert main(["report", name]) == 0
@@ -727,6 +751,7 @@ def test_a_folder_s_name_is_shown_as_it_is_or_replaced(
         assert printed.err.strip().isprintable()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD[:4], ids=ascii)
 def test_a_name_of_data_that_cannot_be_shown_is_refused_in_a_short_line(
     name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -781,6 +806,7 @@ def test_words_that_name_the_data_again_are_no_options() -> None:
     assert (bound.arguments["source"].data, bound.arguments["source"].data_dir) == ("-x", Path("--heads"))
 
 
+@pytest.mark.slow
 def test_too_many_runs_are_refused_before_they_are_made(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

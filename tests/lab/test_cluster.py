@@ -47,6 +47,7 @@ def workers() -> list[int]:
     return [process for process in training if parents.get(parents[process]) == os.getpid()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_a_cluster_gives_the_same_numbers_and_begins_a_lost_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -119,6 +120,7 @@ def test_without_ray_a_line_says_what_to_install(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "said"),
     [

@@ -102,6 +102,7 @@ def test_what_is_in_the_files_is_what_is_read(
     assert DataCard.model_validate_json(card.model_dump_json()) == card
 
 
+@pytest.mark.slow
 def test_the_layouts_are_one_data_set(tmp_path: Path) -> None:
     content = arrays()
     paths = [as_npz(tmp_path, content), as_npy(tmp_path, content)]
@@ -340,6 +341,7 @@ def test_a_class_costs_memory_so_that_examples_decide_how_many_there_can_be(
         load_features(layout(tmp_path / "other", content))
 
 
+@pytest.mark.slow
 def test_a_file_may_not_unfold_to_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = arrays() | {"train_features": np.zeros((40, 3000), "f4"), "test_features": np.zeros((12, 3000), "f4")}
     bomb = tmp_path / "bomb.npz"
@@ -397,6 +399,7 @@ def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_broken_files_are_refused_in_words(tmp_path: Path) -> None:
     """Cut, changed or foreign bytes: an error of ours, or the data with another number in it, and nothing else."""
     generator = np.random.default_rng(0)
@@ -428,6 +431,7 @@ def test_arrays_that_claim_more_than_there_is(tmp_path: Path) -> None:
 # Parquet
 
 
+@pytest.mark.slow
 def test_strings_are_the_names_of_classes(tmp_path: Path) -> None:
     """In the order of the characters, whatever file they come first in; a dictionary is no other thing."""
     content = arrays()
@@ -535,6 +539,7 @@ def test_what_parquet_cannot_be(columns: dict[str, Any], message: str, tmp_path:
     assert list(cache.glob("features/*/*.npy")) == []
 
 
+@pytest.mark.slow
 def test_columns_and_files_that_are_no_parquet(tmp_path: Path) -> None:
     path = as_parquet(tmp_path, arrays())
     table = parquet.read_table(path / "test.parquet")
@@ -563,6 +568,7 @@ def test_without_pyarrow_the_error_says_what_to_install(tmp_path: Path, monkeypa
 # The command line
 
 
+@pytest.mark.slow
 def test_compare_on_vectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As a user does it: two processes on mapped vectors, a table and a page that speak of no images."""
     folder, out = as_npy(tmp_path, arrays()), tmp_path / "out"

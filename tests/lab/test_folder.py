@@ -591,6 +591,7 @@ def test_a_reason_is_one_line(tmp_path, monkeypatch, error, reason):
     assert folder_module._decode(path, 8) == reason
 
 
+@pytest.mark.slow
 def test_several_processes_read_what_one_does(tmp_path, capsys):
     generator = np.random.default_rng(0)
     write_classes(tmp_path, "a", "b")

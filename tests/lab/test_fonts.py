@@ -101,6 +101,7 @@ def forget() -> None:
 # The shipped fonts
 
 
+@pytest.mark.slow
 def test_all_is_the_whole_alphabet_of_the_shipped_fonts() -> None:
     data = load_glyphs(None, train_per_class=1, test_per_class=1, jobs=1)
     assert characters(data) == "".join(alphabet())
@@ -109,6 +110,7 @@ def test_all_is_the_whole_alphabet_of_the_shipped_fonts() -> None:
         assert data.num_classes == 4008
 
 
+@pytest.mark.slow
 def test_the_data_of_the_stored_results_are_drawn_to_the_byte() -> None:
     stored = json.loads((RESULTS / "glyphs" / "data.json").read_text())
     data = load_glyphs(jobs=1)
@@ -153,6 +155,7 @@ def test_a_single_file_serves_too(folder: Path) -> None:
     assert data.name == "glyphs:all-latin"
 
 
+@pytest.mark.slow
 def test_real_fonts_in_a_folder_of_ones_own_serve(tmp_path: Path) -> None:
     stix = [file for file in shipped_fonts().files if file.name.startswith("STIX")]
     for file in stix:
@@ -185,6 +188,7 @@ def test_what_files_are_called_and_where_they_lie_changes_no_image(folder: Path,
     assert one.fingerprint == other.fingerprint
 
 
+@pytest.mark.slow
 def test_one_and_two_processes_draw_the_same(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = draw(folder, jobs=1)
     monkeypatch.setenv("SOFTMAXES_CACHE", str(tmp_path / "other"))
@@ -200,6 +204,7 @@ def test_an_image_depends_on_its_own_address_alone(folder: Path) -> None:
         assert torch.equal(few.train_inputs[label], every.train_inputs[3 * every.class_names.index(name)])
 
 
+@pytest.mark.slow
 def test_pairs_that_look_alike_are_those_that_a_plain_loop_finds() -> None:
     generator = np.random.default_rng(0)
     shapes = generator.integers(0, 16, (40, 16, 16), dtype=np.uint8)
@@ -228,6 +233,7 @@ def test_of_characters_that_look_alike_in_some_face_the_first_is_kept(tmp_path: 
     assert greek not in held
 
 
+@pytest.mark.slow
 def test_a_hundred_classes_of_few_blocks_are_spread_over_all(tmp_path: Path) -> None:
     some = "".join(map(chr, range(0x4E00, 0x4E00 + 1100)))
     build_font(some).save(tmp_path / "cjk.ttf")
@@ -313,6 +319,7 @@ def test_the_characters_of_faces_together_are_bounded(folder: Path, monkeypatch:
         draw(folder)
 
 
+@pytest.mark.slow
 def test_characters_are_those_that_font_tools_finds() -> None:
     for file in shipped_fonts().files:
         with TTFont(file, lazy=True) as font:
@@ -405,6 +412,7 @@ def test_characters_of_glyphs_that_a_font_lacks_are_not_drawn(tmp_path: Path) ->
     assert len(fonts_module._characters(Face(tmp_path / "some.ttf", 0, ""))) == 8
 
 
+@pytest.mark.slow
 def test_no_broken_font_ends_in_another_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generator = np.random.default_rng(0)
     build_font(LATIN).save(tmp_path / "good.ttf")
@@ -507,6 +515,7 @@ def test_a_damaged_alphabet_is_made_again(folder: Path, cache_folder: Path, dama
 # Memory
 
 
+@pytest.mark.slow
 def test_images_that_do_not_fit_in_memory_are_refused_before_they_are_drawn(
     folder: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ HEADS = ("softmax", "hierarchical-grown")
 STOPS = 10
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork")
 def test_stopped_ten_times_at_random_it_leaves_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = multiprocessing.get_context("fork")

@@ -18,6 +18,7 @@ torch.empty(5 * 2**29, dtype=torch.uint8)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems limit otherwise")
 def test_what_a_process_has_reserved_before_does_not_count() -> None:
     done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True)

@@ -57,6 +57,7 @@ def run(words: list[str], installed: Path, folder: Path) -> "subprocess.Complete
 WORDS = ["compare", "--data", DATA, "--backbone", BACKBONE, "--heads", "softmax", HEAD, "--seeds", "1"]
 
 
+@pytest.mark.slow
 def test_a_package_outside_brings_its_parts(installed: Path, tmp_path: Path) -> None:
     """In worker processes; the page names them; another line of the head is another run, and only of the head."""
     words = [*WORDS, "--epochs", "2", "--out", "out"]
@@ -90,11 +91,11 @@ def test_a_package_outside_brings_its_parts(installed: Path, tmp_path: Path) -> 
     assert "as it was, got another source" in repeated.stderr
 
 
-@pytest.mark.usefixtures("forked")
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked", "undrawn")
 def test_a_study_of_one_s_own(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(installed)
-    monkeypatch.setattr("softmaxes.lab.report.figures.draw", lambda summary: {})
     words = ["compare", "--data", DATA, "--seeds", "1", "--epochs", "1"]
     assert main([*words, "--study", STUDY, "--out", "named"]) == 0
     study = Store(tmp_path / "named").study()
@@ -107,6 +108,7 @@ def test_a_study_of_one_s_own(installed: Path, tmp_path: Path, monkeypatch: pyte
     assert Store(tmp_path / "file").study().runs == study.runs
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="kills a group")
 def test_it_goes_on_after_a_kill(installed: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "softmaxes", *WORDS, "--epochs", "150", "--jobs", "1", "--out", "cut"]
@@ -125,6 +127,7 @@ def test_it_goes_on_after_a_kill(installed: Path, tmp_path: Path) -> None:
     assert len(Comparison.read(tmp_path / "cut").results) == 2
 
 
+@pytest.mark.slow
 def test_on_a_cluster(installed: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     done = run([*WORDS, "--epochs", "1", "--cluster", "local", "--jobs", "2", "--out", "out"], installed, tmp_path)
@@ -165,7 +168,8 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "peak_memory", lambda device: 0.0)
 
 
-@pytest.mark.usefixtures("forked")
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked", "undrawn")
 def test_objects_are_parts(tmp_path: Path) -> None:
     """A class, a lambda with a name, data as they are; and what came of it for a notebook."""
     heads: dict[str, Any] = {
@@ -184,6 +188,7 @@ def test_objects_are_parts(tmp_path: Path) -> None:
     assert Comparison.read(tmp_path) == made
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked")
 def test_python_and_the_command_line_give_the_same_files(tmp_path: Path) -> None:
     words = ["--heads", "softmax", "hierarchical-grown", "--seeds", "2", "--epochs", "4", "--optimizer", "adamw"]
@@ -212,7 +217,8 @@ def test_python_and_the_command_line_give_the_same_files(tmp_path: Path) -> None
     assert "report.html" in typed
 
 
-@pytest.mark.usefixtures("forked")
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked", "undrawn")
 def test_tuning_alone_is_what_a_comparison_goes_on_from(tmp_path: Path) -> None:
     setting: dict[str, Any] = {"heads": ["softmax", "gumbel"], "epochs": 2, "jobs": 1, "out": tmp_path}
     chosen = tune(TOY, trials=2, console=QUIET, **setting)
@@ -296,10 +302,10 @@ def test_a_part_that_cannot_be_is_one_line(
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == before
 
 
-@pytest.mark.usefixtures("forked")
-def test_data_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked", "undrawn")
+def test_data_may_have_any_name(tmp_path: Path) -> None:
     """A name with a colon is not taken for a function of the user's own."""
-    monkeypatch.setattr("softmaxes.lab.report.figures.draw", lambda summary: {})
     for number, name in enumerate(("words:en", "glyphs:all", "a b")):
         data = dataclasses.replace(TOY, name=name)
         made = compare(data, heads=["softmax"], seeds=1, epochs=1, out=tmp_path / str(number), console=QUIET)

@@ -131,6 +131,7 @@ def test_the_number_of_instructions_is_bounded(monkeypatch: pytest.MonkeyPatch) 
     refused(b"(" + b"N" * 1000 + b"l.", "expected a pickle of at most 1,000 instructions, got more")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "nested",
     [
@@ -176,6 +177,7 @@ def test_a_pickle_makes_no_more_than_it_holds(content: bytes) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_no_broken_pickle_ends_in_another_error() -> None:
     generator = np.random.default_rng(0)
     written = [pickle.dumps(ARRAYS | PLAIN, protocol=protocol) for protocol in range(6)]

@@ -15,6 +15,8 @@ from softmaxes.lab.report.summary import next_one
 from softmaxes.lab.store import Store, read_record, write_record
 from toy import FINISHED_DATA
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_command_on_the_page_gives_the_stored_number(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path

@@ -49,6 +49,7 @@ def parts(cell: Cell) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [name for name, entry in HEADS.items() if entry.alone])
 def test_every_head_that_is_there_from_the_first_step_is_measured(head: str) -> None:
     found = parts(TINY.model_copy(update={"head": head, "classes": 30}))
@@ -68,6 +69,7 @@ def test_a_head_behind_a_layer_is_not_measured_without_it() -> None:
         parts(TINY.model_copy(update={"head": "softmax-hidden"}))
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_step_is_that_of_its_gradient() -> None:
     found = parts(Cell(head="softmax", classes=100_000, features=100, batch_size=2, test_batch=1))
     if found["step_memory"] is None:
@@ -100,6 +102,7 @@ def test_zipf_labels_come_as_often_as_their_law_says() -> None:
     assert uniform.draw(100_000).bincount(minlength=100).min() > 800
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # real processes
     made = list(cells(["softmax", "hierarchical"], [8, 20], [4], TINY))
@@ -116,6 +119,7 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.Monk
         execute(tmp_path, made)
 
 
+@pytest.mark.slow
 def test_too_much_memory_is_a_reason_and_larger_sizes_are_not_tried(tmp_path: Path) -> None:
     big = list(cells(["softmax"], [1000, 1_000_000, 20_000_000], [1000], TINY))
     begin = time.monotonic()
@@ -133,6 +137,7 @@ def slow(features: int, known: Any) -> HierarchicalSoftmax:
     return HEADS["hierarchical"].build(features, known)  # type: ignore[return-value]
 
 
+@pytest.mark.slow
 def test_too_much_time_is_a_reason_and_more_time_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(HEADS, "softmax", Entry(slow))
     cell = TINY.model_copy(update={"classes": 200})
@@ -171,6 +176,7 @@ def test_heads_whose_tree_is_learned_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "scale.json").exists()
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_page_figures_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "costs"
     words = ["scale", "--heads", "softmax", "hierarchical", "--features", "8", "--out", str(out), "--device", "cpu"]
@@ -211,6 +217,7 @@ def scale_names() -> list[str]:
     return ["step", "forward", "backward", "update", "log_prob", "topk"]
 
 
+@pytest.mark.slow
 def test_what_did_not_fit_is_on_the_page(tmp_path: Path) -> None:
     costs = execute(tmp_path, list(cells(["softmax"], [8, 10**6], [1000], TINY)), Limits(seconds=60, memory=2))
     html = write_report(costs, tmp_path).read_text()
@@ -268,6 +275,7 @@ def test_where_nothing_could_be_measured_the_page_says_so(tmp_path: Path, monkey
     print_table(costs, Console(file=io.StringIO()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [(1e-9, 1e-9, 1e-9), (1e-9, 1.0, 1e9), (1e9, 1e9, 1e9)])
 @pytest.mark.parametrize("memory", [0.0, 5e-324, 1e9])
 def test_a_page_has_room_for_every_number_of_a_record(

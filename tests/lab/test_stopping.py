@@ -144,6 +144,7 @@ sys.stdout.write(" ".join(sorted(number.name for number in signal.pthread_sigmas
 """
 
 
+@pytest.mark.slow
 def test_what_is_started_meanwhile_never_hears_of_them() -> None:
     with stoppable() as came:
 
@@ -179,6 +180,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork")
 def test_when_the_parent_is_killed_its_processes_end() -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
@@ -188,6 +190,7 @@ def test_when_the_parent_is_killed_its_processes_end() -> None:
         parent.stdout.read()  # ends when nobody holds it any more: the child had it too
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", [["heads"], ["--version"]], ids=" ".join)
 def test_nobody_reads_on(verb: list[str]) -> None:
     """As in a pipe to `head`: no traceback, and the code that a shell knows of SIGPIPE."""
@@ -199,6 +202,7 @@ def test_nobody_reads_on(verb: list[str]) -> None:
     assert done.returncode == 141
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no full disk")
 @pytest.mark.parametrize("words", [["--version"], ["heads"]])
 def test_output_that_finds_no_room_is_a_line(words: list[str]) -> None:

@@ -81,6 +81,7 @@ def close_to(found: list[Entry], wanted: list[Entry]) -> bool:
     return all(one[:2] == other[:2] and one.value == pytest.approx(other.value, rel=1e-6) for one, other in pairs)
 
 
+@pytest.mark.slow
 def test_the_same_numbers_with_and_without_and_every_one_is_logged_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +111,7 @@ class Cut(BaseException):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [2, 6, 11, 15])
 def test_a_run_that_goes_on_is_logged_once(last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut off between two losses of an epoch that is trained again, or after an epoch and before its checkpoint."""
@@ -156,6 +158,7 @@ def test_what_is_not_finite_is_left_out() -> None:
     assert {tag for tag, step in found if step == 2} == {"train/epoch_seconds"}
 
 
+@pytest.mark.slow
 def test_a_tracker_that_fails_is_named_once_and_the_runs_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full(TensorBoard):
         def write(self, *_: object) -> None:
@@ -168,6 +171,7 @@ def test_a_tracker_that_fails_is_named_once_and_the_runs_go_on(tmp_path: Path, m
     assert said.getvalue().count("--log tensorboard: given up after OSError: disk full") == 1
 
 
+@pytest.mark.slow
 def test_a_database_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With half of its tables it could never be used again."""
     from mlflow.tracking import MlflowClient
@@ -229,6 +233,7 @@ def test_an_event_file_s_path_may_have_any_letters(name: str, tmp_path: Path, mo
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.slow
 def test_what_mlflow_writes_lies_in_the_folder_that_was_named(tmp_path: Path) -> None:
     store, said = Store(tmp_path / "".join(ODD)), io.StringIO()
     store.directory.mkdir()

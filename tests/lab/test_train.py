@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import nn
 
@@ -34,6 +33,7 @@ from softmaxes.lab.training.classifier import (
     grow,
     mean_and_std,
 )
+from softmaxes.lab.training.fabric import Fabric
 from softmaxes.lab.training.judge import Judge
 from softmaxes.lab.training.recipe import draw, learning_rate
 from softmaxes.lab.training.train import Progress, train
@@ -93,6 +93,7 @@ def test_a_head_that_needs_groups_says_so() -> None:
         HEADS["hierarchical-groups"].build(8, card)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [{}, RECIPE], ids=["plain", "recipe"])
 def test_at_one_seed_heads_share_trunk_and_batches(
     fields: dict[str, Any], store: Store, monkeypatch: pytest.MonkeyPatch
@@ -153,6 +154,7 @@ def test_epochs_see_every_example_once_in_another_order() -> None:
     assert not torch.equal(*orders)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "fields"),
     [(head, {}) for head in ("softmax", "gumbel-annealed", "hierarchical", "hierarchical-clustered")]
@@ -204,6 +206,7 @@ def test_nothing_is_written_elsewhere(store: Store, monkeypatch: pytest.MonkeyPa
     train(toy_run(DATA, epochs=2), DATA.card(), store)
 
 
+@pytest.mark.slow
 def test_the_result_is_what_the_stored_weights_give(store: Store) -> None:
     """The referee asked again, from the files: accuracy, NLL, confusion matrix and guesses."""
     run = toy_run(DATA, "gumbel", epochs=25, momentum=0.9)
@@ -228,6 +231,7 @@ def test_the_result_is_what_the_stored_weights_give(store: Store) -> None:
     assert result.peak_memory_mib > 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("head", "rows"), [("softmax-hidden", 6), ("hierarchical-grown-10-hidden", 6)])
 def test_a_head_s_hidden_layer_is_its_own_and_is_kept(head: str, rows: int, store: Store) -> None:
     """The trunk is that of any head; what a tree learns from, and the head over it, are behind the same layer."""
@@ -249,6 +253,7 @@ def test_a_head_s_hidden_layer_is_its_own_and_is_kept(head: str, rows: int, stor
     assert 0 < float(moved.mean()) < float(before.abs().mean())  # trained on, and never drawn anew
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["softmax", "hierarchical-relearned"])
 def test_statistics_of_a_normalising_trunk_are_of_training_steps_alone(head: str, store: Store) -> None:
     """Not of the warm-up, the tests or the mean features; and the stored ones give the scores."""
@@ -281,6 +286,7 @@ def test_each_step_has_its_learning_rate(schedule: str, store: Store, monkeypatc
     assert rates == [learning_rate(run, step, 12) for step in range(12)]
 
 
+@pytest.mark.slow
 def test_a_tree_is_learned_from_the_first_epochs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A flat softmax first, as the head `softmax` is trained; then its weights are clustered, and the tree trained."""
     flat = train(toy_run(DATA, "softmax", epochs=5, lr_schedule="constant"), DATA.card(), store)
@@ -310,6 +316,7 @@ def test_a_tree_is_learned_from_the_first_epochs(store: Store, monkeypatch: pyte
     assert metrics.accuracy(judged) == final(result).accuracy
 
 
+@pytest.mark.slow
 def test_a_tree_is_learned_again_half_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the mean features of each class, in the trunk as it then is."""
     seen: list[torch.Tensor] = []
@@ -337,6 +344,7 @@ def test_a_tree_is_learned_again_half_way(store: Store, monkeypatch: pytest.Monk
         torch.testing.assert_close(mean, features[DATA.train_labels == label].mean(0))
 
 
+@pytest.mark.slow
 def test_a_tree_can_be_grown_without_a_flat_start(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Tensor] = []
 
@@ -360,6 +368,7 @@ def test_a_tree_can_be_grown_without_a_flat_start(store: Store, monkeypatch: pyt
     assert not seen[1].equal(seen[0])
 
 
+@pytest.mark.slow
 def test_a_tree_that_only_proposes_is_grown_beside_its_softmax(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The flat rows go on from epoch to epoch; nothing is searched in a tree by which nothing is decided."""
     kept: list[bool] = []
@@ -418,6 +427,7 @@ def test_what_is_held_out_is_scored_and_nothing_of_the_test_set_is_read(head: st
     assert found[0]["guesses"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["softmax", "sparsemax"])
 def test_confidence_is_kept_before_and_after_the_temperature_of_the_held_out_part(
     head: str, store: Store, monkeypatch: pytest.MonkeyPatch
@@ -461,6 +471,7 @@ def test_confidence_is_kept_before_and_after_the_temperature_of_the_held_out_par
         assert fewer[0].scaled.temperature != scaled.temperature
 
 
+@pytest.mark.slow
 def test_without_a_held_out_part_there_is_no_temperature(store: Store) -> None:
     for fields in ({}, {"validation": 0.25, "scored_on": "validation"}, {"validation": 0.01}):  # the last: of 20, none
         result = train(toy_run(DATA, epochs=1, **fields), DATA.card(), store)
@@ -644,6 +655,7 @@ def vectors(size: int = 8) -> Data:
     return dataclasses.replace(DATA, train_inputs=part(DATA.train_inputs), test_inputs=part(DATA.test_inputs))
 
 
+@pytest.mark.slow
 def test_vectors_are_learned_by_every_head(tmp_path: Path) -> None:
     """With a hidden layer better than by chance; and by a softmax of the vectors themselves well."""
     data, store = vectors(), Store(tmp_path)
@@ -694,6 +706,7 @@ def test_of_very_many_classes_a_test_batch_is_smaller(monkeypatch: pytest.Monkey
         assert all(torch.equal(one, other) for one, other in zip(whole, parts, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["hierarchical", "sampled", "hierarchical-clustered"])
 def test_large_heads_have_sparse_gradients_where_that_is_the_same_step(
     head: str, store: Store, monkeypatch: pytest.MonkeyPatch

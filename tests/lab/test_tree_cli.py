@@ -53,6 +53,7 @@ def built(*options: str) -> Tree:
     return read("tree.json")
 
 
+@pytest.mark.slow
 def test_trees_of_every_origin(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert built("balanced", "--classes", "12", "--arity", "3") == Tree.balanced(12, 3)
     assert "Tree(num_classes=12, num_nodes=19, depth=3, arity=3): tree.json" in capsys.readouterr().out
@@ -125,6 +126,7 @@ def test_a_tree_is_written_in_other_formats(capsys: pytest.CaptureFixture[str]) 
     assert torch.equal(read("back.json").parent, tree.parent)
 
 
+@pytest.mark.slow
 def test_a_file_of_the_users_is_not_replaced(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     built("groups", "--data", "toy")
     build = ["tree", "build", "balanced", "--classes", "5", "--out"]
@@ -265,6 +267,7 @@ def test_classes_of_which_no_memory_holds_all_pairs(
     assert "there is memory, 800 bytes, got 6, which need 864." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_chains_of_thousands_of_levels_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
     size = 5000
     write(Tree([*range(size, 2 * size - 1), 2 * size - 2, -1, *range(size, 2 * size - 2)]), "chain.json")

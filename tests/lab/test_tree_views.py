@@ -103,6 +103,7 @@ def test_the_way_to_the_first_class_is_opened_first() -> None:
 
 @given(trees(), st.integers(1, 40))
 @settings(deadline=None, max_examples=200)
+@pytest.mark.slow
 def test_every_class_is_shown_or_counted(tree: Tree, max_lines: int) -> None:
     lines = terminal_tree(tree, max_lines=max_lines)
     assert len(printed(lines)) <= max_lines
@@ -294,6 +295,7 @@ def check_levels(tree: Tree, svg: str) -> int:
 
 @given(trees(), st.integers(1, 12), st.integers(10, 60))
 @settings(deadline=None, max_examples=100)
+@pytest.mark.slow
 def test_thin_neighbours_are_drawn_as_one(tree: Tree, most: int, height: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(views, "BOXES", max(most, tree.depth + 1))

@@ -66,6 +66,7 @@ def test_a_knob_is_an_argument_of_its_head() -> None:
         build(toy_run(DATA, knob=0.3), DATA.card(), channels_last(DATA.train_inputs))
 
 
+@pytest.mark.slow
 def test_every_head_is_tried_as_often_and_the_best_is_taken(tmp_path: Path) -> None:
     chosen = tuned(tmp_path, study("softmax", "gumbel"))
     assert chosen.tuning is not None
@@ -83,6 +84,7 @@ def test_every_head_is_tried_as_often_and_the_best_is_taken(tmp_path: Path) -> N
         assert [(run.seed, run.scored_on, run.validation) for run in own] == [(0, "test", 0.25), (1, "test", 0.25)]
 
 
+@pytest.mark.slow
 def test_nothing_of_the_test_set_is_read(tmp_path: Path) -> None:
     found = [
         tuned(
@@ -95,6 +97,7 @@ def test_nothing_of_the_test_set_is_read(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_what_was_tried_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = tuned(tmp_path, study("softmax"))
     trained = sorted((tmp_path / "tuning" / "runs").glob("*.json"))
@@ -104,6 +107,7 @@ def test_what_was_tried_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.M
     assert [path.stat().st_mtime_ns for path in trained] == written
 
 
+@pytest.mark.slow
 def test_a_setting_that_diverges_is_the_last_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates = [tuning.Setting(1e30, None), tuning.Setting(1e20, None), tuning.Setting(0.05, None)]
     monkeypatch.setattr(tuning, "settings", lambda head, trials: rates)
@@ -113,6 +117,7 @@ def test_a_setting_that_diverges_is_the_last_choice(tmp_path: Path, monkeypatch:
     assert any(one.accuracy is None for one in chosen.tuning.tried)
 
 
+@pytest.mark.slow
 def test_where_every_setting_diverges_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "settings", lambda head, trials: [tuning.Setting(rate, None) for rate in (1e30, 1e20)])
     said = io.StringIO()
@@ -131,12 +136,14 @@ def test_a_part_that_holds_nothing_out_is_refused(tmp_path: Path) -> None:
         tuning.choose(given, few, Store(tmp_path), 1, "cpu", QUIET)
 
 
+@pytest.mark.slow
 def test_heads_that_learn_their_tree_have_epochs_to_do_so(tmp_path: Path) -> None:
     chosen = tuned(tmp_path, study("softmax", "hierarchical-grown", trials=2, epochs=5))
     assert chosen.tuning is not None
     assert {one.epochs for one in chosen.tuning.tried} == {4, 5}
 
 
+@pytest.mark.slow
 def test_where_heads_have_epochs_of_their_own_each_is_tried_for_two_fifths_of_them(tmp_path: Path) -> None:
     given = study("softmax", "gumbel", trials=2, epochs=6)
     runs = tuple(run.model_copy(update={"epochs": 3}) if run.head == "gumbel" else run for run in given.runs)
@@ -148,6 +155,7 @@ def test_where_heads_have_epochs_of_their_own_each_is_tried_for_two_fifths_of_th
     assert "2 settings of each head were trained for 2 to 3 of 3 to 6 epochs, the best 2 for all" in said
 
 
+@pytest.mark.slow
 def test_the_command_line_tunes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

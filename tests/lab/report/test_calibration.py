@@ -24,6 +24,7 @@ def test_reliability_is_pooled_over_seeds() -> None:
     assert (high.confidence, high.accuracy, high.examples, high.share) == pytest.approx((0.97, 0.75, 4, 0.5))
 
 
+@pytest.mark.slow
 def test_confidence_is_told_before_and_after_scaling() -> None:
     study, card, results = whole_study()
     results[1] = with_statistics(make_result(results[1].run, card), scaled=False)  # gumbel, seed 0

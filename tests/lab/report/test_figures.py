@@ -21,6 +21,7 @@ from softmaxes.lab.report.sections.calibration import calibrated
 from softmaxes.lab.report.summary import summarise
 
 
+@pytest.mark.slow
 def test_the_figures_of_many_heads_are_panels() -> None:
     for heads, said in (
         (24, "(grey: the other heads)"),
@@ -47,6 +48,7 @@ def test_the_figures_of_many_heads_are_panels() -> None:
         assert all(axes.texts[0].get_text() == "∞\n(3.0\xa0% outside the support)" for axes in nll.axes if axes.texts)
 
 
+@pytest.mark.slow
 def test_names_of_many_heads_stand_beside_the_axes() -> None:
     summary = summarise(*many_study(samples=0))
     figure = figures.time_figure(summary)
@@ -114,6 +116,7 @@ def test_an_interval_is_drawn_where_an_accuracy_can_be_and_guessing_is_named() -
     assert wording.cautions(near) == []
 
 
+@pytest.mark.slow
 def test_reliability_is_drawn_for_few_heads_and_for_many() -> None:
     for study, panels in ((whole_study(), 2), (many_study(samples=0), 24)):
         summary = summarise(*study)
@@ -140,6 +143,7 @@ def test_names_of_figures_stay_apart_whatever_the_heads_are_called() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_heads_whose_names_differ_in_case_have_a_figure_each(monkeypatch: pytest.MonkeyPatch) -> None:
     study, card, results = strangers("Softmax", "softmax", "_x", "漢" + "x" * 299)
     summary = summarise(study, card, results)

@@ -103,6 +103,7 @@ def test_the_tables_by_class_frequency_say_the_same(tmp_path: Path, open_page) -
     assert "frequent, 5 classes of 105 to 300 images" in " ".join(printed.split())
 
 
+@pytest.mark.slow
 def test_of_even_classes_nothing_is_said_by_frequency(tmp_path: Path) -> None:
     """And what an earlier report said of other data is taken away."""
     study, card, results = scored({"a": [0.5], "b": [0.6]})

@@ -8,6 +8,7 @@ from softmaxes.lab.report import page as html_page
 from softmaxes.lab.report.summary import final_scores, summarise
 
 
+@pytest.mark.slow
 def test_vectors_have_no_pictures_and_are_called_examples(tmp_path: Path) -> None:
     """Of few classes with a matrix, of many without, and then the page says so."""
     for num_classes, said in ((20, ""), (300, "A matrix of 300 classes could not be read, so there is none.")):

@@ -38,6 +38,7 @@ def test_differences_that_do_not_differ() -> None:
     assert paired([0.0, 0.0])[:6] == (0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 
 
+@pytest.mark.slow
 def test_the_interval_that_decides_covers_and_the_bootstrap_at_few_seeds_does_not() -> None:
     """What the docstring's table says, of 400 samples: two standard deviations are 2 points at 95 %, 4 at 84 %."""
     random = np.random.default_rng(1)
@@ -107,6 +108,7 @@ def test_a_majority_by_hand() -> None:
             majority(wrong)
 
 
+@pytest.mark.slow
 def test_seeds_that_share_a_test_set_do_not_find_what_is_not_there() -> None:
     """Two heads equally good, which find the same examples hard at every seed: at 5 %, in at most 5 % of test sets.
 

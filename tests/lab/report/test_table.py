@@ -16,6 +16,7 @@ from softmaxes.lab.report.summary import MEASURES, summarise
 from softmaxes.lab.store import Store
 
 
+@pytest.mark.slow
 def test_an_infinite_nll_is_shown_with_the_share_behind_it(tmp_path: Path) -> None:
     study, card, results = sparse_study()
     summary = summarise(study, card, results)
@@ -109,6 +110,7 @@ def test_the_table_of_a_partial_study_leaves_cells_empty() -> None:
     assert hierarchical["accuracy"] == hierarchical["epoch_seconds"] == hierarchical["parameters"] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["glyphs", "fair-tail-standin-100", "budget-tuned-glyphs"])
 def test_the_stored_tables_are_made_again_to_the_last_letter(name: str) -> None:
     store = Store(Path(__file__).parents[3] / "results" / name)

@@ -12,6 +12,7 @@ from softmaxes.lab.report import figures
 from softmaxes.lab.report.summary import summarise
 
 
+@pytest.mark.slow
 def test_a_matrix_of_too_many_classes_is_by_group_or_not_drawn(tmp_path: Path) -> None:
     for group_size, unit in ((5, "group"), (None, None)):
         card = make_card(num_classes=300, group_size=group_size, samples=1, test_counts=(2,) * 300)
@@ -28,6 +29,7 @@ def test_a_matrix_of_too_many_classes_is_by_group_or_not_drawn(tmp_path: Path) -
         assert (tmp_path / str(unit) / "figures" / "confusion_softmax.png").exists() == (matrix is not None)
 
 
+@pytest.mark.slow
 def test_a_study_of_which_every_run_diverged(tmp_path: Path) -> None:
     card = make_card(num_classes=10, samples=2)
     results = [make_result(make_run("softmax", seed), card, diverged=1 + seed) for seed in range(2)]
@@ -67,6 +69,7 @@ def test_the_report_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_results_from_before_statistics_have_no_such_sections(tmp_path: Path) -> None:
     """And what an earlier report left of them is taken away."""
     study, card, results = whole_study()

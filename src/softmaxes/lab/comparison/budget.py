@@ -3,7 +3,6 @@
 import statistics
 
 import torch
-from lightning_fabric import Fabric
 from rich.console import Console
 
 from softmaxes.lab.comparison.execute import check
@@ -13,6 +12,7 @@ from softmaxes.lab.heads.registry import entry_of
 from softmaxes.lab.machine import now
 from softmaxes.lab.records import DataCard, Run, Study
 from softmaxes.lab.training.classifier import Classifier, build, grow, set_up
+from softmaxes.lab.training.fabric import Fabric
 from softmaxes.lab.training.recipe import draw
 
 WARM_UP = 3  # steps

@@ -7,9 +7,8 @@ from pathlib import Path
 from pickle import UnpicklingError  # the name alone: nothing is unpickled here
 from typing import Any
 
-from lightning_fabric import Fabric
-
 from softmaxes.files import InputError
+from softmaxes.lab.training.fabric import Fabric
 
 
 @contextmanager

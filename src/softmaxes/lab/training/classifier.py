@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from softmaxes import Head, Tree
@@ -17,6 +16,7 @@ from softmaxes.lab.records import (
 )
 from softmaxes.lab.seeds import stream
 from softmaxes.lab.training.backbones import trunk_for
+from softmaxes.lab.training.fabric import Fabric
 
 # A head that can have sparse gradients has them where classes times features is at least this. Measured on a CPU for
 # 1,000 to a million classes, 64 and 256 features, batches of 32: hardly a gain at a fifth of it, steps 2 to 8 times as

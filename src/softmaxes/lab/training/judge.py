@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from softmaxes import HierarchicalSoftmax, Tree, metrics
@@ -23,6 +22,7 @@ from softmaxes.lab.records import (
 )
 from softmaxes.lab.seeds import stream
 from softmaxes.lab.training.classifier import Classifier
+from softmaxes.lab.training.fabric import Fabric
 
 # Log-probabilities of a test batch at most: of 17,000 classes and more it has fewer examples. On a CPU that is faster
 # too: at 100,000 classes 0.8 ms an example instead of 2 at four times as many, as arrays of 32 MiB are used again.

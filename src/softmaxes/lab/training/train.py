@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from lightning_fabric import Fabric
 from safetensors.torch import save
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from softmaxes.lab.seeds import stream
 from softmaxes.lab.store import Store
 from softmaxes.lab.training.checkpoint import opened_checkpoint
 from softmaxes.lab.training.classifier import build, class_means, grow, set_up
+from softmaxes.lab.training.fabric import Fabric
 from softmaxes.lab.training.judge import Judge
 from softmaxes.lab.training.recipe import draw, learning_rate
 
