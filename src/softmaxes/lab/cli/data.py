@@ -48,7 +48,7 @@ def list_heads(
 def _show_head(name: str) -> int:
     from softmaxes.lab.heads.registry import entry_of, settings_of, typed
 
-    entry = entry_of(name, "softmaxes heads")
+    entry = entry_of(name, "NAME")
     out = plain(soft_wrap=False)
     out.print(Text(f"{name}: {entry.summary}{f' {entry.cost} a loss.' if entry.cost else ''}"))
     found = settings_of(name)
