@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -72,6 +72,12 @@ class Record(BaseModel):
         """
 
 
+class Of(NamedTuple):
+    """Marks an option that one backbone has and the others have no use for."""
+
+    backbone: str
+
+
 class Training(Record):
     """How a classifier is trained: what the runs of a comparison share. Each field is an option of the command line."""
 
@@ -128,13 +134,21 @@ class Training(Record):
             "stronger), or **module:function** of your own. Vectors need none."
         ),
     ] = "tinyvgg"
-    channels: Annotated[PositiveInt, Field(le=10**5, description="Channels of TinyVGG's convolutions.")] = 10
-    padding: Annotated[NonNegativeInt, Field(le=1000, description="Zero padding of TinyVGG's 3x3 convolutions.")] = 0
+    channels: Annotated[
+        PositiveInt, Field(le=10**5, description="Channels of TinyVGG's convolutions."), Of("tinyvgg")
+    ] = 10
+    padding: Annotated[
+        NonNegativeInt, Field(le=1000, description="Zero padding of TinyVGG's 3x3 convolutions."), Of("tinyvgg")
+    ] = 0
     width: Annotated[
-        PositiveInt, Field(le=10**4, description="Channels of ResNet's first stage; the second has twice as many.")
+        PositiveInt,
+        Field(le=10**4, description="Channels of ResNet's first stage; the second has twice as many."),
+        Of("resnet"),
     ] = 16
     blocks: Annotated[
-        PositiveInt, Field(le=1000, description="Blocks in each of ResNet's 3 stages: 1 is ResNet-8, 3 ResNet-20.")
+        PositiveInt,
+        Field(le=1000, description="Blocks in each of ResNet's 3 stages: 1 is ResNet-8, 3 ResNet-20."),
+        Of("resnet"),
     ] = 1
     hidden_units: Annotated[
         int | None,
@@ -170,6 +184,11 @@ class Training(Record):
         """Batches of an epoch, the last of them perhaps smaller, by the training examples of each class."""
         examples = sum(count - self.held_out(count) for count in train_counts)
         return -(-examples // self.batch_size)
+
+    @classmethod
+    def options_of(cls, backbone: str) -> tuple[str, ...]:
+        """The options that are a backbone's own."""
+        return tuple(name for name, field in cls.model_fields.items() if Of(backbone) in field.metadata)
 
     @property
     def network(self) -> str:

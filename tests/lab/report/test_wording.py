@@ -16,16 +16,16 @@ def test_the_recipe_is_told() -> None:
     card = make_card(num_classes=10, samples=0)
     plain = wording.training_in_words([make_run()], card)
     assert plain.startswith(
-        "TinyVGG (10 channels, padding 0); SGD at learning rate 0.1, falling linearly to 0, batches"
+        "TinyVGG (channels 10, padding 0); SGD at learning rate 0.1, falling linearly to 0, batches"
     )
     recipe = {"backbone": "resnet", "lr_schedule": "one-cycle", "label_smoothing": 0.1, "flips": True, "crops": 4}
     assert wording.training_in_words([make_run(**recipe)], card).startswith(
-        "ResNet-8 (width 16); SGD at learning rate 0.1, in one cycle, label smoothing 0.1, training images mirrored "
-        "and cropped after padding by 4 pixels at random, batches of"
+        "ResNet-8 (width 16, blocks 1); SGD at learning rate 0.1, in one cycle, label smoothing 0.1, training images "
+        "mirrored and cropped after padding by 4 pixels at random, batches of"
     )
     both = [make_run(), make_run(backbone="resnet", blocks=3, hidden_units=7)]
     assert wording.training_in_words(both, card).startswith(
-        "TinyVGG (10 channels, padding 0) or ResNet-20 (width 16, a layer of 7 units before softmax); SGD"
+        "TinyVGG (channels 10, padding 0) or ResNet-20 (width 16, blocks 3, a layer of 7 units before softmax); SGD"
     )
     assert "; SGD at learning rate 0.1, falling to 0 in half a cosine, training images mirrored at random, batches" in (
         wording.training_in_words([make_run(lr_schedule="cosine", flips=True)], card)

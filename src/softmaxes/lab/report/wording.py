@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from softmaxes.lab.records import DataCard, Guess, Machine, Run, Study
+from softmaxes.lab.records import DataCard, Guess, Machine, Of, Run, Study, Training
 from softmaxes.lab.report.significance import Paired
 from softmaxes.lab.report.summary import (
     ACCURACY,
@@ -21,6 +21,21 @@ from softmaxes.lab.report.summary import (
 )
 
 NBSP = "\N{NO-BREAK SPACE}"
+IS_OWN = "the user's own"
+# Settings with a phrase of their own in `training_in_words`; any other is told by its name, where it is changed.
+TOLD = {
+    "backbone",
+    "batch_size",
+    "crops",
+    "epochs",
+    "flips",
+    "hidden_units",
+    "lr",
+    "lr_schedule",
+    "optimizer",
+    "precision",
+    "validation",
+}
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "adagrad": "Adagrad", "rmsprop": "RMSprop"}
 SCHEDULES = {
     "linear": "falling linearly to 0",
@@ -235,11 +250,8 @@ def training_in_words(runs: Sequence[Run], card: DataCard) -> str:
         networks = []
         for backbone in choices(runs, "backbone"):
             having = [run for run in runs if run.backbone == backbone]
-            own = {
-                "tinyvgg": f"{chosen('channels', having)} channels, padding {chosen('padding', having)}",
-                "resnet": f"width {chosen('width', having)}",
-            }.get(str(backbone), "the user's own")
-            networks.append(f"{chosen('network', having)} ({own}")
+            own = ", ".join(f"{name} {chosen(name, having)}" for name in Training.options_of(str(backbone)))
+            networks.append(f"{chosen('network', having)} ({own or IS_OWN}")
         network = ") or ".join(networks)
     for width in choices(runs, "hidden_units"):
         if width is not None:
@@ -251,8 +263,9 @@ def training_in_words(runs: Sequence[Run], card: DataCard) -> str:
     schedule = listed((SCHEDULES[str(name)] for name in choices(runs, "lr_schedule")), "or")
     names = listed((OPTIMIZERS[str(name)] for name in choices(runs, "optimizer")), "or")
     optimiser = f"{names} at learning rate {chosen('lr')}, {schedule}"
-    for name in ("momentum", "weight_decay", "label_smoothing"):
-        optimiser += f", {name.replace('_', ' ')} {chosen(name)}" if choices(runs, name) != [0.0] else ""
+    for name, field in Training.model_fields.items():
+        if name not in TOLD and not any(isinstance(mark, Of) for mark in field.metadata):
+            optimiser += f", {name.replace('_', ' ')} {chosen(name)}" if choices(runs, name) != [field.default] else ""
     moved = ["mirrored"] if any(choices(runs, "flips")) else []
     moved += [f"cropped after padding by {chosen('crops')} pixels"] if any(choices(runs, "crops")) else []
     optimiser += f", training images {listed(moved)} at random" if moved else ""

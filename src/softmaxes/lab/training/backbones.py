@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -187,18 +186,10 @@ class MLP(nn.Module):
         return torch.as_tensor(self.hidden(vector))
 
 
-class Backbone(NamedTuple):
-    """A network for images by name, and the options that are its own."""
-
-    make: Callable[[Training, tuple[int, int, int]], nn.Module]
-    options: tuple[str, ...]
-
-
-BACKBONES: dict[str, Backbone] = {
-    "tinyvgg": Backbone(
-        lambda t, shape: TinyVGG(shape, t.channels, t.padding, t.hidden_units), ("channels", "padding")
-    ),
-    "resnet": Backbone(lambda t, shape: ResNet(shape, t.width, t.blocks, t.hidden_units), ("width", "blocks")),
+# Networks for images by name. Options that are a network's own are fields of `Training`, marked with its name.
+BACKBONES: dict[str, Callable[[Training, tuple[int, int, int]], nn.Module]] = {
+    "tinyvgg": lambda t, shape: TinyVGG(shape, t.channels, t.padding, t.hidden_units),
+    "resnet": lambda t, shape: ResNet(shape, t.width, t.blocks, t.hidden_units),
 }
 FOR_IMAGES = ("flips", "crops")  # options that vectors have no use for
 
@@ -238,7 +229,7 @@ def trunk_for(training: Training, card: DataCard) -> nn.Module:
         return _own_backbone(training, card)
     if card.image_shape is None:
         return MLP(card.vector_size or 0, training.hidden_units)
-    return BACKBONES[name].make(training, card.image_shape)
+    return BACKBONES[name](training, card.image_shape)
 
 
 def _check_options(training: Training, card: DataCard, changed: Sequence[str]) -> None:
@@ -246,11 +237,11 @@ def _check_options(training: Training, card: DataCard, changed: Sequence[str]) -
     images, own = card.image_shape is not None, is_own(training.backbone)
     for option in changed:
         value = getattr(training, option)
-        of = next((name for name, backbone in BACKBONES.items() if option in backbone.options), None)
+        of = next((name for name in BACKBONES if option in Training.options_of(name)), None)
         if not images and (option in FOR_IMAGES or of is not None or (option == "backbone" and not own)):
             raise ValueError(f"{card.name}: expected images for {option} {value}, got vectors, which have none.")
         if of is not None and of != training.backbone:
-            others = "" if own else f", whose options are {' and '.join(BACKBONES[training.backbone].options)}"
+            others = "" if own else f", whose options are {' and '.join(Training.options_of(training.backbone))}"
             raise ValueError(f"{option} {value}: expected backbone {of}, got {training.backbone}{others}.")
     if card.image_shape is not None and training.crops >= min(card.image_shape[1:]):
         raise ValueError(
