@@ -37,6 +37,8 @@ def test_a_measure_more_is_in_every_format(monkeypatch: pytest.MonkeyPatch, many
     titles, _, *lines = grid.markdown().splitlines()
     place = titles.split("|").index(" Made-up score ")
     assert {line.split("|")[place] for line in lines} == {" **7.500\xa0±\xa00.000** "}
+    titles, *lines = (line.split(" & ") for line in grid.latex().splitlines() if " & " in line)
+    assert {line[titles.index("Made-up score")] for line in lines} == {r"\textbf{7.500~$\pm$~0.000}"}
     console = Console(width=200, file=io.StringIO(), record=True, color_system=None)
     print_table(study, card, results, console)
     printed = console.export_text()
@@ -62,18 +64,19 @@ def test_a_format_leaves_out_a_column_without_a_name_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mark", "markdown", "terminal", "strong"),
+    ("mark", "markdown", "latex", "terminal", "strong"),
     [
-        ("best", "**5 ± 1**", "*5", True),
-        ("level", "≈ 5 ± 1", "~5", False),
-        ("higher", "**▲ 5 ± 1**", "▲ 5", True),
-        ("lower", "**▼ 5 ± 1**", "▼ 5", True),
-        ("", "5 ± 1", "5", False),
+        ("best", "**5 ± 1**", r"\textbf{5~$\pm$ 1}", "*5", True),
+        ("level", "≈ 5 ± 1", r"$\approx$ 5~$\pm$ 1", "~5", False),
+        ("higher", "**▲ 5 ± 1**", r"\textbf{$\uparrow$ 5~$\pm$ 1}", "▲ 5", True),
+        ("lower", "**▼ 5 ± 1**", r"\textbf{$\downarrow$ 5~$\pm$ 1}", "▼ 5", True),
+        ("", "5 ± 1", r"5~$\pm$ 1", "5", False),
     ],
 )
-def test_a_mark_in_each_format(mark: str, markdown: str, terminal: str, strong: bool) -> None:
+def test_a_mark_in_each_format(mark: str, markdown: str, latex: str, terminal: str, strong: bool) -> None:
     cell = Cell("5", "± 1", mark=mark)
     assert (cell.in_markdown.replace("\xa0", " "), cell.in_terminal, cell.strong) == (markdown, terminal, strong)
+    assert cell.in_latex == latex
 
 
 def test_columns_under_one_name_stand_together_on_the_page() -> None:
@@ -125,3 +128,19 @@ def test_a_name_ends_neither_a_code_span_nor_a_cell_in_any_markdown() -> None:
             (span,) = re.findall(r"^\| (`+)(?!`)(.+?)(?<!`)\1(?!`) \|", line)
             inner = span[1].replace("\\|", "|")
             assert (inner[1:-1] if inner[0] == inner[-1] == " " else inner) in named
+
+
+def test_a_name_is_no_command_and_no_column_in_latex() -> None:
+    study, card, results = strangers(*HEADS_OF_STRANGERS, r"a_b&c%d$e#f{g}h\i~j^k")
+    found = differences.differences(summary := summarise(study, card, results))
+    assert found is not None
+    for text in (table.comparison(summary).latex(), differences.table(found).latex()):
+        columns = text.splitlines()[0].partition("}{")[2].rstrip("}")
+        rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+        assert {len(re.split(r"(?<!\\)&", row)) for row in rows} == {len(columns)}
+        for row in rows[1:]:
+            plain = re.sub(
+                r"\\(textbf|texttt|textbackslash|textasciitilde|textasciicircum)\b|\$[^$]*\$|\\[&%$#_{}]", "", row
+            )
+            assert not re.search(r"[%$#_^]|\\(?!\\$|$)", plain.removesuffix(r"\\"))
+    assert r"\texttt{a\_b\&c\%d\$e\#f\{g\}h\textbackslash{}i\textasciitilde{}j\textasciicircum{}k}" in text

@@ -12,11 +12,10 @@ from softmaxes.lab.report.summary import Summary
 
 
 def write_report(summary: Summary, directory: Path) -> Path:
-    """Write ``report.html``, ``table.csv``, ``table.md`` and ``figures/*.png``, each whole or not at all.
+    """Write ``report.html``, ``table.csv``, ``.md`` and ``.tex``, and ``figures/*.png``, each whole or not at all.
 
-    Where seeds can be paired with those of a reference, ``differences.csv`` and ``differences.md``, too. And
-    ``frequency.csv`` and ``frequency.md`` where some classes have many more training examples than others. And
-    ``tuning.csv`` where settings were tried.
+    Where seeds can be paired with those of a reference, ``differences`` in these three forms, too. And ``frequency``
+    where some classes have many more training examples than others. And ``tuning.csv`` where settings were tried.
 
     Returns:
         The path of ``report.html``.
@@ -29,11 +28,14 @@ def write_report(summary: Summary, directory: Path) -> Path:
     texts = {
         "table.csv": comparison.csv(),
         "table.md": comparison.markdown(),
+        "table.tex": comparison.latex(),
         "differences.csv": None if compared is None else compared.csv(),
         "differences.md": None if compared is None else compared.markdown(),
+        "differences.tex": None if compared is None else compared.latex(),
         "tuning.csv": tuning.csv(summary.study) if summary.study.tuning else None,
         "frequency.csv": None if parts is None else frequency.csv(parts),
         "frequency.md": None if parts is None else parts.markdown(),
+        "frequency.tex": None if parts is None else parts.latex(),
         "report.html": page.render(summary),
     }
     for name, content in drawn.items():

@@ -1,4 +1,4 @@
-"""A table of facts, made in one place and printed by every format: CSV, Markdown, the terminal and the page."""
+"""A table of facts, made in one place and printed by every format: CSV, Markdown, LaTeX, the terminal, the page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from softmaxes.lab.report.summary import Row
 from softmaxes.lab.report.wording import NBSP
-from softmaxes.lab.tables import as_csv, as_markdown
+from softmaxes.lab.tables import as_csv, as_latex, as_markdown, in_latex
 from softmaxes.names import in_code
 
 NOTHING = "–"  # what a reader sees where nothing is known
@@ -48,10 +48,20 @@ class Cell:
         return self.mark not in ("", "level")
 
     @property
-    def in_markdown(self) -> str:
+    def whole(self) -> str:
         """All of it."""
-        text = f"{self.text}{NBSP}{self.interval}".strip() + f" {self.note}".rstrip()
-        return SIGNS[self.mark].markdown.format(text) if self.mark else text
+        return f"{self.text}{NBSP}{self.interval}".strip() + f" {self.note}".rstrip()
+
+    @property
+    def in_markdown(self) -> str:
+        """All of it, as Markdown marks it."""
+        return SIGNS[self.mark].markdown.format(self.whole) if self.mark else self.whole
+
+    @property
+    def in_latex(self) -> str:
+        """All of it, as LaTeX marks it."""
+        shown = in_latex(self.in_markdown.replace("**", ""))
+        return rf"\textbf{{{shown}}}" if self.strong else shown
 
     @property
     def in_terminal(self) -> str:
@@ -97,6 +107,14 @@ class Grid:
         for head, *cells in zip(self.heads, *(column.cells for column in shown), strict=True):
             rows.append([in_code(head.text), *(cell.in_markdown for cell in cells)])
         return as_markdown(rows)
+
+    def latex(self) -> str:
+        """The columns of the Markdown table as LaTeX, for the package booktabs."""
+        shown = [column for column in self.columns if column.markdown]
+        rows = [["head", *(in_latex(column.markdown.replace("`", "")) for column in shown)]]
+        for head, *cells in zip(self.heads, *(column.cells for column in shown), strict=True):
+            rows.append([rf"\texttt{{{in_latex(head.text)}}}", *(cell.in_latex for cell in cells)])
+        return as_latex(rows)
 
     @property
     def on_page(self) -> list[tuple[str, list[Column]]]:
