@@ -270,6 +270,7 @@ def planted(arity: int, depth: int, seed: int) -> tuple[Tensor, set[frozenset[in
     return vectors, {frozenset(run) for run in itertools.chain(*runs)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [1, 1000, build.BLOCK])
 @pytest.mark.parametrize("balanced", [True, False])
 @pytest.mark.parametrize(("arity", "depth"), [(2, 5), (3, 3), (4, 3), (10, 2)])

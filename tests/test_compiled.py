@@ -47,10 +47,6 @@ REACHING = [  # laws that call the compiled half; `test_these_laws_reach_it` say
     testing.forward_mode_is_reverse_mode,
     testing.function_transforms,
 ]
-MARKED = [
-    pytest.param(law, id=law.__name__, marks=[pytest.mark.slow] if law is testing.separable_classes_are_learned else [])
-    for law in REACHING
-]
 OVER_TREES = [case for case in CASES if isinstance(case.make(case.in_features), HierarchicalSoftmax | ForestSoftmax)]
 
 
@@ -104,13 +100,15 @@ def test_these_laws_reach_it(calls: list[str]) -> None:
     assert reaching == REACHING
 
 
-@pytest.mark.parametrize("law", MARKED)
+@pytest.mark.slow
+@pytest.mark.parametrize("law", REACHING, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("case", OVER_TREES, ids=lambda case: case.name)
 def test_the_laws_with_it(case: Case, law: Law, compiled: None) -> None:
     law(case.make, case.in_features)
 
 
-@pytest.mark.parametrize("law", MARKED)
+@pytest.mark.slow
+@pytest.mark.parametrize("law", REACHING, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("case", OVER_TREES, ids=lambda case: case.name)
 def test_the_laws_without_it(case: Case, law: Law, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "LIBRARY", None)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from softmaxes.head import Head
 from softmaxes.layers import widen
-from softmaxes.testing import LAWS, Law, check_head
+from softmaxes.testing import LAWS, Law, check_head, compiled, exported
 
 
 class Plain(Head):
@@ -343,7 +343,13 @@ def test_the_head_that_is_broken_is_right_before() -> None:
     check_head(Plain)
 
 
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize(
+    "law",
+    [
+        pytest.param(law, id=law.__name__, marks=[pytest.mark.slow] if law in (compiled, exported) else [])
+        for law in LAWS
+    ],
+)
 def test_law_goes_red(law: Law) -> None:
     with pytest.raises(AssertionError) as raised:
         law(RED[law.__name__], 6)

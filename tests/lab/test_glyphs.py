@@ -24,6 +24,8 @@ from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.data.fonts import Face
 from softmaxes.lab.data.glyphs import alphabet, choose_characters, load_glyphs
 
+pytestmark = pytest.mark.slow  # the first to ask for the alphabet waits for it, seconds
+
 
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -31,7 +33,6 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "glyphs"
 
 
-@pytest.mark.slow
 def test_processes_that_draw_end_when_nobody_waits() -> None:
     drawn = glyphs._side_by_side(time.sleep, [0.0, 600.0, 600.0], jobs=2, description="Sleeping")
     assert next(drawn) is None
@@ -68,7 +69,6 @@ def outlines(face: Face, characters: list[str]) -> list[object]:
     return found
 
 
-@pytest.mark.slow
 def test_a_hundred_classes_are_five_characters_from_each_of_twenty_unicode_blocks() -> None:
     data = load_glyphs(train_per_class=1, test_per_class=1)
     characters = [name[0] for name in data.class_names]
@@ -85,7 +85,6 @@ def test_a_hundred_classes_are_five_characters_from_each_of_twenty_unicode_block
     assert data.train_inputs.shape == data.test_inputs.shape == (100, 3, 32, 32)
 
 
-@pytest.mark.slow
 def test_any_other_number_of_classes_is_spread_over_the_blocks() -> None:
     data = load_glyphs(1000, train_per_class=1, test_per_class=1, jobs=1)
     assert data.name == "glyphs:1000"
@@ -97,7 +96,6 @@ def test_any_other_number_of_classes_is_spread_over_the_blocks() -> None:
     assert len(choose_characters(2)) == 2
 
 
-@pytest.mark.slow
 def test_every_character_of_the_alphabet_can_be_a_class() -> None:
     characters = choose_characters(len(alphabet()))
     assert len(characters) > 3500
@@ -107,7 +105,6 @@ def test_every_character_of_the_alphabet_can_be_a_class() -> None:
         assert alphabet()[character]
 
 
-@pytest.mark.slow
 def test_no_two_classes_share_an_outline() -> None:
     held: dict[Face, list[str]] = defaultdict(list)
     for character in choose_characters(100):
@@ -126,7 +123,6 @@ def test_lookalikes_across_scripts_are_one_class() -> None:
     assert [character for character in "AΑАꓮoοоօ" if character in alphabet()] == ["A", "o"]
 
 
-@pytest.mark.slow
 def test_the_same_seed_draws_the_same_bytes_in_one_and_two_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,7 +274,6 @@ def test_a_cache_file_that_is_none_is_named_and_nothing_drawn(
         load_glyphs(4, train_per_class=2, test_per_class=1)
 
 
-@pytest.mark.slow
 def test_every_character_has_a_name() -> None:
     assert glyphs._name("A") == "Latin capital letter a"
     assert glyphs._name("\u4e05") == "CJK unified ideograph-4e05"
