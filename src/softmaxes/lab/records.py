@@ -150,6 +150,13 @@ class Training(Record):
         Field(le=1000, description="Blocks in each of ResNet's 3 stages: 1 is ResNet-8, 3 ResNet-20."),
         Of("resnet"),
     ] = 1
+    standardise: Annotated[
+        bool,
+        Field(
+            description="Subtract the mean of each channel, or of each number of a vector, and divide by its standard "
+            "deviation. If not, pixels are brought to 0..1, and vectors are left as they are."
+        ),
+    ] = True
     hidden_units: Annotated[
         int | None,
         Field(

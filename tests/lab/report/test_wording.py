@@ -23,6 +23,8 @@ def test_the_recipe_is_told() -> None:
         "ResNet-8 (width 16, blocks 1); SGD at learning rate 0.1, in one cycle, label smoothing 0.1, training images "
         "mirrored and cropped after padding by 4 pixels at random, batches of"
     )
+    unsaid = wording.training_in_words([make_run(standardise=False), make_run(weight_decay=0.5)], card)
+    assert "falling linearly to 0, weight decay 0.0 or 0.5, standardise no or yes, batches of" in unsaid
     both = [make_run(), make_run(backbone="resnet", blocks=3, hidden_units=7)]
     assert wording.training_in_words(both, card).startswith(
         "TinyVGG (channels 10, padding 0) or ResNet-20 (width 16, blocks 3, a layer of 7 units before softmax); SGD"

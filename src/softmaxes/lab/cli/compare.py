@@ -51,8 +51,8 @@ def compare(
         str | None,
         Parameter(
             help="A study with heads of its own: **seed**, the original one; **fair**, heads that differ in kind, each "
-            "tuned with the same effort; **trees**, what a tree is worth; or **FILE.py** or **module:function** of "
-            "your own."
+            "tuned with the same effort; **trees**, what a tree is worth; **forensics**, what explains the figures of "
+            "the original study; or **FILE.py** or **module:function** of your own."
         ),
     ] = None,
     tune: Annotated[

@@ -37,6 +37,7 @@ from softmaxes import (
 from softmaxes.files import InputError
 from softmaxes.lab.heads.entry import Classes, Entry, Knob
 from softmaxes.lab.heads.growth import Growth
+from softmaxes.lab.heads.mistakes import LeakyTree, NoisySoftmax, SoftmaxTwice
 
 AGGLOMERATED = 20_000  # classes at most of Ward's clustering: more distances than these take over 3 GB
 FLAT = "O(D C)"
@@ -98,9 +99,15 @@ def _tree_of_groups(card: Classes) -> Tree:
 
 
 @_family
-def softmax(hidden: Hidden = False) -> Entry:
+def softmax(
+    hidden: Hidden = False,
+    twice: Annotated[
+        bool, Field(description="A mistake: whether the loss takes the softmax of the softmax. For studies of it.")
+    ] = False,
+) -> Entry:
     """Softmax of a linear layer, trained with cross-entropy."""
-    return _behind_a_layer(Entry(lambda features, card: Softmax(features, _classes(card)), FLAT), hidden)
+    make = SoftmaxTwice if twice else Softmax
+    return _behind_a_layer(Entry(lambda features, card: make(features, _classes(card)), FLAT), hidden)
 
 
 @_family
@@ -117,8 +124,20 @@ def gumbel(
     straight_through: Annotated[
         bool, Field(description="Whether samples are hard forward, with the soft ones' gradient.")
     ] = False,
+    noisy_test: Annotated[
+        bool, Field(description="A mistake: whether the test has the noise of training. For studies of it.")
+    ] = False,
+    of_probabilities: Annotated[
+        bool,
+        Field(description="A mistake: whether the loss is -p, and not -log p, of the target. For studies of it."),
+    ] = False,
 ) -> Entry:
     """Softmax of logits with Gumbel noise while training, temperature 1."""
+    if noisy_test or of_probabilities:
+        if (scale, noise, final_temperature, num_samples, straight_through) != (1.0, "normal", None, 1, False):
+            raise InputError("noisy_test, of_probabilities: expected noise=normal and no other setting.")
+        mistaken = partial(NoisySoftmax, noisy_test=noisy_test, of_probabilities=of_probabilities)
+        return Entry(lambda features, card: mistaken(features, _classes(card)), FLAT)
 
     def build(features: int, card: Classes, scale: float = scale) -> Head:
         return GumbelSoftmax(
@@ -154,6 +173,9 @@ def hierarchical(
     ] = None,
     relearn: Relearn = False,
     hidden: Hidden = False,
+    unused_leaves: Annotated[
+        bool, Field(description="A mistake: whether leaves that are no class take probability. For studies of it.")
+    ] = False,
 ) -> Entry:
     """A logistic decision at each node of the balanced binary tree over the classes in their order."""
     known: dict[str, Callable[[Classes], Tree]] = {
@@ -169,6 +191,10 @@ def hierarchical(
         "agglomerative": lambda vectors: Tree.agglomerative(vectors, arity=arity),
     }
     start = start or ("tree" if tree in known else "flat")
+    if unused_leaves:
+        if (tree, arity, start, relearn) != ("balanced", 2, "tree", False):
+            raise InputError("unused_leaves: expected no with another tree than the balanced binary one, got yes.")
+        return _behind_a_layer(Entry(lambda features, card: LeakyTree(features, _classes(card)), PATH), hidden)
     if tree == "groups" and arity != 2:
         raise InputError(f"arity: expected none with tree=groups, whose nodes have the groups' sizes, got {arity}.")
     if tree not in (known if start == "tree" else learned):

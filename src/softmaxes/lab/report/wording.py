@@ -239,11 +239,17 @@ def choices(runs: Sequence[Run], name: str) -> list[object]:
     return list(dict.fromkeys(getattr(run, name) for run in runs))
 
 
+def _told(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else f"{value}"
+
+
 def training_in_words(runs: Sequence[Run], card: DataCard) -> str:
     """Network, optimiser, batch, epochs and seeds."""
 
     def chosen(name: str, runs: Sequence[Run] = runs) -> str:
-        return listed((f"{value:,}" if isinstance(value, int) else f"{value}" for value in choices(runs, name)), "or")
+        return listed((_told(value) for value in choices(runs, name)), "or")
 
     network = "the vectors themselves"
     if card.image_shape is not None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from softmaxes.lab.records import DataCard, Study
-from softmaxes.lab.studies import fair, seed, trees
+from softmaxes.lab.studies import fair, forensics, seed, trees
 
 
 class Entry(NamedTuple):
@@ -17,6 +17,9 @@ class Entry(NamedTuple):
 
 STUDIES: dict[str, Entry] = {
     "seed": Entry("The original study: three heads on CIFAR-100, SGD, batch 32, 10 epochs.", "cifar100", seed.study),
+    "forensics": Entry(
+        "What explains the original study's figures: each thing that it left open, tried.", "cifar100", forensics.study
+    ),
     "fair": Entry(
         "Heads that differ in kind, each at a setting of its own, tuned with equal effort.", "glyphs", fair.study
     ),
