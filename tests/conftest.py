@@ -35,12 +35,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
 
 
-def pytest_collection_finish() -> None:
-    """Modules and tests stay to the end: a full garbage collection, as some tests do, need not look at them."""
-    gc.collect()
-    gc.freeze()
-
-
 def _refuse(*_: object, **__: object) -> None:
     pytest.fail("expected no new Python in a test that is not marked with pytest.mark.slow")
 
@@ -69,6 +63,13 @@ def _signals() -> None:
     for number, handler in HANDLERS.items():
         if signal.getsignal(number) is not handler:
             signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _settled() -> None:
+    """What is there before a module stays to the end: a full garbage collection in its tests need not look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

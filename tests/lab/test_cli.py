@@ -72,7 +72,7 @@ def alive(group: int) -> bool:
 def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison that nobody disturbed."""
     out = tmp_path_factory.mktemp("whole")
-    subprocess.run([*COMMAND, *options(folder, out, EPOCHS)], check=True, capture_output=True)
+    assert main(options(folder, out, EPOCHS)) == 0
     return out
 
 
@@ -87,6 +87,7 @@ def begun(folder: Path, out: Path) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
@@ -114,7 +115,7 @@ def test_killed_and_started_again(how: signal.Signals, folder: Path, whole: Path
     study = Store(cut).study()
     assert len(Store(cut).results(study)) < 4
 
-    subprocess.run([*COMMAND, *options(folder, cut, EPOCHS)], check=True, capture_output=True)
+    assert main(options(folder, cut, EPOCHS)) == 0
     results = Store(cut).results(study)
     assert [numbers(result) for result in results] == [numbers(result) for result in Store(whole).results(study)]
     for result in results:

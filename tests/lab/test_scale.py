@@ -49,7 +49,6 @@ def parts(cell: Cell) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("head", [name for name, entry in HEADS.items() if entry.alone])
 def test_every_head_that_is_there_from_the_first_step_is_measured(head: str) -> None:
     found = parts(TINY.model_copy(update={"head": head, "classes": 30}))
