@@ -167,7 +167,7 @@ def test_a_name_that_stored_results_have_is_still_a_head(name: str) -> None:
     [
         (
             "hierarchical:bush=1",
-            "expected one of tree, arity, start, relearn, hidden as a setting of hierarchical, got",
+            "expected one of tree, arity, start, relearn, hidden, .* as a setting of hierarchical, got",
         ),
         ("sigsoftmax:order=2", "expected none as a setting of sigsoftmax, got order"),
         ("hierarchical:tree=bush", "hierarchical: tree: expected 'balanced', 'random', .* got bush"),
@@ -185,7 +185,12 @@ def test_a_name_that_stored_results_have_is_still_a_head(name: str) -> None:
         ("softmax:hidden=perhaps", "hidden: expected a valid boolean, .*got perhaps"),
         ("entmax:alpha=nan", "alpha: expected a finite number, got nan"),
         ("hierarchical-random:bush=1", "as a setting of hierarchical, got bush"),
-        ("hierarchical:", "expected one of softmax, "),
+        ("hierarchical:", "each setting once, as key=value, got nothing"),
+        ("hierarchical:arity", "each setting once, as key=value, got arity"),
+        ("hierarchical:=4", "as a setting of hierarchical, got nothing"),
+        ("hierarchical:arity=", "arity: expected a valid integer, got nothing"),
+        ("hierarchical:arity=" + 5000 * "9", "arity: expected a smaller integer, got 9+…9+"),
+        ("hierarchicals:arity=4", "expected one of softmax, "),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_in_one_line(name: str, line: str) -> None:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib.util import find_spec
 from types import UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -210,32 +211,41 @@ def _parse(option: str, name: str) -> tuple[str, dict[str, Any]] | None:
     """The family of a head of the lab and all its settings; none of any other name."""
     start, colon, set_so = name.partition(":")
     family, _, named = (NAMES[start].settings if start in NAMES else FORMER.get(start, start)).partition(":")
-    if family not in FAMILIES or (colon and "=" not in set_so):
-        return None
-    given = _given(option, name, named) | _given(option, name, set_so)
+    if family not in FAMILIES or (colon and "=" not in set_so and find_spec(start) is not None):
+        return None  # a module of the user's own may have the name of a head
+    given = (_given(option, name, named) if named else {}) | (_given(option, name, set_so) if colon else {})
     known = _model(family).model_fields
     for key in given:
         if key not in known:
             able = f"one of {', '.join(known)}" if known else "none"
-            raise InputError(f"{option}: expected {able} as a setting of {family}, got {printable(key, SHOWN)}.")
+            raise InputError(f"{option}: expected {able} as a setting of {family}, got {_shown(key)}.")
     try:
         return family, dict(_model(family)(**given))
     except ValidationError as error:
         first = error.errors()[0]
-        said = first["msg"].replace("Input should be", "expected").partition(", unable")[0]
-        value = printable(str(first["input"]), SHOWN)
-        raise InputError(f"{option}: {family}: {first['loc'][0]}: {said}, got {value}.") from None
+        too_long = first["type"] == "int_parsing_size"
+        said = (
+            "a smaller integer" if too_long else first["msg"].removeprefix("Input should be ").partition(", unable")[0]
+        )
+        value = _shown(str(first["input"]))
+        raise InputError(f"{option}: {family}: {first['loc'][0]}: expected {said}, got {value}.") from None
 
 
 def _given(option: str, name: str, text: str) -> dict[str, str]:
     """Settings as they were typed."""
     found: dict[str, str] = {}
-    for word in filter(None, text.split(",")):
+    for word in text.split(","):
         key, equals, value = (part.strip() for part in word.partition("="))
         if not equals or key in found:
-            raise InputError(f"{option}: expected {name} with each setting once, as key=value, got {word}.")
+            raise InputError(
+                f"{option}: expected {_shown(name)} with each setting once, as key=value, got {_shown(word)}."
+            )
         found[key] = value
     return found
+
+
+def _shown(text: str) -> str:
+    return printable(text, SHOWN) if text else "nothing"
 
 
 @cache
