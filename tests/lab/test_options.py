@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from softmaxes.lab.bounds import number
 from softmaxes.lab.cli.main import main
 
 TRAINING = ["train", "--data", "mine.npz"]
@@ -71,3 +72,9 @@ def test_a_number_is_one_that_training_can_take(option: str, value: str, capsys:
     """Of 1e39 and more torch says that float32 cannot hold it, and says it in a traceback."""
     if option != "--long-tail" or not value.startswith("1e"):
         refused(TRAINING, option, value, capsys)
+
+
+def test_a_number_of_any_size_is_told() -> None:
+    told = [number(value) for value in (-1234567, 10**20 - 1, 10**20, -(10**20), 10**5000)]
+    assert told[:2] == ["-1,234,567", "99,999,999,999,999,999,999"]
+    assert told[2:] == ["more than 10^20", "less than -10^20", "more than 10^20"]

@@ -144,6 +144,9 @@ def test_a_matrix_is_ordered_by_group() -> None:
     assert matrix is not None
     assert matrix.names == ("bee", "wasp", "ash", "oak")
     assert [(block.name, block.start, block.stop) for block in matrix.blocks] == [("insects", 0, 2), ("trees", 2, 4)]
+    lines = charts.matrix_chart(summary.rows[0], matrix).figure["layout"]["shapes"]
+    ends = [tuple(line[end] for end in ("x0", "x1", "y0", "y1")) for line in lines]
+    assert ends == [(1.5, 1.5, -0.5, 3.5), (-0.5, 3.5, 1.5, 1.5)]  # one each way between the groups
     assert matrix.counts.tolist() == [[0, 0, 0, 0], [4, 0, 0, 0], [2, 0, 3, 0], [0, 0, 0, 0]]
     np.testing.assert_allclose(matrix.shares[2], [0.4, 0, 0.6, 0])
     pairs = summary.rows[0].confusion.pairs(card.group_of_class)
