@@ -5,19 +5,34 @@ import sys
 import pytest
 
 from cases import CASES, ONE_OF_EACH, Case, public_heads
-from softmaxes.testing import LAWS, Law, compiled, exported, separable_classes_are_learned
+from softmaxes import testing
+from softmaxes.testing import LAWS, Law
 
 # A graph takes a second and more to make: one case of each head, in which all of its code is, and what these go past.
 OTHER_GRAPHS = ("entmax-3-softmax", "entmax-12-learned")
 GRAPHS = {
-    compiled: ONE_OF_EACH,
-    exported: [*ONE_OF_EACH, *(case for case in CASES if case.name in OTHER_GRAPHS)],
+    testing.compiled: ONE_OF_EACH,
+    testing.exported: [*ONE_OF_EACH, *(case for case in CASES if case.name in OTHER_GRAPHS)],
 }
 
 
-SLOW = {*GRAPHS, separable_classes_are_learned}
+SLOW = (*GRAPHS, testing.separable_classes_are_learned)
+SLOW_FOR_ALL = (  # some seconds for all cases: only those of `ONE_OF_EACH` are quick
+    testing.batch_does_not_matter,
+    testing.recomputation_is_the_same,
+    testing.gradient_of_log_prob,
+    testing.meta_device,
+    testing.leading_dimensions,
+    testing.low_precision,
+)
+
+
+def is_slow(case: Case, law: Law) -> bool:
+    return law in SLOW or (law in SLOW_FOR_ALL and case not in ONE_OF_EACH)
+
+
 PAIRS = [
-    pytest.param(case, law, marks=[pytest.mark.slow] if law in SLOW else [], id=f"{case.name}-{law.__name__}")
+    pytest.param(case, law, marks=[pytest.mark.slow] if is_slow(case, law) else [], id=f"{case.name}-{law.__name__}")
     for case in CASES
     for law in LAWS
     if case in GRAPHS.get(law, CASES)

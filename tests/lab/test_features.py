@@ -84,6 +84,7 @@ def check_is(data: Data, content: Arrays) -> None:
         assert getattr(data, f"{name}_inputs").dtype == torch.from_numpy(content[f"{name}_features"]).dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [as_npz, as_npy, as_parquet])
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("labels", [np.uint8, np.int32, np.uint64])
@@ -325,6 +326,7 @@ def test_what_does_not_fit_is_known_by_the_headers_alone(
         load_features(layout(tmp_path, change(arrays())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [as_npz, as_npy, as_parquet])
 @pytest.mark.parametrize("label", [100_520, 19_999_999, 2**62])
 def test_a_class_costs_memory_so_that_examples_decide_how_many_there_can_be(
