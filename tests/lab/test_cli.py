@@ -344,7 +344,8 @@ BAD: list[tuple[list[str], str]] = [
     (["compare", "--study", "seed", "--heads", "all"], "--heads: expected none with --study seed"),
     (
         ["compare", "--study", "sed"],
-        "--study: expected one of seed, fair, trees, or FILE.py, or module:function, got sed; did you mean seed?",
+        "--study: expected one of seed, forensics, fair, trees, or FILE.py, or module:function, got sed; "
+        "did you mean seed?",
     ),
     (["compare", "--study", "seed", "--heads", "softmax"], "--heads: expected none with --study seed"),
     (["compare", "--seeds", "0"], "--seeds: expected 1 or more, got 0."),

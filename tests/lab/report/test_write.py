@@ -53,7 +53,7 @@ def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(figures, "draw", lambda summary: {"accuracy.png": str(summary.rows).encode()})
     write_report(study, card, results, tmp_path)
     before = {file: file.read_bytes() for file in tmp_path.rglob("*.*")}
-    assert {file.name for file in before} == {"report.html", "table.csv", "table.md", "accuracy.png"}
+    assert {file.name for file in before} == {"report.html", "table.csv", "table.md", "table.tex", "accuracy.png"}
 
     def fail(self: Path, target: Path) -> Path:
         raise OSError("disk full")
@@ -78,7 +78,8 @@ def test_results_from_before_statistics_have_no_such_sections(tmp_path: Path) ->
     page = write_report(study, card, old, tmp_path).read_text(encoding="utf-8")
     for name in ("differences", "calibration", "reliability"):
         assert f'id="{name}' not in page
-    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "table.csv", "table.md", "figures"}
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"report.html", "table.csv", "table.md", "table.tex", "figures"}
     assert not (tmp_path / "figures" / "reliability.png").exists()
     console = Console(file=io.StringIO(), record=True)
     print_table(study, card, old, console)
