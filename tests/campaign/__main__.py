@@ -139,7 +139,7 @@ class Campaign:
         for path in folder.iterdir():
             if path not in (place.work, place.cache, place.home, folder / "tmp"):
                 path.rename(place.work / path.name)
-        running = host.start(Command(words, before=before), place)
+        running = host.start(Command(words, before=before, valid=True), place)
         while (ended := host.poll(running)) is None:
             if until is not None and until():
                 host.stop(running)

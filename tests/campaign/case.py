@@ -21,6 +21,7 @@ class Command:
         module: of a fresh one, the words between ``python`` and the rest; the installed command if there are none.
         before: is called in the process just before the verb.
         kill: a signal, and after how many seconds it comes.
+        valid: whether it makes a valid input for the cases, and may take longer than a bad input.
     """
 
     words: Sequence[str]
@@ -30,6 +31,7 @@ class Command:
     module: tuple[str, ...] = ()
     before: Callable[[], None] | None = None
     kill: tuple[int, float] | None = None
+    valid: bool = False
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,8 @@ def _watch(running: Running, now: float) -> None:
             running.busy = now
         running.looked = now
         running.processor = max(running.processor, used)
-    most = TRAINING_SECONDS if running.command.words[0] in TRAINING else PROCESSOR_SECONDS
+    long = running.command.words[0] in TRAINING or running.command.valid
+    most = TRAINING_SECONDS if long else PROCESSOR_SECONDS
     if running.grown > MEMORY:
         running.stopped = f"memory: {running.grown / 2**30:.1f} GiB and more"
     elif running.processor > most:
