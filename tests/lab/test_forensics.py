@@ -111,7 +111,7 @@ def test_pixels_are_brought_to_0_to_1_where_they_are_not_standardised() -> None:
 def test_the_study_tries_every_level_of_each_factor_once() -> None:
     study = STUDIES["forensics"].make(DATA.card(), 1, {"channels": 4})
     assert len(study.runs) == len({run.key for run in study.runs}) == 120
-    assert {run.head for run in study.runs} == set(HEADS)
+    assert {run.head for run in study.runs} == {head for head, _ in HEADS}
     assert {(run.lr, run.standardise, run.padding) for run in study.runs} == {
         (lr, standardise, padding) for lr in (0.1, 0.01, 0.001) for standardise in (True, False) for padding in (0, 1)
     }

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from browsing import cells
-from reports import ALERT, SHARES, hostile, make_card, make_result, make_run, make_study, strangers, whole_study
+from reports import ALERT, hostile, make_card, make_result, make_run, make_study, strangers, whole_study
 from softmaxes.lab.report import page as html_page
 from softmaxes.lab.report.summary import final_scores, summarise
 
@@ -26,9 +26,6 @@ def test_vectors_have_no_pictures_and_are_called_examples(tmp_path: Path) -> Non
         assert said in words
         assert ("examples, %{customdata[3]} of the true class" in page) == (num_classes == 20)
         assert {plot.name: plot.y_title for plot in summary.curve_plots}["nll_per_epoch"] == "nats an example"
-
-
-SHARES["entmax", 1] = [0, 0, 0.1, 0, 0, 0, 0, 0, 0, 0.0001]
 
 
 def test_the_page_shows_the_summarys_numbers(report: Path, open_page) -> None:
