@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softmaxes import Head, HierarchicalSoftmax, Tree
+from softmaxes.layers import linear_logits
 
 
 class _Linear(Head):
@@ -20,8 +21,7 @@ class _Linear(Head):
         self.linear = nn.Linear(self.in_features, self.num_classes)
 
     def _logits(self, input: Tensor) -> Tensor:
-        logits: Tensor = self.linear(input)
-        return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        return linear_logits(input, self.linear.weight, self.linear.bias)
 
 
 class SoftmaxTwice(_Linear):

@@ -180,7 +180,7 @@ def entry_of_ours(name: str, option: str = "--heads") -> Entry | None:
     if name in HEADS:
         return HEADS[name]
     found = _parse(option, name)
-    return None if found is None else _made(option, name, *found)
+    return None if found is None else _made(option, *found)
 
 
 def one_name(name: str, option: str = "--heads") -> str:
@@ -257,7 +257,7 @@ def _model(family: str) -> type[BaseModel]:
     return create_model(family, __config__=ConfigDict(protected_namespaces=(), allow_inf_nan=False), **fields)
 
 
-def _made(option: str, name: str, family: str, settings: Mapping[str, Any]) -> Entry:
+def _made(option: str, family: str, settings: Mapping[str, Any]) -> Entry:
     make = FAMILIES[family]
     try:
         entry = make(**settings)
@@ -287,7 +287,7 @@ def _listed() -> dict[str, Entry]:
         for name in (family, *NAMES):
             parsed = _parse("", name)
             if parsed is not None and parsed[0] == family:
-                found[name] = _made("", name, *parsed)
+                found[name] = _made("", *parsed)
                 if name in NAMES:
                     found[name] = found[name]._replace(summary=NAMES[name].summary)
     return found

@@ -102,19 +102,27 @@ class Grid:
 
     def markdown(self) -> str:
         """The table as Markdown."""
-        shown = [column for column in self.columns if column.markdown]
-        rows = [["head", *(column.markdown for column in shown)], ["---"] * (1 + len(shown))]
-        for head, *cells in zip(self.heads, *(column.cells for column in shown), strict=True):
-            rows.append([in_code(head.text), *(cell.in_markdown for cell in cells)])
-        return as_markdown(rows)
+        names = ["head", *(column.markdown for column in self._for_papers)]
+        lines = [[in_code(head.text), *(cell.in_markdown for cell in cells)] for head, *cells in self._lines]
+        return as_markdown([names, ["---"] * len(names), *lines])
 
     def latex(self) -> str:
         """The columns of the Markdown table as LaTeX, for the package booktabs."""
-        shown = [column for column in self.columns if column.markdown]
-        rows = [["head", *(in_latex(column.markdown.replace("`", "")) for column in shown)]]
-        for head, *cells in zip(self.heads, *(column.cells for column in shown), strict=True):
-            rows.append([rf"\texttt{{{in_latex(head.text)}}}", *(cell.in_latex for cell in cells)])
-        return as_latex(rows)
+        names = ["head", *(in_latex(column.markdown.replace("`", "")) for column in self._for_papers)]
+        lines = (
+            [rf"\texttt{{{in_latex(head.text)}}}", *(cell.in_latex for cell in cells)] for head, *cells in self._lines
+        )
+        return as_latex([names, *lines])
+
+    @property
+    def _for_papers(self) -> list[Column]:
+        """The columns of Markdown and LaTeX."""
+        return [column for column in self.columns if column.markdown]
+
+    @property
+    def _lines(self) -> list[tuple[Cell, ...]]:
+        """The head of each line, and its cells in those columns."""
+        return list(zip(self.heads, *(column.cells for column in self._for_papers), strict=True))
 
     @property
     def on_page(self) -> list[tuple[str, list[Column]]]:

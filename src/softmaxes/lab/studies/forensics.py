@@ -13,16 +13,20 @@ from softmaxes.lab.records import DataCard, Run, Study
 from softmaxes.lab.studies.seed import PUBLISHED, SETTING
 
 RATES = (0.1, 0.01, 0.001)
-HEADS: dict[str, tuple[dict[str, Any], ...]] = {  # with the layer before the tree, or without
-    "softmax": ({},),
-    "softmax:twice=yes": ({},),
-    "gumbel-normal": ({},),
-    "gumbel:noise=normal,noisy_test=yes": ({},),
-    "gumbel:noise=normal,of_probabilities=yes": ({},),
-    "gumbel:noise=normal,noisy_test=yes,of_probabilities=yes": ({},),
-    "hierarchical": ({"hidden_units": 100}, {}),
-    "hierarchical:unused_leaves=yes": ({"hidden_units": 100}, {}),
-}
+FLAT = (
+    "softmax",
+    "softmax:twice=yes",
+    "gumbel-normal",
+    "gumbel:noise=normal,noisy_test=yes",
+    "gumbel:noise=normal,of_probabilities=yes",
+    "gumbel:noise=normal,noisy_test=yes,of_probabilities=yes",
+)
+TREES = ("hierarchical", "hierarchical:unused_leaves=yes")
+LAYER = {"hidden_units": 100}  # before the tree, or none
+HEADS: tuple[tuple[str, dict[str, Any]], ...] = (
+    *((head, {}) for head in FLAT),
+    *((head, own) for head in TREES for own in (LAYER, {})),
+)
 
 
 def study(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:
@@ -59,8 +63,7 @@ def study(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:
             )
             for seed in range(seeds)
             for setting in shared
-            for head, layers in HEADS.items()
-            for own in layers
+            for head, own in HEADS
         ),
         published=PUBLISHED,
         published_source="the original study, CIFAR-100, one seed",

@@ -21,8 +21,8 @@ from softmaxes.lab.training.fabric import Fabric
 # A head that can have sparse gradients has them where classes times features is at least this. Measured on a CPU for
 # 1,000 to a million classes, 64 and 256 features, batches of 32: hardly a gain at a fifth of it, steps 2 to 8 times as
 # fast at twice of it.
-MOST_BRIGHT = 255.0  # of a pixel
 SPARSE = 2**20
+MOST_BRIGHT = 255.0  # of a pixel
 OPTIMIZERS: dict[str, Callable[[Run, Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
     "sgd": lambda run, p: torch.optim.SGD(p, run.lr, momentum=run.momentum, weight_decay=run.weight_decay),
     "adam": lambda run, p: torch.optim.Adam(p, run.lr, weight_decay=run.weight_decay),
