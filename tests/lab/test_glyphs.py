@@ -21,10 +21,8 @@ from torch import Tensor
 from softmaxes.lab import InputError
 from softmaxes.lab.data import glyphs
 from softmaxes.lab.data.dataset import Data
-from softmaxes.lab.data.fonts import Face
+from softmaxes.lab.data.fonts import Face, shipped_fonts
 from softmaxes.lab.data.glyphs import alphabet, choose_characters, load_glyphs
-
-pytestmark = pytest.mark.slow  # the first to ask for the alphabet waits for it, seconds
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +31,7 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "glyphs"
 
 
+@pytest.mark.slow
 def test_processes_that_draw_end_when_nobody_waits() -> None:
     drawn = glyphs._side_by_side(time.sleep, [0.0, 600.0, 600.0], jobs=2, description="Sleeping")
     assert next(drawn) is None
@@ -119,10 +118,24 @@ def test_no_two_classes_share_an_outline() -> None:
         assert len(set(found)) == len(characters), face.file.name
 
 
+@pytest.mark.slow
+def test_the_listed_look_alikes_are_those_that_drawing_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = glyphs._find_alphabet(shipped_fonts(), 1)
+    assert glyphs._known_alphabet(shipped_fonts()) == found
+    monkeypatch.setattr(glyphs, "_find_alphabet", lambda fonts, jobs: found)
+    assert glyphs.LOOK_ALIKES.read_text("utf-8") == glyphs.list_look_alikes(), "write it anew: see list_look_alikes"
+
+
+def test_shipped_fonts_of_another_version_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(glyphs, "_shipped_digest", lambda: "another")
+    assert glyphs._stored_alphabet(shipped_fonts()) is None
+
+
 def test_lookalikes_across_scripts_are_one_class() -> None:
     assert [character for character in "AΑАꓮoοоօ" if character in alphabet()] == ["A", "o"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_draws_the_same_bytes_in_one_and_two_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +246,7 @@ def test_a_number_of_classes_that_these_fonts_do_not_serve_is_refused(monkeypatc
     with pytest.raises(InputError, match=rf"^glyphs: expected 2 to {most} classes, got {most + 1}\.$"):
         load_glyphs(most + 1)
     monkeypatch.setattr(glyphs, "alphabet", None)  # nothing is drawn
+    monkeypatch.setattr(glyphs, "_stored_alphabet", lambda fonts: None)
     with pytest.raises(
         InputError, match=r"^glyphs: expected at most [0-9,]+ classes, as the fonts have characters, got"
     ):

@@ -56,6 +56,7 @@ MOST_CHARACTERS = 2**22  # that all faces hold together
 LARGEST_ALPHABET = 2**26  # bytes of the file in which one is kept
 HANGUL = range(0xAC00, 0xD7A4)  # syllables, which Unicode defines by their parts
 ONE_PROCESS = 100_000  # pictures; for fewer, starting other processes takes longer than it saves
+LOOK_ALIKES = Path(__file__).with_name("look_alikes.json")  # those of the shipped fonts
 SOFTENING = ImageFilter.Kernel((3, 3), (1, 2, 1, 2, 4, 2, 1, 2, 1), scale=16)
 
 
@@ -67,8 +68,8 @@ def alphabet(fonts: Fonts | None = None, jobs: int | None = None) -> dict[str, t
     face once they are brought to one size, as Latin A, Greek Alpha and Cyrillic A do, the first is kept.
 
     Args:
-        fonts: what to draw with; by default DejaVu and STIX, as matplotlib ships them. For others than these the
-            answer is kept in `cache_dir`.
+        fonts: what to draw with; by default DejaVu and STIX, as matplotlib ships them. Which of their characters look
+            alike is listed in this package; for other fonts the answer is kept in `cache_dir`.
         jobs: processes to look at the fonts in; by default one a usable core, or only this one for few characters.
 
     Raises:
@@ -79,7 +80,7 @@ def alphabet(fonts: Fonts | None = None, jobs: int | None = None) -> dict[str, t
 
 @cache
 def _alphabet(fonts: Fonts, jobs: int | None) -> dict[str, tuple[Face, ...]]:
-    kept = _read_alphabet(fonts)
+    kept = _stored_alphabet(fonts)
     if kept is None:
         kept = _find_alphabet(fonts, jobs)
         _write_alphabet(fonts, kept)
@@ -103,7 +104,7 @@ def choose_characters(num_classes: int | None, fonts: Fonts | None = None, jobs:
     if num_classes is None:
         return list(alphabet(fonts, jobs))
     _check_number(num_classes)
-    if _read_alphabet(fonts or shipped_fonts()) is None:
+    if _stored_alphabet(fonts or shipped_fonts()) is None:
         held, _ = _held(fonts or shipped_fonts())
         most = len({character for characters in held.values() for character in characters})
         if num_classes > most >= 2:  # before each of them is drawn
@@ -234,6 +235,38 @@ def _spread(characters: Sequence[str], count: int) -> list[str]:
 
 
 # The alphabet
+
+
+def list_look_alikes() -> str:
+    """What `LOOK_ALIKES` holds: the characters of the shipped fonts that look like another one, found by drawing them.
+
+    Write it anew when `RECIPE` or the shipped fonts change::
+
+        python -c 'from softmaxes.lab.data import glyphs; glyphs.LOOK_ALIKES.write_text(glyphs.list_look_alikes())'
+    """
+    fonts = shipped_fonts()
+    own, _ = _held(fonts)
+    kept = _find_alphabet(fonts, 1)
+    left_out = set().union(*own.values()).difference(*kept.values())
+    return json.dumps({"recipe": RECIPE, "fonts": _shipped_digest(), "characters": "".join(sorted(left_out))}) + "\n"
+
+
+def _known_alphabet(fonts: Fonts) -> dict[Face, str] | None:
+    """The alphabet of the shipped fonts without drawing them; none for other fonts, and for a newer or older set."""
+    known = json.loads(LOOK_ALIKES.read_text("utf-8"))
+    if fonts != shipped_fonts() or (known["recipe"], known["fonts"]) != (RECIPE, _shipped_digest()):
+        return None
+    own, _ = _held(fonts)
+    left_out = set(known["characters"])
+    return {face: "".join(each for each in some if each not in left_out) for face, some in own.items()}
+
+
+@cache
+def _shipped_digest() -> str:
+    digest = hashlib.sha256()
+    for file in shipped_fonts().files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _find_alphabet(fonts: Fonts, jobs: int | None) -> dict[Face, str]:
@@ -467,6 +500,11 @@ def _of_fonts(fonts: Fonts) -> str:
 def _alphabet_file(fonts: Fonts) -> Path:
     versions = f"pillow{version('pillow')}-freetype{features.version('freetype2')}-{_of_fonts(fonts)}"
     return cache_dir() / "glyphs" / f"alphabet-recipe{RECIPE}-{versions}.json"
+
+
+def _stored_alphabet(fonts: Fonts) -> dict[Face, str] | None:
+    """The alphabet without drawing it, or none where that is not known."""
+    return _known_alphabet(fonts) or _read_alphabet(fonts)
 
 
 def _read_alphabet(fonts: Fonts) -> dict[Face, str] | None:
