@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from softmaxes.lab import InputError
-from softmaxes.lab.data import cifar, pickles
+from softmaxes.lab.data import cifar, official, pickles
 from softmaxes.lab.data.cifar import load_cifar
 from softmaxes.lab.data.dataset import Data
 
@@ -232,7 +232,7 @@ def test_names_are_bounded(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"expected names of at most 256 characters, got a{79}…\.$"):
         load_cifar("cifar100", write_folder(tmp_path / "long", files))
     for files in (python_files(), binary_files()):
-        monkeypatch.setattr(cifar, "LARGEST_NAMES", 5)
+        monkeypatch.setattr(official, "LARGEST_NAMES", 5)
         with pytest.raises(InputError, match=r"(meta|fine_label_names\.txt): expected a file of at most 5 bytes"):
             load_cifar("cifar100", write_folder(tmp_path / f"many{len(files)}", files))
         with pytest.raises(InputError, match=r"(meta|fine_label_names\.txt): expected at most 5 bytes"):

@@ -354,13 +354,13 @@ def test_runs_without_parts_of_one_s_own_keep_their_names() -> None:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "adagrad", "rmsprop"])
 def test_every_optimizer_learns(optimizer: str) -> None:
-    from softmaxes.lab.training.classifier import OPTIMIZERS
+    from softmaxes.lab.recipe import make_optimizer
 
     rate = Run(head="softmax", data="x", fingerprint="x", optimizer=optimizer).lr
     assert rate == (0.1 if optimizer in ("sgd", "adagrad") else 0.001)
     run = Run(head="softmax", data="x", fingerprint="x", optimizer=optimizer, lr=0.1)
     weight = nn.Parameter(torch.ones(3))
-    step: Callable[[], None] = OPTIMIZERS[optimizer](run, [weight]).step  # type: ignore[assignment]
+    step: Callable[[], None] = make_optimizer(run, [weight]).step  # type: ignore[assignment]
     weight.grad = torch.tensor([1.0, 0.0, -1.0])
     step()
     assert weight[0] < 1 == weight[1] < weight[2]

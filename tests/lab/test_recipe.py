@@ -7,7 +7,7 @@ from torch.optim import lr_scheduler
 
 from softmaxes import Softmax
 from softmaxes.lab.data.batches import Examples
-from softmaxes.lab.training.recipe import Draws, draw, learning_rate
+from softmaxes.lab.recipe import Draws, draw, learning_rate
 from toy import toy_data, toy_run
 
 DATA = toy_data()

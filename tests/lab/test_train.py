@@ -19,6 +19,7 @@ from softmaxes.lab.comparison.execute import check
 from softmaxes.lab.data.batches import Examples, channels_last, held_out_rows, lay_out
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.heads.registry import HEADS, entry_of
+from softmaxes.lab.recipe import draw, learning_rate
 from softmaxes.lab.records import Result, Run, Scores, TrainedTree
 from softmaxes.lab.store import Store
 from softmaxes.lab.training import classifier as classifying
@@ -35,7 +36,6 @@ from softmaxes.lab.training.classifier import (
 )
 from softmaxes.lab.training.fabric import Fabric
 from softmaxes.lab.training.judge import Judge
-from softmaxes.lab.training.recipe import draw, learning_rate
 from softmaxes.lab.training.train import Progress, train
 from toy import numbers, toy_data, toy_run
 

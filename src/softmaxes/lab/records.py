@@ -11,65 +11,30 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from softmaxes.files import InputError
 from softmaxes.lab.agreement import check_result
+from softmaxes.lab.data.official import OFFICIAL
+from softmaxes.lab.fields import (
+    Count,
+    Knob,
+    Loss,
+    Nats,
+    NonNegativeInt,
+    Peak,
+    PositiveInt,
+    Rate,
+    Record,
+    Seconds,
+    Share,
+)
+from softmaxes.lab.recipe import SMALL_RATES, Recipe
 from softmaxes.names import printable
 
-
-def _in_float32(value: float) -> float:
-    if math.isfinite(value) and abs(value) > MOST_NATS:
-        raise ValueError(f"expected at most {MOST_NATS:g}, or none that is finite")
-    return value
-
-
-def _none_or_some(value: float) -> float:
-    if not (math.isnan(value) or 0 <= value <= 10**9):
-        raise ValueError(f"expected 0 to {10**9}, or NaN")
-    return value
-
-
-# Each number has bounds within which sums, squares and quotients of some thousands of them are numbers too.
-MOST_NATS = 1e39  # what float32 can hold is less
-MOST_RATE = 1e38  # float32 can hold it
-PositiveInt = Annotated[int, Field(gt=0, le=10**9)]
-NonNegativeInt = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Count = Annotated[int, Field(ge=0, le=10**12)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)]
-Rate = Annotated[float, Field(gt=0, le=MOST_RATE, allow_inf_nan=False)]
-Knob = Annotated[float, Field(ge=-(10**9), le=10**9, allow_inf_nan=False)]
-Loss = Annotated[float, AfterValidator(_in_float32)]
-Peak = Annotated[float, AfterValidator(_none_or_some)]
-Nats = Annotated[float, Field(ge=0), AfterValidator(_in_float32)]
-SMALL_RATES = ("adam", "adamw", "rmsprop")  # optimizers whose steps are about as large as the learning rate
 SHOWN = 60  # characters of a value in an error
+NAMED = " or ".join(f"**{name}**" for name in OFFICIAL)  # data sets that are downloaded
 MOST_TRIALS = 1000  # settings of a head
-
-
-class Record(BaseModel):
-    """A frozen record that refuses fields it does not know and keeps infinities through JSON.
-
-    Its texts are printable, so that a record from a stranger cannot write to the terminal what it likes.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", protected_namespaces=())
-
-    @model_validator(mode="after")
-    def _printable(self) -> Self:
-        for name, value in self:
-            texts = value if isinstance(value, tuple) else (value,)
-            if not all(text.isprintable() for text in texts if isinstance(text, str)):
-                raise ValueError(f"expected printable characters in {name}")
-        return self
-
-    def check(self) -> None:
-        """Refuse what one field says and another contradicts, when the record is read from a file.
-
-        Raises:
-            ValueError: they do not agree; the message says in what.
-        """
 
 
 class Of(NamedTuple):
@@ -78,55 +43,9 @@ class Of(NamedTuple):
     backbone: str
 
 
-class Training(Record):
+class Training(Recipe):
     """How a classifier is trained: what the runs of a comparison share. Each field is an option of the command line."""
 
-    epochs: Annotated[
-        PositiveInt, Field(description="Passes over the training set; the test set is scored after each.")
-    ] = 10
-    batch_size: Annotated[PositiveInt, Field(description="Training examples a step.")] = 32
-    optimizer: Annotated[
-        Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"],
-        Field(
-            description="Optimizer of torch.optim, the same for all heads. Gradients are sparse with *sgd* alone, "
-            "without momentum and weight decay, where that is faster; with the others they are dense."
-        ),
-    ] = "sgd"
-    lr: Annotated[
-        Rate, Field(description="Learning rate; 0.1 if not given, with *adam*, *adamw* and *rmsprop* 0.001.")
-    ] = 0.1
-    lr_schedule: Annotated[
-        Literal["linear", "constant", "cosine", "one-cycle"],
-        Field(
-            description="*linear* and *cosine* let the learning rate fall to 0 over all steps; *one-cycle* lets it "
-            "rise from a 25th over the first 30 % of them, then fall to almost 0."
-        ),
-    ] = "linear"
-    momentum: Annotated[float, Field(ge=0, lt=1, description="Momentum, of *sgd* and *rmsprop*.")] = 0.0
-    weight_decay: Annotated[
-        float,
-        Field(
-            ge=0, le=MOST_RATE, allow_inf_nan=False, description="Weight decay: decoupled in *adamw*, L2 in the others."
-        ),
-    ] = 0.0
-    label_smoothing: Annotated[
-        float,
-        Field(
-            ge=0,
-            lt=1,
-            description="Probability with which the target of a training step is replaced by a class drawn uniformly: "
-            "in the mean the loss with smoothed labels, of any head and at no cost.",
-        ),
-    ] = 0.0
-    flips: Annotated[
-        bool, Field(description="Mirror each training image, left to right, with probability one half.")
-    ] = False
-    crops: Annotated[
-        NonNegativeInt,
-        Field(
-            le=1000, description="Pad training images by this many black pixels, and crop them to their size at random."
-        ),
-    ] = 0
     backbone: Annotated[
         str,
         Field(
@@ -181,12 +100,6 @@ class Training(Record):
         ),
     ] = 0.0
 
-    @model_validator(mode="after")
-    def _momentum_is_used(self) -> Self:
-        if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
-            raise ValueError(f"--momentum: expected 0 with {self.optimizer}, which has none, got {self.momentum:g}")
-        return self
-
     def steps_per_epoch(self, train_counts: Iterable[int]) -> int:
         """Batches of an epoch, the last of them perhaps smaller, by the training examples of each class."""
         examples = sum(count - self.held_out(count) for count in train_counts)
@@ -223,8 +136,8 @@ class Source(Record):
         str | None,
         Field(
             description="**glyphs** (100 kinds of characters, rendered here), **glyphs:1000** (any number of kinds), "
-            "**glyphs:all** (as many as the fonts hold, some 4,000, or more with --fonts), **cifar100** or "
-            "**cifar10** (downloaded unless --data-dir says where it lies), **features** (vectors and labels of your "
+            f"**glyphs:all** (as many as the fonts hold, some 4,000, or more with --fonts), {NAMED} "
+            "(downloaded unless --data-dir says where it lies), **features** (vectors and labels of your "
             "own, see --data-dir), the path of a folder of images with a folder for each class, or **module:function** "
             "of your own."
         ),
@@ -335,17 +248,28 @@ def seed_by_seed(heads: Iterable[str], seeds: Iterable[int], **setting: Any) -> 
     return tuple(Run(head=head, seed=seed, **setting) for seed in seeds for head in heads)
 
 
+class Shown(NamedTuple):
+    """How the report shows a score: it is in every table and format where its record marks it so."""
+
+    name: str
+    unit: Literal["%", "nats", ""]
+    higher_is_better: bool
+    brief: str = ""  # its name in the terminal; without one it is on the page and in CSV alone
+
+
 class Scores(Record):
     """What the referee says of one epoch on the test set, from ``log_prob`` alone. Shares are in 0..1, NLL in nats."""
 
-    accuracy: Share
-    top5: Share
-    precision: Share  # macro average over all classes; a class never predicted counts as 0
-    recall: Share
-    f1: Share
-    nll: Nats  # inf when a head gave some target probability zero
-    calibration_error: Share  # expected calibration error, 15 bins of equal width
-    outside_support: Share = 0.0  # targets that the head gave probability zero
+    accuracy: Annotated[Share, Shown("Accuracy", "%", True, "Acc. %")]
+    top5: Annotated[Share, Shown("Top-5 accuracy", "%", True, "Top-5")]
+    # macro average over all classes; a class never predicted counts as 0
+    precision: Annotated[Share, Shown("Macro precision", "%", True)]
+    recall: Annotated[Share, Shown("Macro recall", "%", True)]
+    f1: Annotated[Share, Shown("Macro F1", "%", True, "F1 %")]
+    nll: Annotated[Nats, Shown("NLL", "nats", False, "NLL")]  # inf when a head gave some target probability zero
+    outside_support: Annotated[Share, Shown("Targets outside the support", "%", False)] = 0.0  # those of probability 0
+    # expected calibration error, 15 bins of equal width
+    calibration_error: Annotated[Share, Shown("Calibration error", "%", False, "ECE %")]
     tree: "TreeScores | None" = None  # where the data know groups
 
 
@@ -353,10 +277,11 @@ class TreeScores(Record):
     """What a tree says of the predictions: the one that judges, of the data's own groups, whatever was trained."""
 
     level_accuracy: Annotated[tuple[Share, ...], Field(min_length=1)]  # from the level below the root to the classes
-    lca_height: Annotated[float, Field(ge=1, le=10**9)] | None  # mean over the mistakes; none where there are none
-    precision: Share  # hierarchical
-    recall: Share
-    f1: Share
+    # mean over the mistakes; none where there are none
+    lca_height: Annotated[Annotated[float, Field(ge=1, le=10**9)] | None, Shown("Height of mistakes", "", False)]
+    precision: Annotated[Share, Shown("Hierarchical precision", "%", True)]
+    recall: Annotated[Share, Shown("Hierarchical recall", "%", True)]
+    f1: Annotated[Share, Shown("Hierarchical F1", "%", True)]
 
 
 class Epoch(Record):

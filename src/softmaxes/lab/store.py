@@ -12,7 +12,8 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from softmaxes.files import InputError, check_json, is_part, read_whole, remove_parts, write_whole
-from softmaxes.lab.records import DataCard, Record, Result, Run, Study
+from softmaxes.lab.fields import Record
+from softmaxes.lab.records import DataCard, Result, Run, Study
 from softmaxes.lab.stopping import uninterrupted
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)

@@ -1,12 +1,15 @@
 import csv
 import io
 import re
+from typing import Annotated
 
 import pytest
 from rich.console import Console
 
 from reports import HEADS_OF_STRANGERS, many_study, print_table, scored, strangers, whole_study
 from softmaxes.lab.records import (
+    Scores,
+    Shown,
     Tried,
     Tuning,
 )
@@ -22,8 +25,13 @@ from softmaxes.names import from_cell
 
 @pytest.mark.parametrize("many", [False, True], ids=["few heads", "many heads"])
 def test_a_measure_more_is_in_every_format(monkeypatch: pytest.MonkeyPatch, many: bool) -> None:
-    """One entry in the tuple of measures is all that it needs."""
-    made_up = Measure("parts.made_up", "Made-up score", "nats", higher_is_better=False, brief="Made")
+    """A field of the scores that says how it is shown is all that it needs."""
+
+    class More(Scores):
+        made_up: Annotated[float, Shown("Made-up score", "nats", False, "Made")]
+
+    *others, made_up = summaries._measures(More, above="parts.")
+    assert [measure.name for measure in others] == [measure.name for measure in MEASURES]
     known = Measure.of
     monkeypatch.setattr(Measure, "of", lambda measure, scores: 7.5 if measure == made_up else known(measure, scores))
     for module in (summaries, table):

@@ -10,10 +10,10 @@ from softmaxes.lab.data.batches import Examples
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.heads.registry import entry_of
 from softmaxes.lab.machine import now
+from softmaxes.lab.recipe import draw
 from softmaxes.lab.records import DataCard, Run, Study
 from softmaxes.lab.training.classifier import Classifier, build, grow, set_up
 from softmaxes.lab.training.fabric import Fabric
-from softmaxes.lab.training.recipe import draw
 
 WARM_UP = 3  # steps
 LEAST_STEPS = 10  # that are measured

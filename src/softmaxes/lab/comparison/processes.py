@@ -8,6 +8,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
 
+from softmaxes.files import InputError
 from softmaxes.lab.comparison.executor import End, Parcel, work
 from softmaxes.lab.records import DataCard, Run
 from softmaxes.lab.stopping import follow_parent, held_back, uninterrupted
@@ -86,7 +87,10 @@ def fresh_processes() -> Any:
         with held_back():
             forkserver.ensure_running()
         first = context.Process(target=int, daemon=True)
-        first.start()  # waits until the server has imported torch, and can be stopped, as the others' start cannot
+        try:
+            first.start()  # waits until the server has imported torch, and can be stopped, as the others' start cannot
+        except EOFError:
+            raise InputError("softmaxes: expected processes that can be started, got one that died at once.") from None
         first.join()
     return context
 

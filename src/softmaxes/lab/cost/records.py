@@ -12,7 +12,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from softmaxes.lab.records import Machine, NonNegativeInt, PositiveInt, Record
+from softmaxes.lab.fields import NonNegativeInt, PositiveInt, Record
+from softmaxes.lab.records import Machine
 from softmaxes.lab.tables import as_csv
 
 TIMES = ("forward", "backward", "update", "step", "log_prob", "topk")

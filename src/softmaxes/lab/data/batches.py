@@ -16,10 +16,10 @@ from torch import Tensor
 from softmaxes.files import write_whole
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.data.features import mapped
+from softmaxes.lab.recipe import Draws
 from softmaxes.lab.records import Run
 from softmaxes.lab.seeds import stream
 from softmaxes.lab.store import Store
-from softmaxes.lab.training.recipe import Draws
 
 TEST_BATCH = 500  # examples of a batch at most, where nothing is trained
 

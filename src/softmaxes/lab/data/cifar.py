@@ -1,11 +1,10 @@
-"""CIFAR-10, CIFAR-100 and anything in one of their two file layouts, read from a folder or straight from an archive."""
+"""The data sets of `OFFICIAL`, and other images in their file layouts, read from a folder or from an archive."""
 
 import hashlib
 import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ from softmaxes.lab.data.archives import SUFFIXES, read_archive
 from softmaxes.lab.data.cache import cache_dir
 from softmaxes.lab.data.dataset import Data, clip
 from softmaxes.lab.data.download import download
+from softmaxes.lab.data.official import OFFICIAL, Layout, Official
 from softmaxes.lab.data.pickles import integers, read_pickle, text, values
 
 Bytes = npt.NDArray[np.uint8]
@@ -23,93 +23,7 @@ Integers = npt.NDArray[np.int64]
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
-LARGEST_FILE = 2**30  # bytes: the largest official one has 155 MB
-LARGEST_NAMES = 2**22  # bytes of a file with the names of classes or groups
 LONGEST_NAME = 256  # characters of one of them
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One of the two ways the data is laid out in files."""
-
-    folder: str  # the folder's usual name
-    archive: str  # the archive's usual name, without its suffix
-    train: tuple[str, ...]
-    test: tuple[str, ...]
-    names: tuple[str, ...]  # the files that name the classes, and after them the groups
-    pickled: bool
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Every file of the layout."""
-        return (*self.train, *self.test, *self.names)
-
-    def most(self, file: str) -> int:
-        """Bytes that a file may have."""
-        return LARGEST_NAMES if file in self.names else LARGEST_FILE
-
-
-@dataclass(frozen=True)
-class Official:
-    """What is known of the official data, to tell it from other data in its layout."""
-
-    title: str
-    address: str
-    checksum: str
-    layouts: tuple[Layout, ...]
-    grouped: bool
-    names_sha256: str  # of the class names, one a line
-    train_per_class: int
-    test_per_class: int
-    images_per_pickle: Mapping[str, int]
-
-
-_BATCHES = tuple(f"data_batch_{batch}" for batch in range(1, 6))
-
-OFFICIAL = {
-    "cifar10": Official(
-        title="CIFAR-10",
-        address="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-        checksum="md5:c58f30108f718f92721af3b95e74349a",
-        layouts=(
-            Layout("cifar-10-batches-py", "cifar-10-python", _BATCHES, ("test_batch",), ("batches.meta",), True),
-            Layout(
-                "cifar-10-batches-bin",
-                "cifar-10-binary",
-                tuple(f"{batch}.bin" for batch in _BATCHES),
-                ("test_batch.bin",),
-                ("batches.meta.txt",),
-                False,
-            ),
-        ),
-        grouped=False,
-        names_sha256="bb3914949cecedee6d1257f7f5fdb8f43fa3b2c8095fd1763161caf1b873fe59",
-        train_per_class=5000,
-        test_per_class=1000,
-        images_per_pickle=dict.fromkeys((*_BATCHES, "test_batch"), 10_000),
-    ),
-    "cifar100": Official(
-        title="CIFAR-100",
-        address="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
-        checksum="md5:eb9058c3a382ffc7106e4002c42a8d85",
-        layouts=(
-            Layout("cifar-100-python", "cifar-100-python", ("train",), ("test",), ("meta",), True),
-            Layout(
-                "cifar-100-binary",
-                "cifar-100-binary",
-                ("train.bin",),
-                ("test.bin",),
-                ("fine_label_names.txt", "coarse_label_names.txt"),
-                False,
-            ),
-        ),
-        grouped=True,
-        names_sha256="fbe8ad23bbaf24969898a386833b49c3aaf6ad1119d43f7b41cdea1b3416d578",
-        train_per_class=500,
-        test_per_class=100,
-        images_per_pickle={"train": 50_000, "test": 10_000},
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -121,8 +35,8 @@ class _Part:
     groups: Integers  # (N,), empty where the data has none
 
 
-def load_cifar(name: Literal["cifar10", "cifar100"], data_dir: Path | None = None) -> Data:
-    """Reads CIFAR-10, CIFAR-100, or other 32x32 images laid out as one of them.
+def load_cifar(name: str, data_dir: Path | None = None) -> Data:
+    """Reads a data set of `OFFICIAL`, or other 32x32 images laid out as one of them.
 
     The pickles of the python layout are read without running what they ask for, and an archive without unpacking it.
 
@@ -132,8 +46,7 @@ def load_cifar(name: Literal["cifar10", "cifar100"], data_dir: Path | None = Non
             downloads the official archive into the cache.
 
     Returns:
-        The data, named ``cifar10`` or ``cifar100`` only if it is the official one; otherwise named after the archive or
-        folder.
+        The data, named as in `OFFICIAL` only if it is the official one; otherwise named after the archive or folder.
 
     Raises:
         InputError: the files are missing, cut off, of another layout, or contradict themselves.

@@ -6,6 +6,7 @@ from typing import Any
 
 from softmaxes.files import InputError
 from softmaxes.lab.data.dataset import Data, clip
+from softmaxes.lab.data.official import OFFICIAL
 from softmaxes.lab.records import DRAWN, Source
 from softmaxes.lab.resolve import callable_part, is_own, made_by
 
@@ -17,8 +18,9 @@ def load(data: str = DEFAULT, **options: Any) -> Data:
     """A data set by its name.
 
     Args:
-        data: ``glyphs``, ``glyphs:C`` or ``glyphs:all``; ``cifar10`` or ``cifar100``; ``features`` or ``folder`` with
-            `data_dir`; the path of a folder of images, or of vectors; or ``module:function`` of the user's own.
+        data: ``glyphs``, ``glyphs:C`` or ``glyphs:all``; a name of `OFFICIAL`, e.g. ``cifar100``; ``features`` or
+            ``folder`` with `data_dir`; the path of a folder of images, or of vectors; or ``module:function`` of the
+            user's own.
         options: the other fields of `Source`, e.g. `data_dir`, `image_size`, `long_tail`.
 
     Raises:
@@ -57,10 +59,10 @@ def _load(name: str, source: Source) -> Data:
     for field in sorted(source.model_fields_set & set(DRAWN)):
         option, value = field.replace("_", "-"), getattr(source, field)
         raise InputError(f"--{option}: expected none with --data {name}, which is not drawn from fonts, got {value}.")
-    if name in ("cifar10", "cifar100"):
+    if name in OFFICIAL:
         from softmaxes.lab.data.cifar import load_cifar
 
-        return load_cifar("cifar10" if name == "cifar10" else "cifar100", source.data_dir)
+        return load_cifar(name, source.data_dir)
     from softmaxes.lab.data.features import holds_features, load_features
     from softmaxes.lab.data.folder import load_folder
 
@@ -79,7 +81,7 @@ def _load(name: str, source: Source) -> Data:
             return own_data(name)
         return load_features(Path(name)) if of_vectors else load_folder(Path(name), image_size=source.image_size)
     raise InputError(
-        "--data: expected glyphs, glyphs:CLASSES, glyphs:all, cifar10, cifar100, features, a folder with images, "
+        f"--data: expected glyphs, glyphs:CLASSES, glyphs:all, {', '.join(OFFICIAL)}, features, a folder with images, "
         f"or module:function, got {clip(name)}."
     )
 

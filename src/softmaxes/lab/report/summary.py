@@ -12,7 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softmaxes.files import InputError
-from softmaxes.lab.records import DataCard, Epoch, Guess, Published, Result, Run, Scores, Study
+from softmaxes.lab.fields import Record
+from softmaxes.lab.records import (
+    DataCard,
+    Epoch,
+    Guess,
+    Published,
+    Result,
+    Run,
+    Scores,
+    Shown,
+    Study,
+    TreeScores,
+)
 
 MATRIX_LIMIT = 200  # a matrix with more rows than this cannot be read, even on a large screen
 TICKED_NAMES = 40  # more names than this do not fit beside a matrix
@@ -26,13 +38,13 @@ Mark = Literal["best", "level", ""]
 
 @dataclass(frozen=True)
 class Measure:
-    """One of the referee's scores and how it is shown. One more in `MEASURES` is in every format."""
+    """One of the referee's scores and how it is shown: a field of `Scores` that is marked so."""
 
-    key: str
+    key: str  # where it stands in `Scores`
     name: str
     unit: Literal["%", "nats", ""]
     higher_is_better: bool
-    brief: str = ""  # its name in the terminal; without one it is on the page and in CSV alone
+    brief: str = ""
 
     @property
     def percent(self) -> bool:
@@ -57,25 +69,22 @@ class Measure:
         return math.nan if value is None else float(cast(float, value))
 
 
-ACCURACY = Measure("accuracy", "Accuracy", "%", higher_is_better=True, brief="Acc. %")
-NLL = Measure("nll", "NLL", "nats", higher_is_better=False, brief="NLL")
-OUTSIDE = Measure("outside_support", "Targets outside the support", "%", higher_is_better=False)
-CALIBRATION_ERROR = Measure("calibration_error", "Calibration error", "%", higher_is_better=False, brief="ECE %")
-MEASURES = (
-    ACCURACY,
-    Measure("top5", "Top-5 accuracy", "%", higher_is_better=True, brief="Top-5"),
-    Measure("precision", "Macro precision", "%", higher_is_better=True),
-    Measure("recall", "Macro recall", "%", higher_is_better=True),
-    Measure("f1", "Macro F1", "%", higher_is_better=True, brief="F1 %"),
-    NLL,
-    OUTSIDE,
-    CALIBRATION_ERROR,
-)
-TREE_MEASURES = (
-    Measure("tree.lca_height", "Height of mistakes", "", higher_is_better=False),
-    Measure("tree.precision", "Hierarchical precision", "%", higher_is_better=True),
-    Measure("tree.recall", "Hierarchical recall", "%", higher_is_better=True),
-    Measure("tree.f1", "Hierarchical F1", "%", higher_is_better=True),
+def _measures(record: type[Record], above: str = "") -> tuple[Measure, ...]:
+    """The measures of a record: one of each field that says how it is shown."""
+    marked = (
+        (above + name, mark)
+        for name, known in record.model_fields.items()
+        for mark in known.metadata
+        if isinstance(mark, Shown)
+    )
+    return tuple(Measure(key, *mark) for key, mark in marked)
+
+
+MEASURES = _measures(Scores)
+TREE_MEASURES = _measures(TreeScores, above="tree.")
+ACCURACY, NLL, OUTSIDE, CALIBRATION_ERROR = (
+    next(measure for measure in MEASURES if measure.key == key)
+    for key in ("accuracy", "nll", "outside_support", "calibration_error")
 )
 
 

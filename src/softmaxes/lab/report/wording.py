@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isnan
 
+from softmaxes.lab.recipe import OPTIMIZERS, SCHEDULES
 from softmaxes.lab.records import DataCard, Guess, Machine, Of, Run, Study, Training
 from softmaxes.lab.report.significance import Paired
 from softmaxes.lab.report.summary import (
@@ -35,13 +36,6 @@ TOLD = {
     "optimizer",
     "precision",
     "validation",
-}
-OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "adagrad": "Adagrad", "rmsprop": "RMSprop"}
-SCHEDULES = {
-    "linear": "falling linearly to 0",
-    "constant": "constant",
-    "cosine": "falling to 0 in half a cosine",
-    "one-cycle": "in one cycle",
 }
 MINUS = "\N{MINUS SIGN}"
 LOSS_CAUTION = "Training losses of different heads are not comparable: each head trains on a loss of its own."

@@ -1,6 +1,5 @@
 """A classifier: inputs through a trunk into a head, and how one is built for a run."""
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from softmaxes import Head, Tree
 from softmaxes.files import InputError
 from softmaxes.lab.data.batches import Examples
 from softmaxes.lab.heads.registry import entry_of
+from softmaxes.lab.recipe import make_optimizer
 from softmaxes.lab.records import (
     DataCard,
     Run,
@@ -23,13 +23,6 @@ from softmaxes.lab.training.fabric import Fabric
 # fast at twice of it.
 SPARSE = 2**20
 MOST_BRIGHT = 255.0  # of a pixel
-OPTIMIZERS: dict[str, Callable[[Run, Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
-    "sgd": lambda run, p: torch.optim.SGD(p, run.lr, momentum=run.momentum, weight_decay=run.weight_decay),
-    "adam": lambda run, p: torch.optim.Adam(p, run.lr, weight_decay=run.weight_decay),
-    "adamw": lambda run, p: torch.optim.AdamW(p, run.lr, weight_decay=run.weight_decay),
-    "adagrad": lambda run, p: torch.optim.Adagrad(p, run.lr, weight_decay=run.weight_decay),
-    "rmsprop": lambda run, p: torch.optim.RMSprop(p, run.lr, momentum=run.momentum, weight_decay=run.weight_decay),
-}
 
 
 class UnfitError(InputError):
@@ -165,7 +158,7 @@ def class_means(fabric: Fabric, classifier: Classifier, examples: Examples) -> T
 
 def set_up(fabric: Fabric, run: Run, classifier: Classifier) -> tuple[Any, Any]:
     """The model on its device, and an optimiser of all its parameters."""
-    optimiser = OPTIMIZERS[run.optimizer](run, classifier.parameters())
+    optimiser = make_optimizer(run, classifier.parameters())
     model, optimiser = fabric.setup(classifier, optimiser)
     model.mark_forward_method("log_prob")
     return model, optimiser

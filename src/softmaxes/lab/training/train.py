@@ -15,6 +15,7 @@ from softmaxes.lab.bits import packed
 from softmaxes.lab.data.batches import Examples, laid_out
 from softmaxes.lab.heads.registry import entry_of
 from softmaxes.lab.machine import machine, now, peak_memory
+from softmaxes.lab.recipe import draw, learning_rate
 from softmaxes.lab.records import DataCard, Epoch, LossPoint, Result, Run, Searched, TrainedTree
 from softmaxes.lab.seeds import stream
 from softmaxes.lab.store import Store
@@ -22,7 +23,6 @@ from softmaxes.lab.training.checkpoint import opened_checkpoint
 from softmaxes.lab.training.classifier import build, class_means, grow, set_up
 from softmaxes.lab.training.fabric import Fabric
 from softmaxes.lab.training.judge import Judge
-from softmaxes.lab.training.recipe import draw, learning_rate
 
 LOSS_EVERY = 500  # batches
 
