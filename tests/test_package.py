@@ -109,6 +109,12 @@ print([name for name in sys.modules if name.partition(".")[0] in lab or name.sta
 
 
 @pytest.mark.slow
+def test_heads_do_not_wait_for_the_compiler_of_torch() -> None:
+    code = "import sys; from softmaxes import *; sys.exit('torch._dynamo' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
 def test_help_does_not_wait_for_torch() -> None:
     code = """
 import sys

@@ -1,6 +1,8 @@
 """What heads are made of: linear layers whose logits are float32, order among classes, and derivatives that refuse."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,9 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from softmaxes.large_pages import in_large_pages
+
+Given = ParamSpec("Given")
+Returned = TypeVar("Returned")
 
 NO_SECOND = "expected no second derivative to be asked for of a loss that has none"
 SET_APART = 32  # classes of the largest scores that rounding does not make equal
@@ -199,3 +204,26 @@ def log_of_sparse(probability: Tensor) -> Tensor:
     """The logarithm, -inf of zero; there its gradient is zero."""
     nothing = probability == 0
     return probability.masked_fill(nothing, 1.0).log().masked_fill(nothing, -torch.inf)
+
+
+@cache
+def _disabled(function: Callable[..., Any]) -> Callable[..., Any]:
+    left: Callable[..., Any] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+    return left
+
+
+def uncompiled(function: Callable[Given, Returned]) -> Callable[Given, Returned]:
+    """A function that `torch.compile` leaves out of its graphs.
+
+    As ``torch.compiler.disable``, which imports the compiler when a module is imported: that takes a second, and most
+    who import a head compile nothing.
+    """
+
+    @wraps(function)
+    def call(*words: Given.args, **options: Given.kwargs) -> Returned:
+        if torch.compiler.is_compiling():
+            result: Returned = _disabled(function)(*words, **options)
+            return result
+        return function(*words, **options)
+
+    return call

@@ -144,7 +144,7 @@ def _kept(place: Place, planted: dict[Path, bytes]) -> dict[str, Any]:
             content: Any = path.read_bytes()
             if path.suffix == ".json" and path.name != "out.json":
                 content = _without_times(json.loads(content))
-            elif path.suffix in (".html", ".csv", ".md") or path.parent.name == "figures":
+            elif path.suffix in (".html", ".csv", ".md", ".tex") or path.parent.name == "figures":
                 content = "a report, with times in it"
             kept[str(path.relative_to(place.folder))] = content
     return kept

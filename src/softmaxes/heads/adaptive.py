@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from softmaxes.head import Head
-from softmaxes.layers import transformed, widen
+from softmaxes.layers import transformed, uncompiled, widen
 from softmaxes.on_cpu import on_cpu
 from softmaxes.sampler import class_weights
 from softmaxes.structure import Structure, saved_table
@@ -180,7 +180,7 @@ class AdaptiveSoftmax(Head):
         return nll
 
     # Which examples a cluster has is known only when the targets are.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @uncompiled
     def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
         if input.is_meta or transformed(input, target):  # where no one can say which
             return super()._target_log_prob(input, target)

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from softmaxes.head import Head
-from softmaxes.layers import linear_logits, linear_parameters, log_of_sparse, once, transformed, widen
+from softmaxes.layers import linear_logits, linear_parameters, log_of_sparse, once, transformed, uncompiled, widen
 
 FIRST_SORTED = 100  # logits; if the support is larger, the sort goes on
 # torch.compile cannot follow them: their methods are class methods.
-EXACT = {1.5: torch.compiler.disable(entmax.entmax15), 2: torch.compiler.disable(entmax.sparsemax)}  # type: ignore[no-untyped-call]
-BISECTED = torch.compiler.disable(entmax.entmax_bisect)  # type: ignore[no-untyped-call]
+EXACT = {1.5: uncompiled(entmax.entmax15), 2: uncompiled(entmax.sparsemax)}
+BISECTED = uncompiled(entmax.entmax_bisect)
 
 LEAST_LEARNED = 1.01  # below, the gradient by alpha, divided by (alpha - 1) ** 2, is rounding error
 

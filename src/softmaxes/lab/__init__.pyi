@@ -1,11 +1,11 @@
 from softmaxes.files import InputError as InputError
 
-from .comparison.compare import Comparison as Comparison
 from .comparison.compare import Repetition as Repetition
 from .comparison.compare import compare as compare
 from .comparison.compare import repeat as repeat
 from .comparison.compare import train as train
 from .comparison.compare import tune as tune
+from .comparison.finished import Comparison as Comparison
 from .cost.scale import Advice as Advice
 from .cost.scale import Costs as Costs
 from .cost.scale import advise as advise

@@ -1,5 +1,6 @@
 import io
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,8 +65,14 @@ def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monk
     assert {file: file.read_bytes() for file in tmp_path.rglob("*.*")} == before
 
 
-def test_the_report_imports_no_torch() -> None:
-    code = "import sys, softmaxes.lab.report; sys.exit('torch' in sys.modules)"
+@pytest.mark.slow
+def test_the_report_imports_no_torch(finished: Path, tmp_path: Path) -> None:
+    """But where a head has a tree, whose page shows it."""
+    code = f"""
+import sys
+from softmaxes.lab.cli.main import main
+assert main(["report", {str(shutil.copytree(finished, tmp_path / "kept"))!r}]) == 0
+sys.exit("torch" in sys.modules)"""
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

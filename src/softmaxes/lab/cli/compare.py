@@ -11,7 +11,7 @@ from softmaxes.lab.records import Source, Training
 from softmaxes.names import printable
 
 if TYPE_CHECKING:
-    from softmaxes.lab.comparison.compare import Comparison
+    from softmaxes.lab.comparison.finished import Comparison
 
 TRAINING = Group("Training", sort_key=2)
 FOLDER = "Folder for the results: new, empty, or one of ours, whose runs are kept and whose page is written anew;"
@@ -203,7 +203,7 @@ def report(directory: Annotated[Path, Parameter(help="The folder that `compare` 
     softmaxes report runs/glyphs
     ```
     """
-    from softmaxes.lab.comparison.compare import Comparison
+    from softmaxes.lab.comparison.finished import Comparison
 
     comparison = Comparison.read(directory)
     comparison.write_report()

@@ -202,6 +202,18 @@ def one_name(name: str, option: str = "--heads") -> str:
     return f"{family}:{','.join(words)}" if words else family
 
 
+def family_of(name: str) -> str:
+    """What a head of the lab is a setting of; of any other head its name.
+
+    Example:
+        >>> from softmaxes.lab.heads.registry import family_of
+        >>> family_of("gumbel-normal"), family_of("hierarchical:arity=4"), family_of("mine:Head")
+        ('gumbel', 'hierarchical', 'mine:Head')
+    """
+    found = _parse("--heads", name)
+    return name if found is None else found[0]
+
+
 def typed(value: object) -> str:
     """The value of a setting, as it is typed."""
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

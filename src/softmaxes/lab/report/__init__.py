@@ -7,7 +7,7 @@ from pathlib import Path
 
 from softmaxes.files import write_whole
 from softmaxes.lab.report import figures, page, table
-from softmaxes.lab.report.sections import differences, frequency, tuning
+from softmaxes.lab.report.sections import differences, frequency, nearest, tuning
 from softmaxes.lab.report.summary import Summary
 
 
@@ -15,7 +15,8 @@ def write_report(summary: Summary, directory: Path) -> Path:
     """Write ``report.html``, ``table.csv``, ``.md`` and ``.tex``, and ``figures/*.png``, each whole or not at all.
 
     Where seeds can be paired with those of a reference, ``differences`` in these three forms, too. And ``frequency``
-    where some classes have many more training examples than others. And ``tuning.csv`` where settings were tried.
+    where some classes have many more training examples than others. And ``tuning.csv`` where settings were tried, and
+    ``nearest`` in the first two where several settings stand beside published figures.
 
     Returns:
         The path of ``report.html``.
@@ -23,6 +24,7 @@ def write_report(summary: Summary, directory: Path) -> Path:
     comparison, parts = table.comparison(summary), frequency.table(summary)
     found = differences.differences(summary)
     compared = None if found is None else differences.table(found)
+    near = nearest.nearest(summary)
     # All of it is made before any of it is written: what cannot be drawn leaves the report that is there as it is.
     drawn = figures.draw(summary)
     texts = {
@@ -36,6 +38,8 @@ def write_report(summary: Summary, directory: Path) -> Path:
         "frequency.csv": None if parts is None else frequency.csv(parts),
         "frequency.md": None if parts is None else parts.markdown(),
         "frequency.tex": None if parts is None else parts.latex(),
+        "nearest.csv": nearest.every(nearest.fits(summary)).csv() if near else None,
+        "nearest.md": nearest.table(near).markdown() if near else None,
         "report.html": page.render(summary),
     }
     for name, content in drawn.items():

@@ -21,7 +21,7 @@ from softmaxes.lab.report.charts import (
 )
 from softmaxes.lab.report.grid import SIGNS, Grid, named
 from softmaxes.lab.report.palette import DARK, DARK_PAGE, LIGHT, LIGHT_PAGE, style, variables
-from softmaxes.lab.report.sections import calibration, differences, frequency, tuning
+from softmaxes.lab.report.sections import calibration, differences, frequency, nearest, tuning
 from softmaxes.lab.report.sections.trees import views
 from softmaxes.lab.report.summary import Summary
 
@@ -102,6 +102,7 @@ def render(summary: Summary) -> str:
     strip, time = (accuracy_chart(summary), time_chart(summary)) if summary.finished else (None, None)
     confident, found = calibration.calibrated(summary), differences.differences(summary)
     judging, choices = summary.judged_by_tree, tuning.choices(summary.study)
+    near = nearest.nearest(summary)
     reliability = reliability_charts(confident) if confident else []
     charts = [*curves, *matrices.values(), *filter(None, (strip, time)), *reliability]
     return render_with_figures(
@@ -115,6 +116,7 @@ def render(summary: Summary) -> str:
         signs=SIGNS,
         comparison=Grid(table.comparison(summary).heads, table.scores(summary)),
         published=table.published(summary),
+        nearest=nearest.table(near[: nearest.NEAREST]) if near else None,
         judged=Grid([named(row) for row in judging], table.judged(judging)),
         costs=Grid([named(row) for row in summary.rows], table.costs(summary.rows)),
         differences=found,

@@ -28,11 +28,13 @@ def _percent(one: Tried) -> str:
 
 def choices(study: Study) -> list[Choice]:
     """The choice of each head of a study that was tuned; none of one that was not."""
+    if study.tuning is None:
+        return []
     from softmaxes.lab.heads.registry import entry_of_ours
 
     found = []
     for head in dict.fromkeys(run.head for run in study.runs):
-        own = [one for one in (study.tuning.tried if study.tuning else ()) if one.head == head]
+        own = [one for one in study.tuning.tried if one.head == head]
         run = next(run for run in study.runs if run.head == head)
         taken = [one for one in own if (one.lr, one.knob) == (run.lr, run.knob)]
         if not taken:

@@ -1,0 +1,109 @@
+"""What came of a comparison: its results, read and reported. It trains nothing and imports no torch."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from softmaxes.files import InputError
+from softmaxes.lab.agreement import check_on
+from softmaxes.lab.records import DataCard, Result, Study
+from softmaxes.lab.report import write_report
+from softmaxes.lab.report.sections import differences
+from softmaxes.lab.report.summary import Summary, summarise
+from softmaxes.lab.report.table import comparison
+from softmaxes.lab.store import Store
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of a comparison.
+
+    Attributes:
+        directory: the folder that holds everything.
+        study: what was compared.
+        card: what is known of the data.
+        results: of every finished run, in the study's order.
+
+    Example:
+        >>> from softmaxes.lab import Comparison
+        >>> comparison = Comparison.read("results/glyphs")
+        >>> [row["head"] for row in comparison.rows]
+        ['softmax', 'gumbel', 'hierarchical']
+        >>> [comparison.records[-1][name] for name in ("head", "seed", "epoch")]
+        ['hierarchical', 2, 10]
+    """
+
+    directory: Path
+    study: Study
+    card: DataCard
+    results: tuple[Result, ...]
+
+    @classmethod
+    def read(cls, directory: str | Path) -> "Comparison":
+        """A comparison that was written before.
+
+        Raises:
+            InputError: there is none, or a file of it is broken.
+        """
+        store = Store(Path(directory))
+        study = store.study()
+        return cls(store.directory, study, store.card(), tuple(store.results(study)))
+
+    @property
+    def page(self) -> Path:
+        """The HTML page."""
+        return self.directory / "report.html"
+
+    @cached_property
+    def summary(self) -> Summary:
+        """All that the report prints."""
+        return summarise(self.study, self.card, self.results)
+
+    @property
+    def rows(self) -> list[dict[str, object]]:
+        """A row for each head, as ``table.csv`` has them: means over seeds and 95 % intervals."""
+        return comparison(self.summary).facts
+
+    @property
+    def differences(self) -> list[dict[str, object]]:
+        """A row for each head but the reference, as ``differences.csv`` has them; empty where none can be told."""
+        found = differences.differences(self.summary)
+        return [] if found is None else differences.table(found).facts
+
+    @property
+    def records(self) -> list[dict[str, object]]:
+        """A row for each epoch of each run, for a data frame: ``pandas.DataFrame(comparison.records)``."""
+        return [
+            {
+                "head": result.run.head,
+                "seed": result.run.seed,
+                "key": result.run.key,
+                "epoch": epoch.epoch,
+                "train_loss": epoch.train_loss,
+                "train_seconds": epoch.train_seconds,
+                "test_seconds": epoch.test_seconds,
+                **({} if epoch.scores is None else epoch.scores.model_dump(exclude={"tree"})),
+            }
+            for result in self.results
+            for epoch in result.epochs
+        ]
+
+    def write_report(self) -> Path:
+        """Write the tables, the figures and the page anew, from the stored results alone; the path of the page.
+
+        Raises:
+            InputError: a result contradicts the data, or the folder is not ours to write to.
+        """
+        store = Store(self.directory)
+        store.check()
+        for result in self.results:
+            if result.run.fingerprint == self.card.fingerprint:  # results on other data the summary refuses
+                try:
+                    check_on(result, self.card)
+                except ValueError as error:
+                    path = store.weights(result.run).with_suffix(".json")
+                    raise InputError(f"{path}: expected a run on the data {self.card.name}: {error}.") from None
+        return write_report(self.summary, self.directory)
+
+    def _repr_markdown_(self) -> str:
+        return comparison(self.summary).markdown()
