@@ -104,3 +104,14 @@ def in_code(name: str) -> str:
     pad = " " if name.startswith("`") or name.endswith("`") or name != name.strip() or not name else ""
     escaped = name.replace("|", "\\|")
     return f"{fence}{pad}{escaped}{pad}{fence}"
+
+
+def typed(value: object) -> str:
+    """The value of a setting, as it is typed on the command line.
+
+    Example:
+        >>> from softmaxes.names import typed
+        >>> typed(True), typed(0.5)
+        ('yes', '0.5')
+    """
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

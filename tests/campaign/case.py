@@ -21,7 +21,7 @@ class Command:
         module: of a fresh one, the words between ``python`` and the rest; the installed command if there are none.
         before: is called in the process just before the verb.
         kill: a signal, and after how many seconds it comes.
-        valid: whether it makes a valid input for the cases, and may take longer than a bad input.
+        valid: whether its input is valid: then its work may take longer than a bad input.
     """
 
     words: Sequence[str]

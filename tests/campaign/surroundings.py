@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -617,5 +618,6 @@ def environments(place: Place, known: Bases, number: int) -> Case:
     if before is gone:
         for path in sorted(place.work.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
-    own = Command(command.words, command.environment, command.stdout, before is not gone, command.module, before)
+    valid = bool(must_succeed) or command.words == report
+    own = replace(command, fresh=before is not gone, valid=valid)
     return Case(f"{about}: {' '.join(command.words[:2])}", own, WRITES, must_succeed=must_succeed)

@@ -11,7 +11,7 @@ from softmaxes.files import InputError
 from softmaxes.lab.cli.options import From, given
 from softmaxes.lab.console import plain
 from softmaxes.lab.records import Source
-from softmaxes.names import file_name, printable
+from softmaxes.names import file_name, printable, typed
 
 
 def list_heads(
@@ -46,7 +46,7 @@ def list_heads(
 
 
 def _show_head(name: str) -> int:
-    from softmaxes.lab.heads.registry import entry_of, settings_of, typed
+    from softmaxes.lab.heads.registry import entry_of, settings_of
 
     entry = entry_of(name, "NAME")
     out = plain(soft_wrap=False)

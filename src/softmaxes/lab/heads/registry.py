@@ -14,7 +14,7 @@ from softmaxes.files import InputError
 from softmaxes.lab.heads.entry import Classes, Entry
 from softmaxes.lab.heads.families import FAMILIES
 from softmaxes.lab.resolve import is_own, made_by, resolve, unknown
-from softmaxes.names import printable
+from softmaxes.names import printable, typed
 
 SHOWN = 60  # characters of a value in an error
 
@@ -212,11 +212,6 @@ def family_of(name: str) -> str:
     """
     found = _parse("--heads", name)
     return name if found is None else found[0]
-
-
-def typed(value: object) -> str:
-    """The value of a setting, as it is typed."""
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def _parse(option: str, name: str) -> tuple[str, dict[str, Any]] | None:

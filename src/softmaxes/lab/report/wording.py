@@ -20,6 +20,7 @@ from softmaxes.lab.report.summary import (
     Summary,
     final_scores,
 )
+from softmaxes.names import typed
 
 NBSP = "\N{NO-BREAK SPACE}"
 IS_OWN = "the user's own"
@@ -234,9 +235,7 @@ def choices(runs: Sequence[Run], name: str) -> list[object]:
 
 
 def _told(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else f"{value}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else typed(value)
 
 
 def training_in_words(runs: Sequence[Run], card: DataCard) -> str:

@@ -14,6 +14,7 @@ from softmaxes.lab.records import Published, Result, Training
 from softmaxes.lab.report.grid import Cell, Column, Grid, named
 from softmaxes.lab.report.summary import Row, Summary, final_scores
 from softmaxes.lab.report.wording import NBSP
+from softmaxes.names import typed
 
 TOLD = ("accuracy", "precision", "f1")  # the recall is the accuracy, where classes have equally many test examples
 NEAREST = 10  # combinations that the page shows
@@ -149,7 +150,7 @@ def every(found: Sequence[Fit]) -> Grid:
 
 
 def _shared(one: Combination) -> str:
-    said = [f"{name.replace('_', ' ')} {value}" for name, value in one.shared.items()]
+    said = [f"{name.replace('_', ' ')} {typed(value)}" for name, value in one.shared.items()]
     return ", ".join([*said, one.fits[0].reading])
 
 
