@@ -1,14 +1,14 @@
 """Bring the tables of the pages up to date with the stored results: `python docs/tables.py`.
 
-A table stands between `<!-- table: results/glyphs -->` and `<!-- /table -->`, or `differences` or `frequency` in place
-of `table`: the file of that name, `.md`, in that folder.
+A table stands between `<!-- table: results/glyphs -->` and `<!-- /table -->`, or `differences`, `frequency` or `nearest` in
+place of `table`: the file of that name, `.md`, in that folder.
 """
 
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-MARKED = re.compile(r"(<!-- (table|differences|frequency): (\S+) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- (table|differences|frequency|nearest): (\S+) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
 
 
 def with_tables(text: str) -> str:

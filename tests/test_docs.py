@@ -87,6 +87,7 @@ def test_the_pages_tables_are_those_of_the_stored_results() -> None:
         ("long-tail.md", "table", "results/fair-tail-standin-100"),
         ("long-tail.md", "frequency", "results/fair-tail-standin-100"),
         ("long-tail.md", "differences", "results/fair-tail-standin-100"),
+        ("original-study.md", "nearest", "results/forensics"),
         ("scale.md", "table", "results/budget-glyphs"),
         ("scale.md", "table", "results/budget-tuned-glyphs"),
         ("scale.md", "table", "results/scale"),

@@ -89,6 +89,7 @@ class Grid:
 
     heads: Sequence[Cell]
     columns: Sequence[Column]
+    corner: str = "head"  # what stands above the heads of the lines
 
     @property
     def facts(self) -> list[dict[str, object]]:
@@ -102,13 +103,13 @@ class Grid:
 
     def markdown(self) -> str:
         """The table as Markdown."""
-        names = ["head", *(column.markdown for column in self._for_papers)]
+        names = [self.corner, *(column.markdown for column in self._for_papers)]
         lines = [[in_code(head.text), *(cell.in_markdown for cell in cells)] for head, *cells in self._lines]
         return as_markdown([names, ["---"] * len(names), *lines])
 
     def latex(self) -> str:
         """The columns of the Markdown table as LaTeX, for the package booktabs."""
-        names = ["head", *(in_latex(column.markdown.replace("`", "")) for column in self._for_papers)]
+        names = [self.corner, *(in_latex(column.markdown.replace("`", "")) for column in self._for_papers)]
         lines = (
             [rf"\texttt{{{in_latex(head.text)}}}", *(cell.in_latex for cell in cells)] for head, *cells in self._lines
         )

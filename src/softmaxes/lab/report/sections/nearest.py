@@ -139,7 +139,7 @@ def table(found: Sequence[Combination]) -> Grid:
             for one in found
         ]
         columns.append(Column(cells, name, name))
-    return Grid([Cell(_shared(one), facts={"setting": _shared(one)}) for one in found], columns)
+    return Grid([Cell(_shared(one), facts={"setting": _shared(one)}) for one in found], columns, corner="setting")
 
 
 def every(found: Sequence[Fit]) -> Grid:
