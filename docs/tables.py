@@ -1,7 +1,7 @@
 """Bring the tables of the pages up to date with the stored results: `python docs/tables.py`.
 
-A table stands between `<!-- table: results/glyphs -->` and `<!-- /table -->`, or `differences`, `frequency` or `nearest` in
-place of `table`: the file of that name, `.md`, in that folder.
+A table stands between `<!-- table: results/glyphs -->` and `<!-- /table -->`, or `differences`, `frequency` or
+`nearest` in place of `table`: the file of that name, `.md`, in that folder.
 """
 
 import re
