@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from softmaxes import Tree
+from softmaxes.lab.cli import tree as tree_verbs
 from softmaxes.lab.cli.main import main
 from softmaxes.lab.data.batches import lay_out
 from softmaxes.lab.data.dataset import Data
@@ -289,3 +290,13 @@ def test_fonts_are_for_glyphs_alone(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     command = ["tree", "build", "groups", "--data", "cifar10", "--fonts", "x", "--out", "/nowhere/tree.json"]
     assert main(command) == 2
     assert "--fonts: expected none with --data cifar10" in capsys.readouterr().err
+
+
+def test_more_files_than_can_be_compared_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tree_verbs, "MOST_FILES", 2)
+    write(Tree.balanced(4), Path("one.json"))
+    assert main(["tree", "compare", "one.json", "one.json"]) == 0
+    assert main(["tree", "compare", "one.json", "one.json", "one.json"]) == 2
+    assert "expected at most 2 files with trees, got 3." in capsys.readouterr().err
