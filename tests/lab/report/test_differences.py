@@ -1,6 +1,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,11 @@ def test_the_page_shows_the_differences(report: Path, open_page) -> None:
         mark = f"{SIGNS[one.mark].page} {one.mark}: " if one.mark else ""
         assert line[:2] == [one.row.label, mark + wording.points_interval(one.accuracy).replace("\xa0", " ")]
         assert line[3:] == ["3", *map(wording.p_value, (one.accuracy.p, one.p_examples, one.p_adjusted))]
+
+
+def test_a_p_value_of_a_twentieth_still_holds() -> None:
+    found = differences.differences(summarise(*whole_study()))
+    assert found is not None
+    at_bound = replace(found.heads[0], p_adjusted=0.05)
+    assert at_bound.mark == ("higher" if at_bound.accuracy.mean > 0 else "lower")
+    assert replace(at_bound, p_adjusted=0.0501).mark == ""
