@@ -27,7 +27,7 @@ KEY = "[0-9a-f]{16}"
 LOCK = ".lock"
 TUNING = "tuning"  # a folder as this one, in it
 FILES = {  # all that is written whole, by the folder that it lies in: the names, as a regular expression
-    ".": r"(study|data|scale)\.json|data\.safetensors|report\.html|(table|differences|frequency)\.(csv|md)|tuning\.csv"
+    ".": r"(study|data|scale)\.json|data\.safetensors|report\.html|(table|differences|frequency|nearest)\.(csv|md)|tuning\.csv"
     r"|mlflow\.db",
     "runs": rf"{KEY}\.(json|safetensors|checkpoint)",
     "cells": rf"{KEY}\.json",
