@@ -10,7 +10,7 @@ from softmaxes.lab import Comparison
 from softmaxes.lab.cli.main import main
 from softmaxes.lab.records import Epoch, Result, Source
 from softmaxes.lab.report import table
-from softmaxes.lab.report.sections import differences, frequency, tuning
+from softmaxes.lab.report.sections import differences, frequency, nearest, tuning
 from softmaxes.lab.report.summary import next_one
 from softmaxes.lab.store import Store, read_record, write_record
 from toy import FINISHED_DATA
@@ -96,6 +96,8 @@ def test_the_tables_of_stored_results_are_made_again_byte_for_byte(folder: Path)
         made["frequency.csv"] = frequency.csv(parts)
     if comparison.study.tuning:
         made["tuning.csv"] = tuning.csv(comparison.study)
+    if near := nearest.nearest(summary):
+        made |= {"nearest.md": nearest.table(near).markdown(), "nearest.csv": nearest.every(nearest.fits(summary)).csv()}
     stored = {
         path.name: path.read_text(encoding="utf-8") for path in folder.iterdir() if path.suffix in (".csv", ".md")
     }
