@@ -777,8 +777,12 @@ def _gradients(head: Head, input: Tensor, target: Tensor) -> dict[str, Tensor]:
 
 
 def _apart(some: dict[str, Tensor], others: dict[str, Tensor]) -> Tensor:
-    """How far apart tensors of one name are, all in one."""
-    return torch.cat([(some[name] - other).flatten() for name, other in others.items()])
+    """How far apart tensors of one name are, all in one; if values are above one, as parts of the tensor's largest.
+
+    A sum of gradients is rounded to parts of its largest term.
+    """
+    largest = {name: other.nan_to_num(posinf=0.0, neginf=0.0).abs().max() for name, other in others.items()}
+    return torch.cat([((some[name] - others[name]) / largest[name].clamp(min=1.0)).flatten() for name in others])
 
 
 def _alike(got: Tensor, expected: Tensor, what: str) -> None:

@@ -97,7 +97,8 @@ def test_the_tables_of_stored_results_are_made_again_byte_for_byte(folder: Path)
     if comparison.study.tuning:
         made["tuning.csv"] = tuning.csv(comparison.study)
     if near := nearest.nearest(summary):
-        made |= {"nearest.md": nearest.table(near).markdown(), "nearest.csv": nearest.every(nearest.fits(summary)).csv()}
+        made["nearest.md"] = nearest.table(near).markdown()
+        made["nearest.csv"] = nearest.every(nearest.fits(summary)).csv()
     stored = {
         path.name: path.read_text(encoding="utf-8") for path in folder.iterdir() if path.suffix in (".csv", ".md")
     }

@@ -27,8 +27,8 @@ KEY = "[0-9a-f]{16}"
 LOCK = ".lock"
 TUNING = "tuning"  # a folder as this one, in it
 FILES = {  # all that is written whole, by the folder that it lies in: the names, as a regular expression
-    ".": r"(study|data|scale)\.json|data\.safetensors|report\.html|(table|differences|frequency|nearest)\.(csv|md)|tuning\.csv"
-    r"|mlflow\.db",
+    ".": r"(study|data|scale)\.json|data\.safetensors|report\.html|mlflow\.db|tuning\.csv"
+    r"|(table|differences|frequency|nearest)\.(csv|md)",
     "runs": rf"{KEY}\.(json|safetensors|checkpoint)",
     "cells": rf"{KEY}\.json",
     "figures": r"\w[\w.-]*\.png",
