@@ -273,6 +273,20 @@ class AsksForNumbers(Plain):
         return logits.log_softmax(1) if logits.max() < 1e30 else logits * 0
 
 
+class DividesByTheNorm(Plain):
+    """A zero feature vector has no direction."""
+
+    def logits(self, input: Tensor) -> Tensor:
+        return super().logits(input / input.norm(dim=1, keepdim=True))
+
+
+class OverflowsFarOut(Plain):
+    """A power that float32 holds for features of 1e3 and not of 1e6."""
+
+    def logits(self, input: Tensor) -> Tensor:
+        return super().logits(input) / (1 + input.pow(8).sum(1, keepdim=True)).pow(1 / 8)
+
+
 class RowsAreANumber(Plain):
     def _log_prob(self, input: Tensor) -> Tensor:
         return self.logits(input).reshape(input.shape[:1].numel(), 5).log_softmax(1)
@@ -322,6 +336,8 @@ ALSO_RED: list[tuple[str, Callable[..., Head]]] = [
     ("gradient_of_log_prob", LogOfZero),
     ("batch_does_not_matter", AveragesInTraining),
     ("compiled", WrapsTargetsUnseen),
+    ("extreme_features", DividesByTheNorm),
+    ("extreme_features", OverflowsFarOut),
 ]
 
 

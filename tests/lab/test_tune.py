@@ -13,6 +13,7 @@ from softmaxes import Entmax, GumbelSoftmax
 from softmaxes.lab import InputError
 from softmaxes.lab.cli.main import main
 from softmaxes.lab.comparison import tune as tuning
+from softmaxes.lab.comparison.compare import replaced
 from softmaxes.lab.data.batches import channels_last
 from softmaxes.lab.heads.registry import HEADS
 from softmaxes.lab.records import Study, Tried, Tuning
@@ -216,3 +217,14 @@ def test_the_report_says_what_was_chosen_from_what() -> None:
     assert said.endswith("The best learning rate of gumbel is the lowest or highest that was tried.")
     assert report.choices(given.model_copy(update={"tuning": None})) == []
     assert report.choices(study()) == []
+
+
+def test_a_tuned_study_replaces_an_untuned_one_and_not_one_of_other_choices() -> None:
+    """What tuning chose may differ between two tuned studies; beside an untuned one it is another setting."""
+    tuned_before = study("softmax")
+    chosen = study("softmax", lr=0.3)
+    untuned = chosen.model_copy(update={"tuning": None})
+    assert not replaced(tuned_before, chosen)
+    assert replaced(tuned_before, untuned)
+    assert replaced(untuned, tuned_before)
+    assert not replaced(untuned, untuned)

@@ -157,3 +157,13 @@ def test_heads_whose_names_differ_in_case_have_a_figure_each(monkeypatch: pytest
     names = [name for name in figures.draw(summary) if name.startswith("confusion_")]
     assert names[:2] == ["confusion_softmax.png", "confusion_softmax_2.png"]
     assert len({name.casefold() for name in names}) == 4
+
+
+@pytest.mark.parametrize(("heads", "beside"), [(4, False), (5, True)])
+def test_many_names_stand_beside_the_axes(heads: int, beside: bool) -> None:
+    figure = figures.time_figure(summarise(*many_study(heads, samples=0)))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    (legend,) = [*figure.legends, *([axes.get_legend()] if axes.get_legend() else [])]
+    assert len(legend.get_texts()) == heads
+    assert (legend.get_window_extent().x0 >= axes.get_window_extent().x1) == beside

@@ -3,10 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from reports import make_card, make_run, strangers, whole_study
-from softmaxes.lab.records import (
-    Result,
-)
+from reports import make_card, make_result, make_run, make_study, strangers, whole_study
+from softmaxes.lab.records import Result
 from softmaxes.lab.report import wording
 from softmaxes.lab.report.summary import final_scores, summarise
 from softmaxes.lab.store import Store
@@ -59,3 +57,32 @@ def test_a_command_on_the_page_is_one_that_can_be_typed() -> None:
 
 def test_words_in_a_row() -> None:
     assert [wording.listed("abc"[:count]) for count in range(4)] == ["", "a", "a and b", "a, b and c"]
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1_000, "1.0k"),
+        (123_456, "123k"),
+        (12_300_000, "12.3M"),
+        (512_000_000, "512M"),
+        (2 * 10**9, "2.0G"),
+        (5 * 10**11, "500G"),
+        (10**12, "1e+12"),
+    ],
+)
+def test_a_large_count_in_few_characters(count: int, said: str) -> None:
+    assert wording.compact(count) == said
+
+
+def test_what_a_diverged_run_means_is_told_only_where_there_is_one() -> None:
+    card = make_card(num_classes=10, samples=0)
+    runs = [make_run(head, seed) for head in ("softmax", "cosine") for seed in (0, 1)]
+    whole, lost = [make_result(run, card) for run in runs], make_result(runs[-1], card, diverged=2)
+    missing = summarise(make_study(runs), card, whole[:-1])
+    assert wording.cautions(missing) == ["cosine: 1 of 2 seeds; no result yet for seed 1."]
+    notes = wording.cautions(summarise(make_study(runs), card, [*whole[:-1], lost]))
+    assert "diverged" in notes[0]
+    assert notes[1].startswith("Means are over the seeds that finished.")

@@ -279,7 +279,7 @@ def run_study(
             study = fit(study, data, device, before, console)
             if before is None:  # or what is cut off while it is tuned would be measured anew
                 store.save_study(study, data.card())
-        if before is not None and _replaced(before, study) and (out / "report.html").exists():
+        if before is not None and replaced(before, study) and (out / "report.html").exists():
             anew = "" if before.budget is None else ", at numbers of epochs that are measured anew"
             console.print(
                 f"{out}: the page here shows another comparison, {before.title}. It makes room for this one; the runs "
@@ -367,7 +367,7 @@ def _where(device: str, jobs: int | None, cluster: str | None) -> tuple[str, int
     return device, jobs or (1 if device == "cuda" else usable_cores())
 
 
-def _replaced(before: Study, study: Study) -> bool:
+def replaced(before: Study, study: Study) -> bool:
     """Whether a study leaves out a run of the one before it, whatever is tuned in both."""
     chosen = {"lr", "knob"} if before.tuning is not None and study.tuning is not None else set()
     kept = {run.model_dump_json(exclude=chosen) for run in study.runs}
