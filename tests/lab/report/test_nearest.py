@@ -42,7 +42,7 @@ def summary_of(results: list[Result], published: tuple[Published, ...] = PUBLISH
     return summarise(study, CARD, results)
 
 
-def last(results: list[Result], **fields: object) -> list[nearest.Combination]:
+def last(results: list[Result]) -> list[nearest.Combination]:
     return [one for one in nearest.nearest(summary_of(results)) if one.fits[0].reading == "last epoch"]
 
 

@@ -1,4 +1,4 @@
-"""What came of a comparison: its results, read and reported. It trains nothing and imports no torch."""
+"""A finished comparison: its results, read from its folder and reported. Nothing here trains or imports torch."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ from softmaxes.lab.store import Store
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of a comparison.
+    """A finished comparison.
 
     Attributes:
         directory: the folder that holds everything.

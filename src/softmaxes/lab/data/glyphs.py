@@ -68,8 +68,8 @@ def alphabet(fonts: Fonts | None = None, jobs: int | None = None) -> dict[str, t
     face once they are brought to one size, as Latin A, Greek Alpha and Cyrillic A do, the first is kept.
 
     Args:
-        fonts: what to draw with; by default DejaVu and STIX, as matplotlib ships them. Which of their characters look
-            alike is listed in this package; for other fonts the answer is kept in `cache_dir`.
+        fonts: what to draw with; by default DejaVu and STIX, as matplotlib ships them. For these the package has a list
+            of the characters that look alike. For other fonts they are found by drawing, once, and kept in `cache_dir`.
         jobs: processes to look at the fonts in; by default one a usable core, or only this one for few characters.
 
     Raises:
@@ -238,9 +238,9 @@ def _spread(characters: Sequence[str], count: int) -> list[str]:
 
 
 def list_look_alikes() -> str:
-    """What `LOOK_ALIKES` holds: the characters of the shipped fonts that look like another one, found by drawing them.
+    """The content of the file `LOOK_ALIKES`: all characters of the shipped fonts that look like another one.
 
-    Write it anew when `RECIPE` or the shipped fonts change::
+    They are found by drawing. Write the file anew when `RECIPE` or the shipped fonts change::
 
         python -c 'from softmaxes.lab.data import glyphs; glyphs.LOOK_ALIKES.write_text(glyphs.list_look_alikes())'
     """

@@ -203,7 +203,7 @@ def one_name(name: str, option: str = "--heads") -> str:
 
 
 def family_of(name: str) -> str:
-    """What a head of the lab is a setting of; of any other head its name.
+    """The family that a head of the lab belongs to; for any other head its own name.
 
     Example:
         >>> from softmaxes.lab.heads.registry import family_of

@@ -8,6 +8,7 @@ least once: each of these readings is tried.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean
 
 from softmaxes.lab.records import Published, Result, Training
@@ -71,6 +72,7 @@ def _of_predicted(result: Result) -> tuple[float, float]:
     return precision, f1
 
 
+@lru_cache(maxsize=1)  # the page and the tables show them
 def fits(summary: Summary) -> list[Fit]:
     """Every finished setting of a published head in every reading; the mean over its seeds."""
     if not summary.study.published:
@@ -118,6 +120,7 @@ def combinations(found: Sequence[Fit]) -> list[Combination]:
     return sorted(whole, key=lambda one: one.distance)
 
 
+@lru_cache(maxsize=1)
 def nearest(summary: Summary) -> list[Combination]:
     """The combinations, where a study tries several settings of each published head; else none."""
     found = fits(summary)
