@@ -137,6 +137,66 @@ class Led(Beside):
         return self.tree.log_prob(input)
 
 
+class Decisions(Head):
+    """A tree whose decisions see more than one linear function of the features. All are computed, at O(D C).
+
+    `pieces`: a child is a union of half-spaces, that many rows whose logits are joined by their maximum or by
+    log-sum-exp. `layer`: each level of the tree sees the features through a hidden layer of its own, as wide as they.
+    """
+
+    loss_is_nll: ClassVar[bool] = True
+
+    def __init__(
+        self, in_features: int, tree: Tree, pieces: int = 1, join: Literal["max", "sum"] = "sum", layer: bool = False
+    ) -> None:
+        super().__init__(in_features, tree.num_classes)
+        self.pieces, self.join = pieces, join
+        self.node = (tree.parent >= 0).nonzero().squeeze(1)  # that is decided for: all but the root
+        self.above = tree.parent[self.node]
+        depths = torch.stack([_steps(tree, int(node)) for node in self.node])
+        self.level = depths.sum(1) - 1  # 0 below the root
+        self.path = depths[: tree.num_classes].t().float()[self.node]  # (M - 1, C): whether a class lies below
+        self.rows = nn.Linear(in_features, len(self.node) * pieces)
+        self.layers = nn.ModuleList(nn.Linear(in_features, in_features) for _ in range(tree.depth * layer))
+
+    def _log_prob(self, input: Tensor) -> Tensor:
+        rows = self.rows.weight.view(len(self.node), self.pieces, -1)
+        logits = input.new_empty(len(input), len(self.node), self.pieces)
+        for level in range(int(self.level.max()) + 1):
+            seen = self.layers[level](input).relu() if self.layers else input
+            here = (self.level == level).nonzero().squeeze(1)
+            logits = logits.index_copy(1, here, torch.einsum("nd,mpd->nmp", seen, rows[here]))
+        logits = logits + self.rows.bias.view(len(self.node), self.pieces)
+        joined = logits.amax(2) if self.join == "max" else logits.logsumexp(2)
+        groups = self.above.expand(len(input), -1)
+        largest = joined.detach().new_full((len(input), len(self.node) + 1), -math.inf)
+        largest = largest.scatter_reduce(1, groups, joined.detach(), "amax")
+        total = torch.zeros_like(largest).scatter_add(1, groups, (joined - largest.gather(1, groups)).exp())
+        return (joined - largest.gather(1, groups) - total.gather(1, groups).log()) @ self.path
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        return -self._target_log_prob(input, target)
+
+
+def _steps(tree: Tree, node: int) -> Tensor:
+    """Which nodes lie on the way from the root to a node, both ends but the root counted, (M,)."""
+    on = torch.zeros(tree.num_nodes, dtype=torch.long)
+    while tree.parent[node] >= 0:
+        on[node], node = 1, int(tree.parent[node])
+    return on
+
+
+def deciding(in_features: int, tree: Tree, vectors: Tensor | None, **how: Any) -> Head:
+    """`Decisions` over a tree, whatever class vectors it is of."""
+    return Decisions(in_features, tree, **how)
+
+
+def as_confused(head: Head, vectors: Tensor) -> Head:
+    """A tree of the classes that the head confuses: clustered by what it says of each class's mean feature."""
+    said = head.log_prob(vectors).exp().sqrt()
+    return HierarchicalSoftmax(head.in_features, Tree.clustered(said + said.t(), arity=10))
+
+
 @torch.no_grad()
 def imprinted(in_features: int, tree: Tree, vectors: Tensor | None, sure: bool = False) -> Head:
     """A tree whose decisions begin as those of the nearest mean of the class vectors, if there are any.
@@ -179,11 +239,13 @@ def random_trees(classes: int) -> list[Tree]:
     return [Tree.random(classes, arity=10, seed=seed) for seed in range(TREES)]
 
 
-def grown(what: str, make: Callable[[int, Tree, Tensor | None], Head], arity: int = 10) -> Idea:
+def grown(
+    what: str, make: Callable[[int, Tree, Tensor | None], Head], arity: int = 10, rows: str = "{0} log{0} C"
+) -> Idea:
     """A head over a tree, `make` from features, the tree and the class vectors that it is of; of a random one none."""
     return Idea(
         f"a grown tree, {what}",
-        f"{arity} log{arity} C",
+        rows.format(arity),
         lambda d, c: make(d, Tree.random(c, arity=arity), None),
         lambda head, vectors: make(head.in_features, Tree.clustered(vectors, arity=arity), vectors),
     )
@@ -212,6 +274,29 @@ IDEAS = {
     "grown-rows": mended("decisions that few classes pass learning faster", "rows"),
     "grown-zero": mended("decisions beginning at even odds", "zero"),
     "grown-32": grown("with 32 children a node", lambda d, tree, vectors: HierarchicalSoftmax(d, tree), 32),
+    "hierarchical-groups": Idea("the data's own groups", "all groups + a group"),
+    "confused-10": Idea(
+        "a tree of the classes that the head so far confuses",
+        "10 log10 C",
+        lambda d, c: HierarchicalSoftmax(d, Tree.random(c, arity=10)),
+        as_confused,
+    ),
+    "layers-10": grown(
+        "each level behind a hidden layer of its own",
+        functools.partial(deciding, layer=True),
+        rows="(D + {0}) log{0} C",
+    ),
+    "pieces-max": grown(
+        "each child the maximum of four rows",
+        functools.partial(deciding, pieces=4, join="max"),
+        rows="4 x {0} log{0} C",
+    ),
+    "pieces-sum": grown(
+        "each child the log-sum-exp of four rows", functools.partial(deciding, pieces=4), rows="4 x {0} log{0} C"
+    ),
+    "layers-pieces": grown(
+        "both, with log-sum-exp", functools.partial(deciding, pieces=4, layer=True), rows="(D + 4 x {0}) log{0} C"
+    ),
     "imprinted-10": grown("decisions beginning as those of the nearest mean", imprinted),
     "imprinted-32": grown("with 32 children a node and decisions so begun", imprinted, 32),
     "sure-32": grown(
@@ -308,16 +393,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", default="glyphs")
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--ideas", nargs="+", default=list(IDEAS), choices=list(IDEAS))
+    parser.add_argument(
+        "--ideas", nargs="+", default=list(IDEAS), choices=list(IDEAS), metavar="IDEA", help=", ".join(IDEAS)
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--lr", type=float, default=0.1)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="a CSV file of the accuracies")
+    parser.add_argument("--runs", type=Path, help="a folder that keeps the runs: what is there is not trained again")
+    parser.add_argument("--jobs", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(1)
     data = load(given.data, data_dir=given.data_dir)
     rows: list[list[object]] = []
     flat: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as passing:
+        folder = given.runs or Path(passing)
         for name in given.ideas:
             idea = IDEAS[name]
             made = compare(
@@ -325,8 +415,8 @@ def main() -> None:
                 heads={name: name if idea.make is None else entry(idea)},
                 seeds=given.seeds,
                 lr=given.lr,
-                jobs=1,
-                out=Path(folder, name),
+                jobs=given.jobs,
+                out=folder / name,
                 console=Console(quiet=True),
             )
             last = [result.epochs[-1].scores for result in made.results]
