@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cases import CASES, RAGGED, Case
 from softmaxes import (
+    ForestSoftmax,
     Head,
     HierarchicalSoftmax,
     SampledSoftmax,
@@ -23,7 +24,7 @@ from softmaxes import (
 )
 from softmaxes.heads.hierarchical import compiled as kernel
 from softmaxes.heads.hierarchical import head as hierarchical
-from softmaxes.optim import clip_grad_norm_
+from softmaxes.optim import BY_ROW, SPARSE, LazyRows, clip_grad_norm_, for_model
 
 
 @pytest.fixture(params=["compiled", "plain"])
@@ -279,3 +280,171 @@ def test_sparse_gradients_are_clipped_as_dense_ones(norm_type: float, max_norm: 
             assert one.grad is not None
             assert one.grad.is_sparse
             torch.testing.assert_close(one.grad.to_dense(), other.grad)
+
+
+OPTIONS: dict[type[torch.optim.Optimizer], dict[str, float]] = {
+    torch.optim.SGD: {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01},
+    torch.optim.Adagrad: {"lr": 0.1, "lr_decay": 0.01, "initial_accumulator_value": 0.3},
+    torch.optim.RMSprop: {"lr": 0.01, "momentum": 0.5},
+    torch.optim.AdamW: {"lr": 0.01, "weight_decay": 0.1},
+}
+
+
+@pytest.mark.parametrize("rule", BY_ROW)
+def test_where_every_row_has_a_gradient_lazy_rows_step_as_torch_does(rule: type[torch.optim.Optimizer]) -> None:
+    torch.manual_seed(0)
+    one, other, body = (nn.Parameter(torch.randn(5, 3, dtype=torch.float64)) for _ in range(3))
+    with torch.no_grad():
+        other.copy_(one)
+    twin = nn.Parameter(body.detach().clone())
+    lazy, plain = (make(what) for make, what in _makers(rule, [one, body], [other, twin]))
+    for _ in range(4):
+        gradient = torch.randn_like(one)
+        one.grad, other.grad = gradient.to_sparse(1), gradient.clone()
+        body.grad, twin.grad = gradient.flip(0), gradient.flip(0)
+        lazy.step()
+        plain.step()
+        assert one.grad.is_sparse
+        torch.testing.assert_close(one, other)
+        torch.testing.assert_close(body, twin)
+
+
+def _makers(rule: type[torch.optim.Optimizer], mine: list[nn.Parameter], others: list[nn.Parameter]):  # type: ignore[no-untyped-def]
+    options = OPTIONS.get(rule, {})
+    return (lambda what: LazyRows(what, rule, **options), mine), (lambda what: rule(what, **options), others)
+
+
+@pytest.mark.parametrize("rule", BY_ROW)
+def test_a_row_without_a_gradient_stays_and_one_with_steps_as_if_alone(rule: type[torch.optim.Optimizer]) -> None:
+    """Where the rule counts steps, they are those of the whole parameter."""
+    torch.manual_seed(0)
+    table = nn.Parameter(torch.randn(6, 3, dtype=torch.float64))
+    before, row = table.detach().clone(), nn.Parameter(table[2:3].detach().clone())
+    (lazy, mine), (plain, others) = _makers(rule, [table], [row])
+    lazy, plain = lazy(mine), plain(others)
+    for _ in range(4):
+        gradient = torch.zeros_like(table)
+        gradient[2] = torch.randn(3)
+        table.grad, row.grad = gradient.to_sparse(1), gradient[2:3].clone()
+        lazy.step()
+        plain.step()
+    torch.testing.assert_close(table[2:3], row)
+    untouched = [0, 1, 3, 4, 5]
+    assert torch.equal(table[untouched], before[untouched])
+    fresh = 0.3 if rule is torch.optim.Adagrad else 0.0
+    for value in lazy.state[table].values():
+        if isinstance(value, Tensor) and value.dim():
+            assert bool((value[untouched] == fresh).all())
+
+
+def test_lazy_adam_is_sparse_adam() -> None:
+    torch.manual_seed(0)
+    one = nn.Parameter(torch.randn(50, 3))
+    other = nn.Parameter(one.detach().clone())
+    lazy, sparse = LazyRows([one], torch.optim.Adam, lr=0.1), torch.optim.SparseAdam([other], lr=0.1)
+    for _ in range(6):
+        rows = torch.randint(50, (7,))  # some twice
+        values = torch.randn(7, 3)
+        for parameter in (one, other):
+            parameter.grad = torch.sparse_coo_tensor(rows.unsqueeze(0), values, (50, 3), check_invariants=True)
+        lazy.step()
+        sparse.step()
+    torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("rule", BY_ROW)
+def test_lazy_rows_go_on_from_their_state(rule: type[torch.optim.Optimizer]) -> None:
+    """The state dict of half the steps brings the other half to the same end; it loads into torch's own, too."""
+    torch.manual_seed(0)
+    head = tree_head()
+    lazy = LazyRows(head.parameters(), rule, **OPTIONS.get(rule, {}))
+    batches = [batch(head, rows=4) for _ in range(6)]
+
+    def train(head: Head, optimizer: torch.optim.Optimizer, batches: list[tuple[Tensor, Tensor, Tensor]]) -> None:
+        for input, target, upstream in batches:
+            optimizer.zero_grad()
+            (upstream * head(input, target)).sum().backward()
+            optimizer.step()
+
+    train(head, lazy, batches[:3])
+    again = copy.deepcopy(head)
+    states = copy.deepcopy(lazy.state_dict())
+    train(head, lazy, batches[3:])
+    resumed = LazyRows(again.parameters(), rule)
+    resumed.load_state_dict(states)
+    rule(again.parameters()).load_state_dict(states)
+    train(again, resumed, batches[3:])
+    for one, other in zip(head.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(one, other)  # torch loads NAdam's product of momenta in another precision
+
+
+def test_a_schedule_and_a_closure_reach_lazy_rows() -> None:
+    head = tree_head()
+    lazy = LazyRows([{"params": [head.weight]}, {"params": [head.bias], "lr": 0.5}], torch.optim.SGD, lr=0.1)
+    schedule = torch.optim.lr_scheduler.StepLR(lazy, 1, gamma=0.1)
+    input, target, _ = batch(head)
+
+    def closure() -> Tensor:
+        lazy.zero_grad()
+        loss = head(input, target).sum()
+        loss.backward()
+        return loss
+
+    expected = head(input, target).sum().detach()
+    assert torch.equal(lazy.step(closure).detach(), expected)
+    schedule.step()
+    before = [parameter.detach().clone() for parameter in head.parameters()]
+    lazy.step(closure)
+    for parameter, start, rate in zip(head.parameters(), before, (0.01, 0.05), strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.detach(), start - rate * parameter.grad.to_dense())
+
+
+@pytest.mark.parametrize("rule", [torch.optim.LBFGS, torch.optim.Adafactor, torch.optim.SparseAdam, SGDInBackward])
+def test_lazy_rows_refuse_a_rule_that_mixes_rows(rule: type[torch.optim.Optimizer]) -> None:
+    with pytest.raises(ValueError, match=f"LazyRows: expected as the rule one of SGD, .*, got {rule.__name__}, which"):
+        LazyRows(tree_head().parameters(), rule)
+
+
+def test_for_model_makes_the_gradients_of_large_heads_sparse() -> None:
+    large = -(-SPARSE // 8) + 1
+    counts = Sampler.uniform(large)
+    trees = [Tree.random(large, seed=seed) for seed in range(2)]
+    heads = [
+        HierarchicalSoftmax(8, trees[0]),
+        ForestSoftmax(8, trees),
+        SampledSoftmax(8, counts, 4),
+        TreeSampledSoftmax(8, trees[0], 4),
+    ]
+    small, flat = HierarchicalSoftmax(8, Tree.balanced(1000)), Softmax(8, 1000)
+    for head in [*heads, small, flat]:
+        optimizer = for_model(nn.Linear(8, 8), head, lr=0.1)
+        assert isinstance(optimizer, LazyRows)
+        head(torch.randn(3, 8), torch.tensor([5, 5, 7])).sum().backward()
+        before = {name: parameter.detach().clone() for name, parameter in head.named_parameters()}
+        optimizer.step()
+        for name, parameter in head.named_parameters():
+            assert parameter.grad is not None
+            assert parameter.grad.is_sparse == (head in heads), name
+            moved = (parameter != before[name]).view(len(parameter), -1).any(1)
+            assert bool(moved.any())
+            assert int(moved.sum()) < 200 or head not in heads
+    assert for_model(small, optimizer=torch.optim.SGD, lr=0.2).param_groups[0]["lr"] == 0.2
+
+
+def test_for_model_steps_what_torch_s_own_would_step() -> None:
+    """A model without a large head trains as with torch's optimiser, bit for bit."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh())
+    head = Softmax(6, 10)
+    twins = copy.deepcopy((model, head))
+    mine = for_model(model, head, lr=0.01)
+    plain = torch.optim.AdamW([*twins[0].parameters(), *twins[1].parameters()], lr=0.01)
+    for _ in range(5):
+        input, target = torch.randn(8, 4), torch.randint(10, (8,))
+        for body, last, optimizer in ((model, head, mine), (*twins, plain)):
+            optimizer.zero_grad()
+            last(body(input), target).mean().backward()
+            optimizer.step()
+    for one, other in zip(model.parameters(), twins[0].parameters(), strict=True):
+        assert torch.equal(one, other)
