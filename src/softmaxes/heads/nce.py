@@ -31,8 +31,8 @@ class NCE(Head):
         num_samples: classes drawn for each training step, K.
         bias: whether the linear layer has a bias.
         sparse: whether the loss's gradients of `weight` and `bias` are sparse tensors with the drawn rows alone, as in
-            `torch.nn.Embedding`; for `torch.optim.SGD` without weight decay, `SparseAdam`, `Adagrad`.
-            Clip them with `softmaxes.optim.clip_grad_norm_`.
+            `torch.nn.Embedding`; take `softmaxes.optim.for_model` as the
+            optimiser. Clip them with `softmaxes.optim.clip_grad_norm_`.
         device: where the parameters are made.
         dtype: dtype of the parameters.
 

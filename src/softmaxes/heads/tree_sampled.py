@@ -33,8 +33,8 @@ class TreeSampledSoftmax(Head):
         num_samples: classes drawn for each example, K, at least 2.
         bias: whether the linear layer and the tree's decisions have a bias.
         sparse: whether the training loss's gradients of the parameters are sparse tensors with the touched rows alone,
-            as in `torch.nn.Embedding`; for `torch.optim.SGD` without weight decay, `SparseAdam`, `Adagrad`.
-            Clip them with `softmaxes.optim.clip_grad_norm_`.
+            as in `torch.nn.Embedding`; take `softmaxes.optim.for_model` as the
+            optimiser. Clip them with `softmaxes.optim.clip_grad_norm_`.
         proposal_weight: :math:`\lambda`, above 0. Below 1 the features are made for the flat softmax rather than for
             the tree, whose loss is a sum over its depth.
         device: where the parameters are made.

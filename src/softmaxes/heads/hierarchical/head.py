@@ -44,8 +44,8 @@ class HierarchicalSoftmax(Head):
         tree: the classes' hierarchy, e.g. ``Tree.balanced(num_classes)``.
         bias: whether the decisions have a bias.
         sparse: whether the gradients of `weight` and `bias` are sparse tensors with the rows of the targets' paths
-            alone, as in `torch.nn.Embedding`; for `torch.optim.SGD` without weight decay, `SparseAdam`, `Adagrad`.
-            Clip them with `softmaxes.optim.clip_grad_norm_`.
+            alone, as in `torch.nn.Embedding`; take `softmaxes.optim.for_model` as the
+            optimiser. Clip them with `softmaxes.optim.clip_grad_norm_`.
         device: where the parameters are made.
         dtype: dtype of the parameters.
 
