@@ -3,6 +3,7 @@
 import copy
 import gc
 import io
+import pickle
 import weakref
 from collections.abc import Callable
 
@@ -378,9 +379,26 @@ def test_lazy_rows_go_on_from_their_state(rule: type[torch.optim.Optimizer]) -> 
         torch.testing.assert_close(one, other)  # torch loads NAdam's product of momenta in another precision
 
 
+def test_copied_lazy_rows_step_the_copied_parameters() -> None:
+    head = tree_head()
+    optimizer = LazyRows(head.parameters(), torch.optim.Adam, lr=0.1)
+    input, target, _ = batch(head)
+    head(input, target).sum().backward()
+    optimizer.step()
+    for again, other in (copy.deepcopy((head, optimizer)), pickle.loads(pickle.dumps((head, optimizer)))):
+        again(input, target).sum().backward()
+        before = [parameter.detach().clone() for parameter in head.parameters()]
+        other.step()
+        for one, copied, start in zip(head.parameters(), again.parameters(), before, strict=True):
+            assert torch.equal(one, start)
+            assert not torch.equal(copied, start)
+        assert set(other.state) == set(again.parameters())
+
+
 def test_a_schedule_and_a_closure_reach_lazy_rows() -> None:
     head = tree_head()
-    lazy = LazyRows([{"params": [head.weight]}, {"params": [head.bias], "lr": 0.5}], torch.optim.SGD, lr=0.1)
+    lazy = LazyRows([head.weight], torch.optim.SGD, lr=0.1)
+    lazy.add_param_group({"params": [head.bias], "lr": 0.5})
     schedule = torch.optim.lr_scheduler.StepLR(lazy, 1, gamma=0.1)
     input, target, _ = batch(head)
 
@@ -438,7 +456,8 @@ def test_for_model_steps_what_torch_s_own_would_step() -> None:
     model = nn.Sequential(nn.Linear(4, 6), nn.Tanh())
     head = Softmax(6, 10)
     twins = copy.deepcopy((model, head))
-    mine = for_model(model, head, lr=0.01)
+    mine = for_model(model, lr=0.01)
+    mine.add_param_group({"params": list(head.parameters())})
     plain = torch.optim.AdamW([*twins[0].parameters(), *twins[1].parameters()], lr=0.01)
     for _ in range(5):
         input, target = torch.randn(8, 4), torch.randint(10, (8,))

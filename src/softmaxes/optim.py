@@ -151,10 +151,14 @@ class LazyRows(torch.optim.Optimizer):
         self._rule = rule(params, **options)
         super().__init__(self._rule.param_groups, self._rule.defaults)
         self.state = self._rule.state  # Adagrad has some before the first step
+        self._rule.param_groups = self.param_groups
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_rule": self._rule}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._rule.__setstate__(state)  # type: ignore[no-untyped-call]
+        self._rule.__setstate__({"state": self.state, "param_groups": self.param_groups})  # type: ignore[no-untyped-call]
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a step by the gradients that there are."""
@@ -169,7 +173,6 @@ class LazyRows(torch.optim.Optimizer):
                     apart.append((parameter, parameter.grad))
                     self._step_rows(parameter, group)
                     parameter.grad = None
-        self._rule.param_groups, self._rule.state = self.param_groups, self.state
         self._rule.step()
         for parameter, gradient in apart:
             parameter.grad = gradient
