@@ -4,5 +4,5 @@ import sys
 
 from softmaxes.lab import main
 
-if __name__ == "__main__":  # the processes that train import this module too
+if __name__ == "__main__":
     sys.exit(main())

@@ -188,6 +188,44 @@ def test_objects_are_parts(tmp_path: Path) -> None:
     assert Comparison.read(tmp_path) == made
 
 
+SCRIPT = """
+import torch
+from softmaxes import Softmax
+from softmaxes.lab import Data, compare
+from softmaxes.lab.data import glyphs
+
+print("begins")
+
+class Sharp(Softmax):
+    def _log_prob(self, input):
+        return (2 * torch.nn.functional.linear(input, self.weight, self.bias)).log_softmax(1)
+    def _target_log_prob(self, input, target):
+        return self._log_prob(input).gather(1, target.unsqueeze(1)).squeeze(1)
+    def _loss(self, input, target):
+        return -self._target_log_prob(input, target)
+
+glyphs.load_glyphs(7, train_per_class=300, test_per_class=20, jobs=2)
+labels = torch.arange(4).repeat(20)
+vectors = torch.randn(80, 8)
+mine = Data("mine", "Four clouds.", "made here", vectors, labels, vectors, labels, class_names=list("abcd"))
+made = compare(mine, heads=["softmax", Sharp], seeds=1, epochs=1, jobs=2, out="out")
+print("heads", *(row["head"] for row in made.rows))
+"""
+
+
+@pytest.mark.slow
+def test_a_script_need_not_be_guarded(tmp_path: Path) -> None:
+    """The processes that draw and train do not run it anew."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["begins", "heads softmax Sharp"]
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked")
 def test_python_and_the_command_line_give_the_same_files(tmp_path: Path) -> None:
@@ -246,6 +284,10 @@ BAD: dict[str, tuple[str, str]] = {
     "exits at import": ("--heads leaving:make", "(SystemExit: 3)"),
     "no syntax": ("--heads unreadable:make", "(SyntaxError: "),
     "backbone without size": ("--backbone parts:sizeless", "expected a network of parts:sizeless with out_features"),
+    "backbone of another size": ("--backbone parts:wrong", "expected features of shape (2, 5), as the network's out_f"),
+    "backbone that gives a pair": ("--backbone parts:pair", "as the network's out_features says, got tuple."),
+    "backbone that fails": ("--backbone parts:failing", "expected parts:failing to give something, got RuntimeError:"),
+    "no object of a file": ("--backbone parts:nothing", "has no attribute 'nothing'"),
     "no backbone": ("--backbone parts:no_head", "expected parts:no_head to make an nn.Module, got str"),
     "unknown backbone": ("--backbone vgg", "expected one of tinyvgg, resnet, or module:function, got vgg"),
     "an option of another": ("--backbone parts:network --width 8", "width 8: expected backbone resnet, got parts:netw"),
@@ -268,6 +310,13 @@ class Liar(Softmax):
 def sizeless(card): return torch.nn.Flatten()
 def network(card):
     flat = torch.nn.Flatten(); flat.out_features = 768; return flat
+class Fixed(torch.nn.Module):
+    out_features = 5
+    def __init__(self, found): super().__init__(); self.found = found
+    def forward(self, x): return self.found(x)
+def wrong(card): return Fixed(lambda x: x.flatten(1))
+def pair(card): return Fixed(lambda x: (x, x))
+def failing(card): return Fixed(lambda x: x @ torch.zeros(1, 1))
 def no_data(): return 3
 def no_runs(card, seeds, changes): return []
 """
@@ -278,7 +327,7 @@ def test_a_part_that_cannot_be_is_one_line(
     words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder])  # the command finds what is beside it
     for name in ("parts", "raising", "leaving", "unreadable"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     Path("parts.py").write_text(PARTS)

@@ -464,6 +464,11 @@ class DataCard(Record):
     samples: tuple[Sample, ...] = ()  # none of vectors
 
     @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    @property
     def example(self) -> str:
         """What an input is called."""
         return "example" if self.image_shape is None else "image"

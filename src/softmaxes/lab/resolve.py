@@ -61,15 +61,20 @@ def resolve(option: str, name: str) -> Any:
     """
     if name in _given:
         return _given[name]
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        sys.path.append(here)  # as `python -m` does: a module beside the results is found
+    _search_here()
     try:
         return pkgutil.resolve_name(name)
     except (Exception, SystemExit) as error:
         raise InputError(
             f"{option}: expected the name of a Python object, module:object, got {name} ({told(error)})."
         ) from None
+
+
+def _search_here() -> None:
+    """Let modules in the folder of the command be found, as `python -m` does."""
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
 
 
 def give(option: str, part: object, name: str | None = None) -> str:
@@ -141,6 +146,7 @@ def source_files(option: str, name: str) -> dict[str, str]:
         InputError: there is no source text.
     """
     found: dict[str, str] = {}
+    _search_here()
     if name not in _given:
         _follow(name.partition(":")[0], found)
     for piece in _pieces(_given[name], set()) if name in _given else ():

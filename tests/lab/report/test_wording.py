@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from reports import make_card, make_result, make_run, make_study, strangers, whole_study
+from reports import make_card, make_result, make_run, make_scores, make_study, strangers, whole_study
 from softmaxes.lab.records import Result
 from softmaxes.lab.report import wording
 from softmaxes.lab.report.summary import final_scores, summarise
@@ -86,3 +86,18 @@ def test_what_a_diverged_run_means_is_told_only_where_there_is_one() -> None:
     notes = wording.cautions(summarise(make_study(runs), card, [*whole[:-1], lost]))
     assert "diverged" in notes[0]
     assert notes[1].startswith("Means are over the seeds that finished.")
+
+
+def test_no_head_wins_where_all_guess() -> None:
+    card = make_card(num_classes=10, samples=0)
+    runs = [make_run(head, seed) for head in ("softmax", "cosine") for seed in (0, 1)]
+
+    def told(*accuracies: float) -> str:
+        results = [
+            make_result(run, card, accuracy, make_scores(accuracy))
+            for run, accuracy in zip(runs, accuracies, strict=True)
+        ]
+        return wording.finding(summarise(make_study(runs), card, results))
+
+    assert told(0.1, 0.11, 0.1, 0.1).startswith("No head is better than guessing")
+    assert told(0.1, 0.11, 0.5, 0.6).startswith("Highest test accuracy: cosine, 55.0")

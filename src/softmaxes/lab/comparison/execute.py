@@ -18,6 +18,7 @@ from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.heads.registry import entry_of, entry_of_ours
 from softmaxes.lab.machine import TOO_LITTLE, free_memory, too_little
 from softmaxes.lab.records import DataCard, Result, Run, Study
+from softmaxes.lab.resolve import is_own, made_by
 from softmaxes.lab.store import Store
 from softmaxes.lab.training.backbones import least_numbers
 from softmaxes.lab.training.classifier import build
@@ -120,6 +121,9 @@ def check(run: Run, data: Data, card: DataCard) -> None:
                 f"that needs {_gibibytes(needed)} or more."
             )
         classifier = build(run, card, channels_last(data.train_inputs[:1]))
+        if is_own(run.backbone):
+            with torch.no_grad():
+                made_by("--backbone", run.backbone, classifier.eval().features, data.train_inputs[:2])
         if entry_of_ours(run.head) is None:
             _check_laws(run.head, classifier.head.in_features, card)
     except InputError:  # an UnfitError, too

@@ -11,6 +11,7 @@ from typing import Any, cast
 from softmaxes.files import InputError
 from softmaxes.lab.comparison.executor import End, Parcel, work
 from softmaxes.lab.records import DataCard, Run
+from softmaxes.lab.starting import without_script
 from softmaxes.lab.stopping import follow_parent, held_back, uninterrupted
 from softmaxes.lab.store import Store
 from softmaxes.lab.training.train import Progress as Step
@@ -46,7 +47,7 @@ class Processes:
         process = self._context.Process(
             target=_in_process, args=(run, *self._given, Parcel.of(run), sender), daemon=True
         )
-        with uninterrupted():
+        with uninterrupted(), without_script():
             process.start()
             self._running[receiver] = process, run
         sender.close()
@@ -88,7 +89,8 @@ def fresh_processes() -> Any:
             forkserver.ensure_running()
         first = context.Process(target=int, daemon=True)
         try:
-            first.start()  # waits until the server has imported torch, and can be stopped, as the others' start cannot
+            with without_script():
+                first.start()  # waits until the server has imported torch, and can be stopped; the others cannot
         except EOFError:
             raise InputError("softmaxes: expected processes that can be started, got one that died at once.") from None
         first.join()

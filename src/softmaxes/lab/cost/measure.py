@@ -24,6 +24,7 @@ from softmaxes.lab.comparison.processes import fresh_processes
 from softmaxes.lab.cost.records import TOPK, Cell, Cost, Failure, Limits, Phase, Table, Timing
 from softmaxes.lab.heads.registry import entry_of
 from softmaxes.lab.machine import limit_memory, machine, now, of_process, too_little
+from softmaxes.lab.starting import without_script
 from softmaxes.lab.stopping import follow_parent, uninterrupted
 from softmaxes.lab.store import Store, read_record, write_record
 
@@ -284,7 +285,7 @@ def _in_process(cell: Cell, limits: Limits) -> Cost:
     phase: Phase = "build"
     deadline = time.monotonic() + limits.seconds
     try:
-        with uninterrupted():
+        with uninterrupted(), without_script():
             process.start()
         sender.close()
         while receiver.poll(max(0.0, deadline - time.monotonic())):

@@ -30,6 +30,7 @@ from softmaxes.lab.data.cache import cache_dir
 from softmaxes.lab.data.dataset import CHUNK, Data
 from softmaxes.lab.data.npy import Array, Stored, check_unfolded, npy, npz, told
 from softmaxes.lab.machine import limit_memory
+from softmaxes.lab.starting import without_script
 
 Integers = npt.NDArray[np.int64]
 
@@ -334,7 +335,8 @@ def _convert_apart(path: Path, folder: Path) -> None:
     process = context.Process(target=_tell, args=(path, folder, sender), daemon=True)  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads, none of whose locks it takes
-        process.start()
+        with without_script():
+            process.start()
     sender.close()
     try:
         failure = receiver.recv()

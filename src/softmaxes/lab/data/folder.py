@@ -24,6 +24,7 @@ from rich.progress import Progress
 from softmaxes.files import InputError, open_regular
 from softmaxes.lab.data.dataset import Data, check_memory, clip
 from softmaxes.lab.machine import usable_cores
+from softmaxes.lab.starting import without_script
 
 SPLIT = {  # words in the names of folders that are no classes, in the order in which one to test on is chosen
     "train": "train|training|trn|trainval",
@@ -72,8 +73,7 @@ def load_folder(
         image_size: width and height of the images in pixels.
         test_share: share of each class that is held out for the test, if the folders do not say; at least one image.
         seed: of the choice of these test images.
-        jobs: how many processes decode; by default one a core, and for small sets none but this one. A script that
-            loads thousands of images needs the usual ``if __name__ == "__main__":``.
+        jobs: how many processes decode; by default one a core, and for small sets none but this one.
 
     Raises:
         InputError: the folders fit none of the layouts, a class lacks images, or a test class is unknown.
@@ -382,11 +382,12 @@ def _decode_each(files: Sequence[Path], image_size: int, jobs: int) -> Iterator[
         return
     try:
         with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-            yield from pool.map(decode, files, chunksize=64)
+            with without_script():
+                decoded = pool.map(decode, files, chunksize=64)
+            yield from decoded
     except BrokenProcessPool as error:
         raise InputError(
-            f"{jobs} jobs: expected the processes that decode images to finish, got one that died; "
-            "guard the script with `if __name__ == '__main__':` or decode with one job."
+            f"{jobs} jobs: expected the processes that decode images to finish, got one that died; decode with one job."
         ) from error
 
 

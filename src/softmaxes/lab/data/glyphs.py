@@ -40,6 +40,7 @@ from softmaxes.lab.data.dataset import Data, check_memory
 from softmaxes.lab.data.folder import report_unreadable
 from softmaxes.lab.data.fonts import CODES, EM, Face, Fonts, find_fonts, open_face, read_faces, shipped_fonts
 from softmaxes.lab.machine import usable_cores
+from softmaxes.lab.starting import without_script
 from softmaxes.lab.stopping import follow_parent, held_back
 
 Pixels = npt.NDArray[np.uint8]
@@ -149,8 +150,6 @@ def load_glyphs(
     fonts: Path | None = None,
 ) -> Data:
     """Draws the data set, or reads it from `cache_dir` if it was drawn before.
-
-    A script that lets it start processes needs ``if __name__ == "__main__":``.
 
     Args:
         num_classes: 2 to the size of `alphabet`, or none for all of it; 100 gives 20 groups of 5, see
@@ -472,13 +471,13 @@ def _side_by_side(
                 pool = ProcessPoolExecutor(jobs, context, initializer=follow_parent, initargs=((signal.SIGINT,), alive))
                 stack.callback(pool.shutdown, cancel_futures=True)
                 stack.callback(end.close)  # or what is begun would be drawn first
-                drawn = pool.map(function, *arguments, chunksize=min(number // (8 * jobs) + 1, 64))
+                with without_script():
+                    drawn = pool.map(function, *arguments, chunksize=min(number // (8 * jobs) + 1, 64))
         try:
             yield from progress.track(drawn, total=number, description=description)
         except BrokenProcessPool as error:
             raise InputError(
-                f"{jobs} jobs: expected the processes that draw to finish, got one that died; "
-                "guard the script with `if __name__ == '__main__':` or draw with one job."
+                f"{jobs} jobs: expected the processes that draw to finish, got one that died; draw with one job."
             ) from error
 
 

@@ -166,6 +166,9 @@ def finding(summary: Summary) -> str:
     best = summary.marked(ACCURACY, "best")
     if not best:
         return ""
+    by_chance = {result.run for result in summary.by_chance}
+    if all(result.run in by_chance for row in best for result in row.finished):
+        return "No head is better than guessing: the accuracies say nothing of the heads. Train for more epochs."
     level = summary.marked(ACCURACY, "level")
     text = (
         f"Highest test accuracy: {listed(row.label for row in best)}, "

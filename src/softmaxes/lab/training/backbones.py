@@ -210,8 +210,19 @@ class OwnBackbone(nn.Module):
         self.out_features = features if hidden_units is None else hidden_units
 
     def forward(self, input: Tensor) -> Tensor:
-        """Features of a batch of inputs."""
-        return torch.as_tensor(self.hidden(self.network(input)))
+        """Features of a batch of inputs.
+
+        Raises:
+            InputError: the network gives features of another size than its `out_features`.
+        """
+        features = self.network(input)
+        expected = (len(input), int(self.network.out_features))  # type: ignore[arg-type]
+        if not isinstance(features, Tensor) or tuple(features.shape) != expected:
+            got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            raise InputError(
+                f"--backbone: expected features of shape {expected}, as the network's out_features says, got {got}."
+            )
+        return torch.as_tensor(self.hidden(features))
 
 
 def trunk_for(training: Training, card: DataCard) -> nn.Module:
