@@ -337,15 +337,16 @@ BAD: list[tuple[list[str], str]] = [
     (["compare", "--epochs", "0"], "--epochs: expected greater than 0, got 0."),
     (["compare", "--lr", "nan"], "--lr: expected a finite number, got nan."),
     (["compare", "--momentum", "1"], "--momentum: expected less than 1, got 1."),
-    (["compare", "--heads", "sofmax"], "got sofmax; did you mean softmax?"),
+    (["compare", "--heads", "sofmax"], "got sofmax; did you mean softmax? There are all, softmax, "),
+    (["compare", "--heads", "softmax,gumbel"], "got softmax,gumbel; separate names by spaces: softmax gumbel."),
     (["compare", "--heads", "softmax", "softmax"], "--heads: expected each head once, got softmax softmax."),
     (["compare", "--heads", "all", "softmax"], "--heads: expected all alone, or names of heads, got all softmax."),
-    (["compare", "--heads", "al"], "--heads: expected one of all, softmax, "),
+    (["compare", "--heads", "zzzz"], "--heads: expected one of all, softmax, "),
     (["compare", "--study", "seed", "--heads", "all"], "--heads: expected none with --study seed"),
     (
         ["compare", "--study", "sed"],
-        "--study: expected one of seed, forensics, fair, trees, or FILE.py, or module:function, got sed; "
-        "did you mean seed?",
+        "--study: expected a name that is known, got sed; did you mean seed? There are seed, forensics, fair, trees, "
+        "or FILE.py, or module:function.",
     ),
     (["compare", "--study", "seed", "--heads", "softmax"], "--heads: expected none with --study seed"),
     (["compare", "--seeds", "0"], "--seeds: expected 1 or more, got 0."),
@@ -353,6 +354,11 @@ BAD: list[tuple[list[str], str]] = [
         ["compare", "--data", "glyfs"],
         "--data: expected glyphs, glyphs:CLASSES, glyphs:all, cifar10, cifar100, features, a folder",
     ),
+    (
+        ["compare", "--data", "./nowhere"],
+        "--data: expected a folder or file that exists, got ./nowhere, which does not.",
+    ),
+    (["compare", "--data", "/dev/null"], "--data: expected a folder, or vectors in a file .npz, got /dev/null."),
     (
         ["compare", "--data", "glyphs:many"],
         "expected glyphs or glyphs:CLASSES, e.g. glyphs:1000 or glyphs:all, got glyphs:many.",

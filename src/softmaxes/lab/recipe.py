@@ -55,9 +55,9 @@ class Recipe(Record):
             "without momentum and weight decay, where that is faster; with the others they are dense."
         ),
     ] = "sgd"
-    lr: Annotated[
-        Rate, Field(description="Learning rate; 0.1 if not given, with *adam*, *adamw* and *rmsprop* 0.001.")
-    ] = 0.1
+    lr: Annotated[Rate, Field(description="Learning rate; with *adam*, *adamw* and *rmsprop* 0.001 if not given.")] = (
+        0.1
+    )
     lr_schedule: Annotated[
         Literal["linear", "constant", "cosine", "one-cycle"],
         Field(

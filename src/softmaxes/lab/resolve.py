@@ -39,9 +39,14 @@ def is_own(name: str) -> bool:
 def unknown(option: str, name: str, known: Iterable[str], also: str = "module:function") -> InputError:
     """The error of a name that nothing has, with the nearest one that something has."""
     names = list(known)
-    near = get_close_matches(name, names, 1)
-    hint = f"; did you mean {near[0]}?" if near else "."
-    return InputError(f"{option}: expected one of {', '.join(names)}, or {also}, got {name}{hint}")
+    every = f"{', '.join(names)}, or {also}"
+    if "," in name and all(part in names for part in name.split(",")):
+        hint = f"separate names by spaces: {' '.join(name.split(','))}"
+    elif near := get_close_matches(name, names, 1):
+        hint = f"did you mean {near[0]}? There are {every}"
+    else:
+        return InputError(f"{option}: expected one of {every}, got {name}.")
+    return InputError(f"{option}: expected a name that is known, got {name}; {hint}.")
 
 
 def told(error: BaseException) -> str:

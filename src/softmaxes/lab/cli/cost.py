@@ -121,8 +121,8 @@ def advise(
         grid.add_row(*map(Text, (one.head, *numbers, fits, sure)))
     console.print(grid)
     console.print(
-        "\nMemory is of parameters, gradients and what a step needs; the rest of the network comes on top. Behind × is "
-        "how sure a time is: the worst factor by which a measured one is missed when its neighbours alone are known."
+        "\nMemory is of parameters, gradients and what a step needs; the rest of the network comes on top. ×1.5 means "
+        "that the true time may be up to 1.5 times longer or shorter, as a test on measured times showed."
     )
     machines = sorted({row.machine for row in advice.rows if row.machine})
     console.print(f"Measured on {'; '.join(machines)}. Yours has other times: `softmaxes scale` measures them.")

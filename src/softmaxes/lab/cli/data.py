@@ -74,8 +74,8 @@ def show_data(
     out: Annotated[
         Path | None,
         Parameter(
-            help="File for the sheet of images; *DATA.png* if not given. Another picture is not replaced. None of "
-            "vectors."
+            help="File for the sheet of images; *DATA.png* if not given. A picture of your own is not replaced. "
+            "Vectors have no sheet."
         ),
     ] = None,
 ) -> int:

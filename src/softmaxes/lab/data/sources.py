@@ -80,6 +80,10 @@ def _load(name: str, source: Source) -> Data:
         if own:
             return own_data(name)
         return load_features(Path(name)) if of_vectors else load_folder(Path(name), image_size=source.image_size)
+    if name and Path(name).exists():
+        raise InputError(f"--data: expected a folder, or vectors in a file .npz, got {clip(name)}.")
+    if name and ("/" in name or name.startswith((".", "~"))):
+        raise InputError(f"--data: expected a folder or file that exists, got {clip(name)}, which does not.")
     raise InputError(
         f"--data: expected glyphs, glyphs:CLASSES, glyphs:all, {', '.join(OFFICIAL)}, features, a folder with images, "
         f"or module:function, got {clip(name)}."
