@@ -335,6 +335,7 @@ def test_where_no_head_fits(
 
 BAD: list[tuple[list[str], str]] = [
     (["compare", "--epochs", "0"], "--epochs: expected greater than 0, got 0."),
+    (["compare", "--epochs", "ten"], "softmaxes: --epochs: expected a valid integer, got ten.\n"),
     (["compare", "--lr", "nan"], "--lr: expected a finite number, got nan."),
     (["compare", "--momentum", "1"], "--momentum: expected less than 1, got 1."),
     (["compare", "--heads", "sofmax"], "got sofmax; did you mean softmax? There are all, softmax, "),
@@ -385,7 +386,7 @@ BAD: list[tuple[list[str], str]] = [
     (["train", "--datadir", "x"], "Did you mean --data-dir?"),
     (["data", "--imagesize", "32"], "Did you mean --image-size?"),
     (["heads", "x"], "NAME: expected one of softmax, softmax-hidden, "),
-    (["heads", "softmax", "x"], "softmaxes heads: expected options, see softmaxes heads --help, got 'x'."),
+    (["heads", "softmax", "x"], "softmaxes: heads: expected options, see softmaxes heads --help, got 'x'."),
     (["train", "--seed", "1", *"abc"], "train: expected options, see softmaxes train --help, got 'a' and 2 more."),
     (["compare", "--heads"], "--heads: expected a value or more, got none."),
     (["compare", "--heads", "--epochs", "3"], "--heads: expected a value or more, got none."),

@@ -250,7 +250,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     [
         ("", "expected Study as JSON, got the file: Invalid JSON"),
         ("[]", "expected Study as JSON"),
-        ('{"name": "x"}', "expected Study as JSON, got title: Field required"),
+        ('{"name": "x"}', "expected Study as JSON, got no title."),
         ("\x00\xff", "expected Study as JSON"),
     ],
 )

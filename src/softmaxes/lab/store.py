@@ -229,7 +229,8 @@ def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         said = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{path}: expected {kind.__name__} as JSON, got {place}: {said}.") from None
+        got = f"no {place}" if first["type"] == "missing" else f"{place}: {said}"
+        raise InputError(f"{path}: expected {kind.__name__} as JSON, got {got}.") from None
     except ValueError as error:
         raise InputError(f"{path}: expected a {kind.__name__} that agrees with itself: {error}.") from None
     return record

@@ -111,6 +111,7 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         said = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        said = said.partition(", unable to parse")[0]
         if not first["loc"]:  # of a whole record, which may be long
             return f"{said}."
         option = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-")
@@ -119,9 +120,9 @@ def _one_line(error: Exception) -> str:
         return f"{error.keyword}: expected a value or more, got none."
     if isinstance(error, UnusedCliTokensError):
         word, *others = error.unused_tokens or [""]
-        verb = " ".join(["softmaxes", *(error.command_chain or [])])
+        verb = " ".join(error.command_chain or [])
         more = f" and {len(others):,} more" if others else ""
-        return f"{verb}: expected options, see {verb} --help, got {printable(word, SHOWN)!r}{more}."
+        return f"{verb}: expected options, see softmaxes {verb} --help, got {printable(word, SHOWN)!r}{more}."
     if isinstance(error.__cause__, ValidationError):
         return _one_line(error.__cause__)
     return " ".join(str(error).split())

@@ -68,7 +68,7 @@ def known(estimate: Estimate | None, measure: Measure) -> str:
 
 def points(difference: float) -> str:
     """A difference of shares in points of a percent, with its sign."""
-    return f"{100 * difference:+.2f}".replace("-", MINUS)
+    return f"{100 * difference:+z.2f}".replace("-", MINUS)
 
 
 def points_interval(difference: Paired) -> str:
