@@ -23,6 +23,7 @@ def test_the_public_names() -> None:
         "GumbelSoftmax",
         "Head",
         "HierarchicalSoftmax",
+        "IndexSampledSoftmax",
         "MixtureOfSoftmaxes",
         "NCE",
         "NegativeSampling",
@@ -56,6 +57,8 @@ def test_the_arguments_of_each_head_and_what_they_are_if_not_given() -> None:
         "GumbelSoftmax": "num_classes, noise='gumbel', scale=1.0, temperature=1.0, final_temperature=None, "
         f"anneal_steps=None, straight_through=False, num_samples=1, bias=True, {rest}",
         "HierarchicalSoftmax": f"tree, bias=True, sparse=False, {rest}",
+        "IndexSampledSoftmax": "num_classes, num_samples, num_uniform=256, num_cells=None, bias=True, sparse=False, "
+        f"{rest}",
         "MixtureOfSoftmaxes": f"num_classes, num_components=4, bias=True, {rest}",
         "NCE": sampling,
         "NegativeSampling": sampling,

@@ -6,6 +6,7 @@ from .heads.flat import Softmax as Softmax
 from .heads.forest import ForestSoftmax as ForestSoftmax
 from .heads.gumbel import GumbelSoftmax as GumbelSoftmax
 from .heads.hierarchical import HierarchicalSoftmax as HierarchicalSoftmax
+from .heads.index_sampled import IndexSampledSoftmax as IndexSampledSoftmax
 from .heads.mixture import MixtureOfSoftmaxes as MixtureOfSoftmaxes
 from .heads.nce import NCE as NCE
 from .heads.negative_sampling import NegativeSampling as NegativeSampling

@@ -190,7 +190,7 @@ def test_a_name_that_stored_results_have_is_still_a_head(name: str) -> None:
         ("hierarchical:=4", "as a setting of hierarchical, got nothing"),
         ("hierarchical:arity=", "arity: expected a valid integer, got nothing"),
         ("hierarchical:arity=" + 5000 * "9", "arity: expected a smaller integer, got 9+…9+"),
-        ("hierarchicals:arity=4", "expected one of softmax, "),
+        ("hierarchicals:arity=4", "did you mean hierarchical\\? There are softmax, "),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_in_one_line(name: str, line: str) -> None:

@@ -50,6 +50,7 @@ class Entry(NamedTuple):
     hidden: bool = False  # whether the head sees the features through a hidden layer of its own, as wide as they are
     most_classes: int | None = None
     knob: Knob | None = None
+    each_epoch: Callable[[Head], None] | None = None  # what is done to the head before every epoch but the first
 
     @property
     def alone(self) -> bool:

@@ -21,6 +21,7 @@ from softmaxes import (
     GumbelSoftmax,
     Head,
     HierarchicalSoftmax,
+    IndexSampledSoftmax,
     MixtureOfSoftmaxes,
     NegativeSampling,
     OneVsRest,
@@ -277,6 +278,25 @@ def tree_sampled(
         return entry
     learned = partial(Tree.clustered, arity=arity)
     return entry._replace(growth=Growth(learned, from_means=True, again=relearn, put=drawing_from))
+
+
+@_family
+def index_sampled(
+    samples: Annotated[int, Field(ge=1, le=10**6, description="Classes that the index draws for an example.")] = 32,
+    uniform: Annotated[
+        int | None, Field(ge=1, le=10**6, description="Classes drawn uniformly a step; 2 sqrt C if not given.")
+    ] = None,
+    cells: Annotated[int | None, Field(ge=1, le=10**6, description="Cells of the index; sqrt C if not given.")] = None,
+) -> Entry:
+    """Softmax trained on 32 classes for each example, drawn from an index over its rows, and on uniform ones."""
+
+    def build(features: int, card: Classes, sparse: bool) -> Head:
+        return IndexSampledSoftmax(
+            features, _classes(card), samples, _drawn(card, uniform), num_cells=cells, sparse=sparse
+        )
+
+    entry = _few_rows(FEW, build)
+    return entry._replace(each_epoch=lambda head: cast(IndexSampledSoftmax, head).refresh())
 
 
 @_family

@@ -105,6 +105,8 @@ def train(
             tree = grow(run, classifier, vectors)
             model, optimiser = set_up(fabric, run, classifier)
             tree_seconds += now(fabric.device) - started
+        if number > 1 and entry.each_epoch is not None:
+            entry.each_epoch(classifier.head)
         torch.manual_seed(stream(run.seed, "noise", number))
         model.train()
         draws = draw(run, number, data.train.labels, len(card.class_names))
