@@ -139,6 +139,16 @@ def test_names_of_classes(layout: Callable[[Path, Arrays], Path], tmp_path: Path
     assert data.card().train_counts == (10, 10, 10, 10, 0)
 
 
+def test_the_last_letter_of_unicode_is_one_and_the_next_is_none(tmp_path: Path) -> None:
+    last = np.array(["a", "b", "c", "d\U0010ffff"])
+    with pytest.raises(InputError, match="of at most 1,000 printable characters"):
+        load_features(as_npz(tmp_path, arrays() | {"class_names": last}))
+    beyond = last.copy()
+    beyond.view(np.uint32)[-1] += 1
+    with pytest.raises(InputError, match="expected class names in Unicode, got the letter 0x110000"):
+        load_features(as_npz(tmp_path, arrays() | {"class_names": beyond}))
+
+
 def test_a_tenth_is_held_out_where_there_is_one_set(tmp_path: Path) -> None:
     whole = {"features": np.arange(50, dtype=np.float32).reshape(25, 2), "labels": np.arange(25) % 2}
     data = load_features(as_npz(tmp_path, whole))

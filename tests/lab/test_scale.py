@@ -231,6 +231,11 @@ def test_sizes_in_words(text: str, size: float) -> None:
     assert bytes_of(text) == size
 
 
+def test_without_a_word_the_memory_that_is_free_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("softmaxes.lab.cost.scale.memory_at_hand", lambda: 3.0)
+    assert bytes_of(None) == 3 * 2**30
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -167,3 +167,17 @@ def test_many_names_stand_beside_the_axes(heads: int, beside: bool) -> None:
     (legend,) = [*figure.legends, *([axes.get_legend()] if axes.get_legend() else [])]
     assert len(legend.get_texts()) == heads
     assert (legend.get_window_extent().x0 >= axes.get_window_extent().x1) == beside
+
+
+def test_a_name_on_a_chart_is_text() -> None:
+    assert charts.text('<b>"it\'s"</b> %{x} &amp;') == '&lt;b&gt;"it\'s"&lt;/b&gt; &#37;{x} &amp;amp;'
+
+
+@pytest.mark.slow
+def test_reliability_is_drawn_over_the_whole_square() -> None:
+    study, card, results = whole_study()
+    figure = figures.draw(summarise(study, card, results))
+    assert any("reliability" in name for name in figure)
+    axes = figures.axes_of("", 3, 3)[1]
+    figures.reliability_axes(axes)
+    assert axes.get_xlim() == axes.get_ylim() == (-0.03, 1.03)

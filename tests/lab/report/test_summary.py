@@ -9,6 +9,7 @@ from reports import (
     make_card,
     make_result,
     make_run,
+    make_scores,
     make_study,
     scored,
     sparse_study,
@@ -210,3 +211,12 @@ def test_a_class_that_the_data_do_not_have_is_refused() -> None:
     spoiled = results[0].model_copy(update={"confusion": ((0, len(card.class_names), 1),)})
     with pytest.raises(InputError, match=r"expected classes in 0\.\.99, got 100 in run"):
         summarise(study, card, [spoiled, *results[1:]])
+
+
+def test_a_run_is_by_chance_up_to_three_standard_deviations_of_guessing() -> None:
+    """Of two classes with 50 test examples each: up to 0.5 + 3 sqrt(0.25 / 100) = 0.65."""
+    card = make_card(2, samples=0, group_size=None, test_counts=(50, 50))
+    runs = [make_run(seed=seed) for seed in range(3)]
+    ends = (0.65, 0.66, 0.3)
+    results = [make_result(run, card, end, make_scores(end)) for run, end in zip(runs, ends, strict=True)]
+    assert [result.run.seed for result in summarise(make_study(runs), card, results).by_chance] == [0, 2]
