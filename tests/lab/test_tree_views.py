@@ -363,3 +363,10 @@ def test_what_does_not_fit_the_tree_is_refused() -> None:
 def test_the_module_imports_no_torch() -> None:
     code = "import sys, softmaxes.lab.report.tree; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_has_no_value_is_named_where_its_name_fits_and_else_not_shown() -> None:
+    shown = {width: "".join(views._legend("accuracy", True, width)) for width in range(150, 520, 2)}
+    for legend in shown.values():
+        assert ('class="none"' in legend) == (">unknown<" in legend)
+    assert {'class="none"' in legend for legend in shown.values()} == {True, False}
