@@ -92,3 +92,16 @@ def test_the_pages_tables_are_those_of_the_stored_results() -> None:
         ("scale.md", "table", "results/budget-tuned-glyphs"),
         ("scale.md", "table", "results/scale"),
     }
+
+
+def test_the_published_figures_are_those_of_the_page() -> None:
+    from softmaxes.lab.studies.seed import PUBLISHED
+
+    page = (ROOT / "docs" / "original-study.md").read_text()
+    rows = re.findall(
+        r"^\|[^|\n]*softmax[^|\n]*\| (\.\d+) \| (\.\d+) \| (\.\d+) \| (\.\d+) \| ([\d.]+|not published) \|$", page, re.M
+    )
+    told = [
+        (one.accuracy, one.precision, one.recall, one.f1, one.epoch_seconds or "not published") for one in PUBLISHED
+    ]
+    assert [(*map(float, row[:4]), row[4] if row[4][0] == "n" else float(row[4])) for row in rows] == told

@@ -484,6 +484,7 @@ def test_an_image_of_too_many_pixels_or_bytes_is_skipped(tmp_path, capsys, monke
     monkeypatch.setattr(folder_module, "MOST_PIXELS", 1000)
     monkeypatch.setattr(folder_module, "LARGEST_FILE", 10_000)
     write_image(tmp_path / "a" / "large.png", size=(40, 40))
+    write_image(tmp_path / "a" / "just.png", size=(40, 25))
     write_image(tmp_path / "a" / "large.jpg", size=(200, 200))  # decoded at an eighth
     write_image(tmp_path / "a" / "long.png")
     os.truncate(tmp_path / "a" / "long.png", 2**40)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import multiprocessing
 import os
 import re
@@ -318,3 +319,9 @@ def test_advice_without_a_table_of_ones_own(
 def test_the_table_that_comes_with_softmaxes_is_the_stored_one() -> None:
     own, stored = ROOT / "src/softmaxes/lab/cost/measured.csv", ROOT / "results/scale/table.csv"
     assert own.read_bytes() == stored.read_bytes()
+
+
+def test_the_sizes_that_are_measured_if_none_is_given_are_powers_of_ten() -> None:
+    from softmaxes.lab.cost.scale import CLASSES
+
+    assert [math.log10(classes) for classes in CLASSES] == [2, 3, 4, 5, 6]

@@ -370,3 +370,9 @@ def test_what_has_no_value_is_named_where_its_name_fits_and_else_not_shown() -> 
     for legend in shown.values():
         assert ('class="none"' in legend) == (">unknown<" in legend)
     assert {'class="none"' in legend for legend in shown.values()} == {True, False}
+
+
+def test_a_value_stands_below_its_name() -> None:
+    box = views.Box(depth=0, start=0.0, size=40.0, node=0, nodes=1, classes=3, weight=3.0, value=0.5)
+    drawn = "".join(views._inside(box, "ape", 10.0, 20.0, 200.0, "", valued=True))
+    assert re.findall(r'y="([\d.]+)"[^>]*>([^<]*)<', drawn) == [("13", "ape"), ("27", "50.0\xa0%")]

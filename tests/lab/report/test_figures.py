@@ -181,3 +181,25 @@ def test_reliability_is_drawn_over_the_whole_square() -> None:
     axes = figures.axes_of("", 3, 3)[1]
     figures.reliability_axes(axes)
     assert axes.get_xlim() == axes.get_ylim() == (-0.03, 1.03)
+
+
+def test_the_bar_beside_a_matrix_says_which_share_a_shade_is() -> None:
+    """The shade is the root of the share."""
+    summary = summarise(*whole_study())
+    row = summary.rows[0]
+    matrix = summary.matrix(row)
+    assert matrix is not None
+    _, bar = figures.matrix_figure(row, matrix).axes
+    shares = [float(label.get_text().removesuffix("%")) / 100 for label in bar.get_yticklabels()]
+    assert [tick**2 for tick in bar.get_yticks()] == pytest.approx(shares)
+    assert shares[-1] == 1
+
+
+def test_a_long_name_is_cut_in_a_title() -> None:
+    card = make_card()
+    run = make_run("h" * 70)
+    summary = summarise(make_study([run]), card, [make_result(run, card)])
+    matrix = summary.matrix(summary.rows[0])
+    assert matrix is not None
+    title = figures.matrix_figure(summary.rows[0], matrix).axes[0].get_title()
+    assert title == f"Confusion matrix: {'h' * 59}…"
