@@ -65,6 +65,17 @@ def test_a_setting_counts_where_every_published_head_has_it() -> None:
     assert lines == [{"lr": 0.01}, {"lr": 0.1}]
 
 
+def test_an_option_that_one_of_three_heads_does_not_vary_is_each_head_s_own() -> None:
+    published = (*PUBLISHED, Published(head="cosine", accuracy=0.2))
+    results = [
+        *RESULTS,
+        finished("cosine", (0.2, 0.2, 0.2), lr=0.1),
+        finished("cosine:scale=4", (0.3, 0.2, 0.2), lr=0.1),
+    ]
+    combined = nearest.nearest(summary_of(results, published))
+    assert {tuple(one.shared) for one in combined} == {()}
+
+
 def test_scores_are_those_of_the_last_or_the_best_epoch_or_of_predicted_classes() -> None:
     confusion = ((0, 0, 3), (0, 1, 1), (1, 1, 2), (1, 0, 2), (2, 1, 4))  # class 2 is never predicted
     result = RESULTS[0].model_copy(update={"confusion": confusion})
