@@ -301,3 +301,7 @@ def test_it_is_left_out_where_there_is_no_compiler(tmp_path: Path) -> None:
     if COMPILER:
         subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
         assert len(list(tmp_path.glob("src/softmaxes/heads/hierarchical/_compiled*"))) == 1
+
+
+def test_a_call_numbers_as_many_logits_as_int32_can() -> None:
+    assert torch.iinfo(torch.int32).max + 1 == kernel.MOST
