@@ -110,7 +110,7 @@ def test_pixels_are_brought_to_0_to_1_where_they_are_not_standardised() -> None:
 
 def test_the_study_tries_every_level_of_each_factor() -> None:
     study = STUDIES["forensics"].make(DATA.card(), 1, {"channels": 4})
-    assert len(study.runs) == len({run.key for run in study.runs}) == 49
+    assert len(study.runs) == len({run.key for run in study.runs}) == 53
     assert {run.head for run in study.runs} == {head for head, _ in (*LIKELY, *UNLIKELY)}
     for head, _ in LIKELY:
         found = {(run.standardise, run.padding) for run in study.runs if (run.head, run.lr) == (head, 0.1)}
@@ -123,5 +123,5 @@ def test_the_study_tries_every_level_of_each_factor() -> None:
     assert {run.key for run in seed.runs} <= {run.key for run in study.runs}
     assert study.published == seed.published
     fewer = STUDIES["forensics"].make(DATA.card(), 1, {"lr": 0.05})
-    assert len(fewer.runs) == len({run.key for run in fewer.runs}) < 49
+    assert len(fewer.runs) == len({run.key for run in fewer.runs}) < 53
     assert Training.model_fields["standardise"].default is True
