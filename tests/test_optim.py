@@ -1,5 +1,6 @@
 """SGD within the backward pass does what SGD after it does."""
 
+import collections
 import copy
 import gc
 import io
@@ -467,3 +468,65 @@ def test_for_model_steps_what_torch_s_own_would_step() -> None:
             optimizer.step()
     for one, other in zip(model.parameters(), twins[0].parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_adagrad_begins_with_its_accumulator_in_later_groups_too() -> None:
+    one, other = (nn.Parameter(torch.arange(12.0).view(4, 3)) for _ in range(2))
+    options = {"lr": 0.1, "initial_accumulator_value": 5.0}
+    lazy = LazyRows([nn.Parameter(torch.zeros(1))], torch.optim.Adagrad, **options)
+    lazy.add_param_group({"params": [one]})
+    plain = torch.optim.Adagrad([other], **options)
+    for _ in range(2):
+        gradient = torch.zeros(4, 3)
+        gradient[[1, 3]] = 2.0
+        one.grad, other.grad = gradient.to_sparse(1), gradient
+        lazy.step()
+        plain.step()
+    torch.testing.assert_close(one, other)
+    assert torch.equal(lazy.state[one]["sum"], plain.state[other]["sum"])
+
+
+def test_state_and_groups_that_are_set_anew_count_for_dense_and_sparse_alike() -> None:
+    table, dense = nn.Parameter(torch.ones(4, 3)), nn.Parameter(torch.ones(3))
+    lazy = LazyRows([table, dense], torch.optim.Adam, lr=0.1)
+
+    def step() -> None:
+        table.grad, dense.grad = torch.eye(4, 3).to_sparse(1), torch.ones(3)
+        lazy.step()
+
+    step()
+    lazy.state = collections.defaultdict(dict)
+    step()
+    assert [int(lazy.state[one]["step"]) for one in (table, dense)] == [1, 1]
+    before = table.detach().clone(), dense.detach().clone()
+    lazy.param_groups = [{**lazy.param_groups[0], "lr": 0.0}]
+    step()
+    assert torch.equal(table, before[0])
+    assert torch.equal(dense, before[1])
+
+
+def test_a_step_that_fails_leaves_gradients_and_rows() -> None:
+    table, dense = nn.Parameter(torch.ones(4, 3)), nn.Parameter(torch.ones(3))
+    lazy = LazyRows([table, dense], torch.optim.Adam, lr=0.1)
+    table.grad, dense.grad = torch.eye(4, 3).to_sparse(1), torch.ones(3)
+    lazy.state[dense] = {"step": "broken"}
+    with pytest.raises((TypeError, AttributeError, KeyError, RuntimeError)):
+        lazy.step()
+    assert table.grad.is_sparse
+    assert torch.equal(table, torch.ones(4, 3))
+
+
+def test_gradients_that_are_sparse_in_columns_too_are_refused() -> None:
+    table = nn.Parameter(torch.ones(4, 3))
+    table.grad = torch.eye(4, 3).to_sparse()
+    with pytest.raises(ValueError, match=r"LazyRows: expected gradients that are sparse by rows, .* sparse_dim 2\."):
+        LazyRows([table], torch.optim.Adam, lr=0.1).step()
+
+
+def test_sgd_without_momentum_has_no_state() -> None:
+    head = tree_head()
+    lazy = LazyRows(head.parameters(), torch.optim.SGD, lr=0.1)
+    input, target, _ = batch(head)
+    head(input, target).sum().backward()
+    lazy.step()
+    assert lazy.state_dict()["state"] == {}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from softmaxes.head import Head
+from softmaxes.layers import uncompiled
 
 # Of each parameter that is updated in the backward pass the optimiser and the number of its group. The optimiser is
 # held weakly, here and by the hooks: torch shows a parameter's hooks to no garbage collector, and it holds parameters.
@@ -151,7 +152,6 @@ class LazyRows(torch.optim.Optimizer):
         self._rule = rule(params, **options)
         super().__init__(self._rule.param_groups, self._rule.defaults)
         self.state = self._rule.state  # Adagrad has some before the first step
-        self._rule.param_groups = self.param_groups
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_rule": self._rule}
@@ -166,21 +166,33 @@ class LazyRows(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        apart = []
+        apart: list[tuple[Tensor, dict[str, Any], Tensor]] = []
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is not None and parameter.grad.is_sparse:
-                    apart.append((parameter, parameter.grad))
-                    self._step_rows(parameter, group)
-                    parameter.grad = None
-        self._rule.step()
-        for parameter, gradient in apart:
-            parameter.grad = gradient
+                gradient = parameter.grad
+                if gradient is not None and gradient.is_sparse:
+                    if gradient.sparse_dim() != 1:
+                        raise ValueError(
+                            "LazyRows: expected gradients that are sparse by rows, sparse_dim 1, got one of sparse_dim "
+                            f"{gradient.sparse_dim()}."
+                        )
+                    apart.append((parameter, group, gradient))
+        self._rule.state, self._rule.param_groups = self.state, self.param_groups
+        for parameter, _, _ in apart:
+            parameter.grad = None
+        try:
+            self._rule.step()
+        finally:
+            for parameter, _, gradient in apart:
+                parameter.grad = gradient
+        for parameter, group, gradient in apart:
+            self._step_rows(parameter, group, gradient)
         return loss
 
+    @uncompiled
     @torch.no_grad()
-    def _step_rows(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        gradient = parameter.grad.coalesce()  # type: ignore[union-attr]
+    def _step_rows(self, parameter: Tensor, group: dict[str, Any], gradient: Tensor) -> None:
+        gradient = gradient.coalesce()
         rows, values = gradient.indices()[0], gradient.values()
         if not len(rows):
             return
@@ -188,21 +200,28 @@ class LazyRows(torch.optim.Optimizer):
         part.grad = values
         alone = type(self._rule)([part])
         alone.param_groups[0].update({option: value for option, value in group.items() if option != "params"})
-        state = self.state[parameter]
-        if state:
+        state = self.state.get(parameter, {})
+        begin = group.get("initial_accumulator_value", 0.0)  # Adagrad's
+        if not state:
+            for value in alone.state.get(part, {}).values():
+                if _has_rows(value, part):
+                    value.fill_(begin)
+        else:
             alone.state[part] = {
                 name: value.index_select(0, rows) if _has_rows(value, parameter) else value
                 for name, value in state.items()
             }
         alone.step()
         parameter.index_copy_(0, rows, part.detach())
-        for name, value in alone.state[part].items():
+        for name, value in alone.state.get(part, {}).items():
             if not _has_rows(value, part):
                 state[name] = value
                 continue
             if name not in state:
-                state[name] = torch.zeros_like(parameter, dtype=value.dtype)
+                state[name] = torch.full_like(parameter, begin, dtype=value.dtype)
             state[name].index_copy_(0, rows, value)
+        if state:
+            self.state[parameter] = state
 
 
 def _has_rows(value: Any, parameter: Tensor) -> bool:

@@ -1,17 +1,22 @@
 """Parts of the user's own: a package outside the checkout, objects in Python, and what is refused."""
 
+import contextlib
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -24,6 +29,7 @@ from softmaxes.lab.cli.main import main
 from softmaxes.lab.comparison import processes
 from softmaxes.lab.records import Run
 from softmaxes.lab.resolve import give, own, source_files
+from softmaxes.lab.starting import without_script
 from softmaxes.lab.store import Store
 from softmaxes.lab.training import train as training
 from toy import toy_data
@@ -428,3 +434,86 @@ def test_what_an_object_is_made_of_counts() -> None:
         return own("--heads", "entry").source
 
     assert made(2) == made(2) != made(3)
+
+
+SCALE = 1.0
+
+
+def scaled(features: int, classes: Any, scale: float = 1.0) -> nn.Module:
+    return Softmax(features, round(scale * SCALE))
+
+
+class Scaled:
+    """A factory with a field."""
+
+    table = (1, 2)
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+    def __call__(self, features: int, classes: Any) -> nn.Module:
+        return scaled(features, classes, self.scale)
+
+
+def closed_over(value: object) -> Callable[..., Any]:
+    def make(features: int, classes: Any) -> object:
+        return value
+
+    return make
+
+
+def test_values_that_a_part_has_make_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arguments of a partial, fields of an object, what a function closes over, its defaults, globals that it uses."""
+
+    def known(part: object) -> Any:
+        return own("--heads", give("--heads", part, "part")).source
+
+    pairs: list[tuple[object, object]] = [
+        (functools.partial(scaled, scale=1.0), functools.partial(scaled, scale=5.0)),
+        (functools.partial(scaled, 1), functools.partial(scaled, 2)),
+        (Scaled(1.0), Scaled(2.0)),
+        (closed_over(1), closed_over(2)),
+        (closed_over(torch.zeros(3)), closed_over(torch.ones(3))),
+        (closed_over(torch.zeros(())), closed_over(torch.ones((), dtype=torch.bfloat16))),
+        (closed_over([1, {"a": 2}]), closed_over([1, {"a": 3}])),
+        (closed_over(np.zeros(2)), closed_over(np.zeros(3))),
+        (Entry(closed_over("x")), Entry(closed_over("y"))),
+    ]
+    for one, other in pairs:
+        assert known(one) == known(one) != known(other)
+    parts = (functools.partial(scaled), Scaled(1.0), closed_over(scaled))
+    before = [known(part) for part in parts]
+    monkeypatch.setattr(sys.modules[__name__], "SCALE", 2.0)
+    after = [known(part) for part in parts]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False] * 3
+    monkeypatch.setattr(Scaled, "table", (1, 3))
+    assert known(Scaled(1.0)) != before[1]
+    assert known(closed_over(sys)) == known(closed_over(json))  # modules are no values
+
+
+def test_a_part_that_cannot_be_sent_is_named() -> None:
+    name = give("--heads", functools.partial(scaled, threading.Lock()), "locked")
+    run = Run(head=name, data="x", fingerprint="x", own=(own("--heads", name),))
+    with pytest.raises(InputError, match=r"^locked: expected a part that can be sent to another process, got Type"):
+        processes.Parcel.of(run)
+
+
+def test_two_threads_may_start_processes_at_once() -> None:
+    """Neither runs the script, and each other thread still finds what it pickles."""
+    seen: dict[int, bool] = {}
+    barrier = threading.Barrier(3)
+
+    def start(number: int) -> None:
+        with without_script() if number < 2 else contextlib.nullcontext():
+            barrier.wait()
+            seen[number] = any(key.startswith("init_main_from") for key in spawn.get_preparation_data("x"))
+            barrier.wait()
+
+    threads = [threading.Thread(target=start, args=(number,)) for number in range(3)]
+    script = sys.modules["__main__"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {0: False, 1: False, 2: True}
+    assert sys.modules["__main__"] is script

@@ -32,8 +32,9 @@ class IndexSampledSoftmax(Head):
     is that of the plain softmax.
 
     Call `refresh` once an epoch and after a checkpoint was loaded: it makes the index from the rows as they are. A
-    stale index is no error, only a worse guess; until the first `refresh` neighbouring classes share a cell. The index
-    is no part of the state.
+    stale index is no error, only a worse guess; until the first `refresh` all classes are equally likely. The index is
+    no part of the state. Do not call `refresh` between a loss and its backward pass where that computes the loss anew
+    (`torch.utils.checkpoint`).
 
     Args:
         in_features: size of a feature vector, D.
@@ -59,7 +60,7 @@ class IndexSampledSoftmax(Head):
 
     Cost:
         Parameters CD + C. Training loss O(N(M + K + U)D) time, O(N(M + KD + U)) memory; with ``sparse`` its gradient
-        too, else that is dense, O(CD). `refresh` O(CMD) time, some seconds for a million classes. In evaluation loss,
+        too, else that is dense, O(CD). `refresh` O(CMD) time. In evaluation loss,
         log_prob and top-k O(NCD) time, O(NC) memory.
 
     Example:
@@ -108,9 +109,9 @@ class IndexSampledSoftmax(Head):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the linear layer as `torch.nn.Linear` does; neighbouring classes share a cell from now on."""
+        """Draw the linear layer as `torch.nn.Linear` does; all classes are equally likely to be drawn from now on."""
         super().reset_parameters()
-        self._neighbours()
+        self._forget()
 
     def refresh(self) -> None:
         """Make the index anew, from the rows as they are now.
@@ -127,19 +128,22 @@ class IndexSampledSoftmax(Head):
             >>> torch.equal(head.log_prob(torch.ones(8)), before)
             True
         """
-        with torch.inference_mode(False), torch.no_grad():  # or what is made now could never be trained with
-            self._index = clustered(self._rows(), self._cells())
+        # Made in inference mode it could never be trained with; in half precision it would be a worse one.
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.weight.device.type, enabled=False):
+            rows = widen(self.weight.detach().clone())
+            column = rows.new_zeros(len(rows)) if self.bias is None else widen(self.bias.detach().clone())
+            rows = torch.cat([rows, column.unsqueeze(1)], dim=1)
+            # A class that is ruled out by a bias of minus infinity, or is broken, may lie anywhere.
+            rows = rows.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+            self._index = clustered(rows, self._cells())
 
-    def _neighbours(self) -> None:
+    def _forget(self) -> None:
+        """Begin with an index that knows nothing: cells of neighbouring classes, all means zero."""
         with torch.inference_mode(False), torch.no_grad():
-            rows, cells = self._rows(), self._cells()
-            self._index = index_of(rows, torch.arange(len(rows), device=rows.device) * cells // len(rows), cells)
-
-    def _rows(self) -> Tensor:
-        """Weight and bias of each class, (C, D + 1)."""
-        rows = widen(self.weight.detach().clone())
-        column = rows.new_zeros(len(rows)) if self.bias is None else widen(self.bias.detach().clone())
-        return torch.cat([rows, column.unsqueeze(1)], dim=1)
+            device, cells = self.weight.device, self._cells()
+            cell = torch.arange(self.num_classes, device=device) * cells // self.num_classes
+            zero = torch.zeros((), dtype=widen(self.weight[:0]).dtype, device=device)
+            self._index = index_of(zero.expand(self.num_classes, self.in_features + 1), cell, cells)
 
     def _cells(self) -> int:
         return math.ceil(math.sqrt(self.num_classes)) if self.num_cells is None else self.num_cells
@@ -148,14 +152,14 @@ class IndexSampledSoftmax(Head):
         before = self.weight.device
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if "meta" in (before.type, self.weight.device.type):
-            self._neighbours()  # what was there had no content
+            self._forget()  # what was there had no content
         else:
-            self._index = Index(*map(fn, self._index))
+            self._index = Index(*(table.to(self.weight.device) for table in self._index))
         return self
 
     def _load_from_state_dict(self, *given: Any) -> None:
         super()._load_from_state_dict(*given)
-        self._neighbours()
+        self._forget()
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         if not self.training:
@@ -175,7 +179,8 @@ class IndexSampledSoftmax(Head):
         index = Index(*(table.to(input.device) for table in self._index))  # of a replica
         rows, classes = len(input), self.num_classes
         size = index.size.double()
-        score = linear_logits(widen(input), index.mean[:, :-1], index.mean[:, -1])
+        mean = index.mean.to(widen(input[:0]).dtype)
+        score = linear_logits(widen(input), mean[:, :-1], mean[:, -1])
         log_cell = (score.double() + size.log()).log_softmax(1)  # (N, M)
         upper = log_cell.exp().cumsum(1)
         place = torch.arange(self.num_samples, device=input.device)
@@ -217,7 +222,7 @@ def index_of(rows: Tensor, cell: Tensor, cells: int) -> Index:
 
 def clustered(rows: Tensor, cells: int) -> Index:
     """Cells by k-means, which begins at rows that are chosen by the same draw always: (C, D + 1) -> at most M cells."""
-    chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:cells]
+    chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0), device="cpu")[:cells]
     mean = rows[chosen.to(rows.device)]
     for _ in range(PASSES):
         cell, away = _nearest(rows, mean)

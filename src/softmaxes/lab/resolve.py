@@ -127,7 +127,15 @@ def packed(names: Iterable[str]) -> tuple[bytes, list[str]]:
     """What another process needs to `receive`: the objects without importable names, and where modules are found."""
     import cloudpickle
 
-    return cloudpickle.dumps({name: _given[name] for name in names if name in _given}), list(sys.path)
+    given = {name: _given[name] for name in names if name in _given}
+    for name, part in given.items():
+        try:
+            cloudpickle.dumps(part)
+        except Exception as error:
+            raise InputError(
+                f"{name}: expected a part that can be sent to another process, got {told(error)}."
+            ) from None
+    return cloudpickle.dumps(given), list(sys.path)
 
 
 def receive(content: bytes, path: Sequence[str]) -> None:
@@ -162,6 +170,10 @@ def source_files(option: str, name: str) -> dict[str, str]:
             _follow(module, found)
         else:
             found[f"{module}:{piece.__qualname__}"] = _text(piece)
+    if name in _given:
+        home = _home(_given[name])
+        if values := _values(_given[name], home, set()):
+            found[f"values of {name}"] = "\n".join(values)
     if not found:
         raise InputError(f"{option}: expected a part with Python source, got {name}, which has none.")
     return found
@@ -195,6 +207,58 @@ def _pieces(part: Any, seen: set[int]) -> list[Any]:
         inner = vars(part).values()
     own = [part] if inspect.isroutine(part) or inspect.isclass(part) else [type(part)] if callable(part) else []
     return own + [piece for one in inner for piece in _pieces(one, seen)]
+
+
+def _values(part: Any, home: str, seen: set[int]) -> list[str]:
+    """The numbers, texts and arrays that an object has beside its source text: arguments, fields, what it closes over.
+
+    Of the names of its module those that its functions use. What comes from another project than home is passed over.
+    """
+    if part is None or isinstance(part, int | float | complex | str | bytes | Path):
+        return [repr(part)]
+    if id(part) in seen:
+        return []
+    seen.add(id(part))
+    if (content := _array(part)) is not None:
+        return [content]
+    inner: Iterable[Any] = ()
+    if isinstance(part, partial):
+        inner = (part.func, part.args, part.keywords)
+    elif isinstance(part, dict):
+        inner = [one for pair in sorted(part.items(), key=repr) for one in pair]
+    elif isinstance(part, set | frozenset):
+        inner = sorted(part, key=repr)
+    elif isinstance(part, tuple | list):
+        inner = part
+    elif str(getattr(part, "__module__", None)).partition(".")[0] != home:
+        return []
+    elif inspect.isfunction(part):
+        used = inspect.getclosurevars(part)
+        inner = (part.__defaults__, part.__kwdefaults__, dict(used.nonlocals), dict(used.globals))
+    elif hasattr(part, "__dict__"):
+        own = sorted(vars(part).items())
+        inner = [value for name, value in own if not name.startswith("__") or inspect.isfunction(value)]
+        inner = inner if inspect.isclass(part) else [type(part), *inner]
+    return [text for one in inner for text in _values(one, home, seen)]
+
+
+def _home(part: Any) -> str:
+    """The project of an object's first function or class that is not ours."""
+    modules = [str(piece.__module__).partition(".")[0] for piece in _pieces(part, set())]
+    others = {"softmaxes", "torch", *sys.stdlib_module_names} - {"__main__"}
+    return next((module for module in modules if module not in others), "__main__")
+
+
+def _array(part: Any) -> str | None:
+    """A hash of a tensor or an array; none of anything else."""
+    torch, numpy = (sys.modules.get(name) for name in ("torch", "numpy"))
+    if torch is not None and isinstance(part, torch.Tensor):
+        content = part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+    elif numpy is not None and isinstance(part, numpy.ndarray):
+        content = part
+    else:
+        return None
+    return f"{part.dtype} {tuple(part.shape)} {hashlib.sha256(content.tobytes()).hexdigest()}"
 
 
 def _text(piece: Any) -> str:

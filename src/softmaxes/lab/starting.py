@@ -1,20 +1,35 @@
 """Processes that start without the script that starts them."""
 
-import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from multiprocessing import spawn
+from typing import Any
+
+_here = threading.local()
+_prepared = spawn.get_preparation_data
+
+
+def _without_script(name: str) -> dict[str, Any]:
+    data: dict[str, Any] = _prepared(name)
+    if getattr(_here, "without", False):
+        data.pop("init_main_from_name", None)
+        data.pop("init_main_from_path", None)
+    return data
+
+
+spawn.get_preparation_data = _without_script
 
 
 @contextmanager
 def without_script() -> Iterator[None]:
-    """A new process does not run the user's script, as Python's own would; it need not be guarded.
+    """A process that this thread starts does not run the user's script, as Python's own would; it need not be guarded.
 
     Python runs it for the functions and classes that are defined there. Those that a run needs are sent by cloudpickle.
     """
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
+    before = getattr(_here, "without", False)
+    _here.without = True
     try:
         yield
     finally:
-        sys.modules["__main__"] = script
+        _here.without = before
