@@ -202,10 +202,14 @@ def test_a_class_that_is_ruled_out_spoils_no_other(broken: float) -> None:
 
 
 def test_an_index_is_made_in_full_precision_and_where_the_head_is() -> None:
-    made = head()
+    made, plain = head().float(), head().float()
+    with torch.no_grad():
+        made.weight.add_(100)  # bfloat16 would tell none of them apart
+        plain.weight.add_(100)
+    plain.refresh()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         made.refresh()
-    expected = head()._index
+    expected = plain._index
     assert torch.equal(made._index.cell, expected.cell)
     with torch.device("meta"):
         made.refresh()
