@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softmaxes import Softmax
-from softmaxes.lab import Comparison, Data, DataCard, Entry, InputError, compare, repeat, tune
+from softmaxes.lab import Comparison, Data, DataCard, Entry, InputError, compare, repeat, starting, tune
 from softmaxes.lab.cli.main import main
 from softmaxes.lab.comparison import processes
 from softmaxes.lab.records import Run
@@ -295,7 +295,7 @@ BAD: dict[str, tuple[str, str]] = {
     "backbone that fails": ("--backbone parts:failing", "expected parts:failing to give something, got RuntimeError:"),
     "no object of a file": ("--backbone parts:nothing", "has no attribute 'nothing'"),
     "no backbone": ("--backbone parts:no_head", "expected parts:no_head to make an nn.Module, got str"),
-    "unknown backbone": ("--backbone vgg", "expected one of tinyvgg, resnet, or module:function, got vgg"),
+    "unknown backbone": ("--backbone vgg", "got vgg; did you mean tinyvgg? There are tinyvgg, resnet, or"),
     "an option of another": ("--backbone parts:network --width 8", "width 8: expected backbone resnet, got parts:netw"),
     "no data": ("--data parts:no_data", "expected parts:no_data to give a softmaxes.lab.Data, got int"),
     "no study": ("--study parts:no_data", "expected parts:no_data to give something, got TypeError"),
@@ -498,8 +498,9 @@ def test_a_part_that_cannot_be_sent_is_named() -> None:
         processes.Parcel.of(run)
 
 
-def test_two_threads_may_start_processes_at_once() -> None:
+def test_two_threads_may_start_processes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither runs the script, and each other thread still finds what it pickles."""
+    monkeypatch.setattr(starting, "_prepared", lambda name: {"name": name, "init_main_from_path": "script.py"})
     seen: dict[int, bool] = {}
     barrier = threading.Barrier(3)
 

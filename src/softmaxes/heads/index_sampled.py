@@ -128,6 +128,8 @@ class IndexSampledSoftmax(Head):
             >>> torch.equal(head.log_prob(torch.ones(8)), before)
             True
         """
+        if self.weight.is_meta:
+            return
         # Made in inference mode it could never be trained with; in half precision it would be a worse one.
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.weight.device.type, enabled=False):
             rows = widen(self.weight.detach().clone())
