@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from softmaxes import IndexSampledSoftmax, SampledSoftmax, Sampler
+from softmaxes.heads import index_sampled
 from softmaxes.heads.index_sampled import Index, clustered, index_of
 
 CLASSES, FEATURES = 13, 4
@@ -214,3 +215,12 @@ def test_an_index_is_made_in_full_precision_and_where_the_head_is() -> None:
     with torch.device("meta"):
         made.refresh()
     assert torch.equal(made._index.cell, expected.cell)
+
+
+def test_every_class_has_a_cell_whichever_rows_k_means_looks_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_sampled, "POINTS", 2)
+    torch.manual_seed(0)
+    index = clustered(torch.randn(500, 5), 10)
+    assert sorted(index.order.tolist()) == list(range(500))
+    assert torch.equal(index.size, torch.bincount(index.cell))
+    assert bool((index.size > 0).all())

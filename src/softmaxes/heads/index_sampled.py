@@ -10,7 +10,8 @@ from torch import Tensor
 from softmaxes.head import Head
 from softmaxes.layers import linear_logits, linear_parameters, row_logits, widen
 
-PASSES = 6  # of k-means over all rows
+PASSES = 6  # of k-means
+POINTS = 128  # rows for each mean that k-means looks at: more hardly move it
 MOST_NUMBERS = 2**24  # distances at a time
 
 
@@ -223,16 +224,17 @@ def index_of(rows: Tensor, cell: Tensor, cells: int) -> Index:
 
 
 def clustered(rows: Tensor, cells: int) -> Index:
-    """Cells by k-means, which begins at rows that are chosen by the same draw always: (C, D + 1) -> at most M cells."""
-    chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0), device="cpu")[:cells]
-    mean = rows[chosen.to(rows.device)]
+    """Cells by k-means of some rows, which are chosen by the same draw always: (C, D + 1) -> at most M cells."""
+    chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0), device="cpu")[: POINTS * cells]
+    some = rows[chosen.to(rows.device)]
+    mean = some[:cells]
     for _ in range(PASSES):
-        cell, away = _nearest(rows, mean)
+        cell, away = _nearest(some, mean)
         size = torch.bincount(cell, minlength=cells)
-        mean = torch.zeros_like(mean).index_add_(0, cell, rows) / size.clamp(min=1).unsqueeze(1)
+        mean = torch.zeros_like(mean).index_add_(0, cell, some) / size.clamp(min=1).unsqueeze(1)
         empty = (size == 0).nonzero().squeeze(1)
         if len(empty):  # each takes one of the rows that are farthest away from their mean
-            mean[empty] = rows[away.topk(len(empty)).indices]
+            mean[empty] = some[away.topk(len(empty)).indices]
     cell, _ = _nearest(rows, mean)
     kept = torch.bincount(cell, minlength=cells) > 0  # rows that are equal may leave some without any
     return index_of(rows, (kept.cumsum(0) - 1)[cell], int(kept.sum()))
