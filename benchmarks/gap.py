@@ -153,9 +153,11 @@ class Decisions(Head):
         self.pieces, self.join = pieces, join
         self.node = (tree.parent >= 0).nonzero().squeeze(1)  # that is decided for: all but the root
         self.above = tree.parent[self.node]
-        depths = torch.stack([_steps(tree, int(node)) for node in self.node])
-        self.level = depths.sum(1) - 1  # 0 below the root
-        self.path = depths[: tree.num_classes].t().float()[self.node]  # (M - 1, C): whether a class lies below
+        self.level = tree.node_depth[self.node] - 1  # 0 below the root
+        path = torch.zeros(tree.num_nodes, tree.num_classes)
+        for leaf in range(tree.num_classes):
+            path[[leaf, *tree.ancestors(leaf)], leaf] = 1
+        self.path = path[self.node]  # (M - 1, C): whether a class lies below
         self.rows = nn.Linear(in_features, len(self.node) * pieces)
         self.layers = nn.ModuleList(nn.Linear(in_features, in_features) for _ in range(tree.depth * layer))
 
@@ -176,14 +178,6 @@ class Decisions(Head):
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         return -self._target_log_prob(input, target)
-
-
-def _steps(tree: Tree, node: int) -> Tensor:
-    """Which nodes lie on the way from the root to a node, both ends but the root counted, (M,)."""
-    on = torch.zeros(tree.num_nodes, dtype=torch.long)
-    while tree.parent[node] >= 0:
-        on[node], node = 1, int(tree.parent[node])
-    return on
 
 
 def deciding(in_features: int, tree: Tree, vectors: Tensor | None, **how: Any) -> Head:

@@ -92,7 +92,9 @@ BY_ROW = (  # their rule for a number depends on the gradients of that number al
     torch.optim.Adamax,
     torch.optim.Adadelta,
 )
-# A head gets sparse gradients where classes times features is at least this; with fewer a dense step is as fast.
+# A head that can have sparse gradients has them where it has at least this many weights. Measured on a CPU for 1,000 to
+# a million classes, 64 and 256 features, batches of 32: hardly a gain at a fifth of it, steps 2 to 8 times as fast at
+# twice of it.
 SPARSE = 2**20
 
 

@@ -128,14 +128,13 @@ def packed(names: Iterable[str]) -> tuple[bytes, list[str]]:
     import cloudpickle
 
     given = {name: _given[name] for name in names if name in _given}
-    for name, part in given.items():
-        try:
-            cloudpickle.dumps(part)
-        except Exception as error:
-            raise InputError(
-                f"{name}: expected a part that can be sent to another process, got {told(error)}."
-            ) from None
-    return cloudpickle.dumps(given), list(sys.path)
+    try:
+        content = cloudpickle.dumps(given)  # all at once: what two parts share stays one
+    except Exception as error:
+        raise InputError(
+            f"{', '.join(given)}: expected a part that can be sent to another process, got {told(error)}."
+        ) from None
+    return content, list(sys.path)
 
 
 def receive(content: bytes, path: Sequence[str]) -> None:
@@ -236,8 +235,8 @@ def _values(part: Any, home: str, seen: set[int]) -> list[str]:
         used = inspect.getclosurevars(part)
         inner = (part.__defaults__, part.__kwdefaults__, dict(used.nonlocals), dict(used.globals))
     elif hasattr(part, "__dict__"):
-        own = sorted(vars(part).items())
-        inner = [value for name, value in own if not name.startswith("__") or inspect.isfunction(value)]
+        fields = sorted(vars(part).items())
+        inner = [value for name, value in fields if not name.startswith("__") or inspect.isfunction(value)]
         inner = inner if inspect.isclass(part) else [type(part), *inner]
     return [text for one in inner for text in _values(one, home, seen)]
 

@@ -205,9 +205,9 @@ class OwnBackbone(nn.Module):
     def __init__(self, network: nn.Module, hidden_units: int | None) -> None:
         super().__init__()
         self.network = network
-        features = int(network.out_features)  # type: ignore[arg-type]
-        self.hidden = nn.Identity() if hidden_units is None else nn.Linear(features, hidden_units)
-        self.out_features = features if hidden_units is None else hidden_units
+        self.features = int(network.out_features)  # type: ignore[arg-type]
+        self.hidden = nn.Identity() if hidden_units is None else nn.Linear(self.features, hidden_units)
+        self.out_features = self.features if hidden_units is None else hidden_units
 
     def forward(self, input: Tensor) -> Tensor:
         """Features of a batch of inputs.
@@ -216,7 +216,7 @@ class OwnBackbone(nn.Module):
             InputError: the network gives features of another size than its `out_features`.
         """
         features = self.network(input)
-        expected = (len(input), int(self.network.out_features))  # type: ignore[arg-type]
+        expected = (len(input), self.features)
         if not isinstance(features, Tensor) or tuple(features.shape) != expected:
             got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
             raise InputError(

@@ -17,11 +17,8 @@ from softmaxes.lab.records import (
 from softmaxes.lab.seeds import stream
 from softmaxes.lab.training.backbones import trunk_for
 from softmaxes.lab.training.fabric import Fabric
+from softmaxes.optim import SPARSE
 
-# A head that can have sparse gradients has them where classes times features is at least this. Measured on a CPU for
-# 1,000 to a million classes, 64 and 256 features, batches of 32: hardly a gain at a fifth of it, steps 2 to 8 times as
-# fast at twice of it.
-SPARSE = 2**20
 MOST_BRIGHT = 255.0  # of a pixel
 
 
