@@ -101,9 +101,9 @@ SPARSE = 2**20
 class LazyRows(torch.optim.Optimizer):
     r"""An optimiser of torch that also steps parameters with sparse gradients: their rows with a gradient, no others.
 
-    Dense gradients are stepped by torch's optimiser as ever. Of a sparse gradient with the rows :math:`I`, as heads
-    with ``sparse=True`` and `torch.nn.Embedding` give it, the rows :math:`w_I` and the state's rows :math:`s_I` are
-    stepped by the same rule:
+    torch's optimiser steps dense gradients as ever. Heads with ``sparse=True`` and `torch.nn.Embedding` give sparse
+    gradients, which have some rows :math:`I` alone. There the same rule steps the rows :math:`w_I` of the parameter and
+    the rows :math:`s_I` of its state:
 
     .. math:: w_I, s_I \leftarrow \mathrm{rule}(w_I, s_I, g_I), \qquad w_j, s_j \text{ unchanged for } j \notin I
 

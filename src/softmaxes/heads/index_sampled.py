@@ -32,17 +32,17 @@ class IndexSampledSoftmax(Head):
     are taken for constants, without a gradient. In evaluation the loss is the negative log-likelihood, and `log_prob`
     is that of the plain softmax.
 
-    Call `refresh` once an epoch and after a checkpoint was loaded: it makes the index from the rows as they are. A
-    stale index is no error, only a worse guess; until the first `refresh` all classes are equally likely. The index is
-    no part of the state. Do not call `refresh` between a loss and its backward pass where that computes the loss anew
-    (`torch.utils.checkpoint`).
+    Call `refresh` once an epoch and after loading a checkpoint: it makes the index from the rows as they are. Until the
+    first `refresh` all classes are equally likely. An old index makes the estimate vary more and leaves it right on
+    average. `state_dict` does not hold the index. With `torch.utils.checkpoint`, which computes the loss a second time
+    in the backward pass, call `refresh` after that pass.
 
     Args:
         in_features: size of a feature vector, D.
         num_classes: number of classes, C, at least 2.
-        num_samples: classes drawn by the index for each example, K.
-        num_uniform: classes drawn uniformly for a batch, U.
-        num_cells: cells of the index, M; the root of C, rounded up, if not given.
+        num_samples: K, how many classes the index draws for each example.
+        num_uniform: U, how many classes are drawn uniformly for the whole batch.
+        num_cells: M, how many cells the index has. By default the square root of C, rounded up.
         bias: whether the linear layer has a bias.
         sparse: whether the training loss's gradients of `weight` and `bias` are sparse tensors with the drawn rows
             alone, as in `torch.nn.Embedding`; take `softmaxes.optim.for_model` as the optimiser.

@@ -122,7 +122,7 @@ def advise(
     console.print(grid)
     console.print(
         "\nMemory is of parameters, gradients and what a step needs; the rest of the network comes on top. ×1.5 means "
-        "that the true time may be up to 1.5 times longer or shorter, as a test on measured times showed."
+        "that the true time may be up to 1.5 times longer or shorter. A test on measured times gave this factor."
     )
     machines = sorted({row.machine for row in advice.rows if row.machine})
     console.print(f"Measured on {'; '.join(machines)}. Yours has other times: `softmaxes scale` measures them.")
