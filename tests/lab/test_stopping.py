@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -145,7 +146,13 @@ sys.stdout.write(" ".join(sorted(number.name for number in signal.pthread_sigmas
 
 
 @pytest.mark.slow
-def test_what_is_started_meanwhile_never_hears_of_them() -> None:
+@pytest.mark.parametrize("threads", [0, 1])
+def test_what_is_started_meanwhile_never_hears_of_them(threads: int) -> None:
+    """Whichever thread the system gives the signal to."""
+    over = threading.Event()
+    others = [threading.Thread(target=over.wait) for _ in range(threads)]
+    for other in others:
+        other.start()
     with stoppable() as came:
 
         def run() -> None:
@@ -157,6 +164,9 @@ def test_what_is_started_meanwhile_never_hears_of_them() -> None:
 
         with pytest.raises(KeyboardInterrupt):
             run()
+    over.set()
+    for other in others:
+        other.join()
     assert came == [signal.SIGTERM]
 
 

@@ -128,13 +128,14 @@ def held_back(numbers: Collection[int] = STOPPING) -> Iterator[None]:
         return
     from multiprocessing import resource_tracker
 
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    try:
-        resource_tracker.ensure_running()  # which no signal may end; without this the first process starts it
-        signal.pthread_sigmask(signal.SIG_SETMASK, {*before, *numbers})
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with uninterrupted():  # the mask is this thread's: in a process with others one of them hears of the signal
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        try:
+            resource_tracker.ensure_running()  # which no signal may end; without this the first process starts it
+            signal.pthread_sigmask(signal.SIG_SETMASK, {*before, *numbers})
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
