@@ -7,16 +7,32 @@ from pydantic import ValidationError
 from reports import make_card, make_run, whole_study
 from softmaxes.lab.bits import packed
 from softmaxes.lab.records import (
+    DataCard,
     Result,
 )
 
 
-def test_a_card_is_of_images_or_of_vectors() -> None:
-    for fields in ({"image_shape": None}, {"vector_size": 64}):
-        with pytest.raises(ValidationError, match="expected either image_shape or vector_size"):
+def test_a_card_is_of_one_kind_of_inputs() -> None:
+    for fields in ({"image_shape": None}, {"vector_size": 64}, {"text_size": 9}):
+        with pytest.raises(ValidationError, match="expected one of image_shape, vector_size and text_size"):
             make_card(**fields)
     with pytest.raises(ValidationError, match="expected no samples of vectors"):
         make_card(image_shape=None, vector_size=64)
+    with pytest.raises(ValidationError, match="expected samples that are texts"):
+        make_card(image_shape=None, text_size=9)
+    with pytest.raises(ValidationError, match="expected samples that are images"):
+        DataCard.model_validate(make_card().model_dump() | {"samples": ({"target": 0, "text": "a"},)})
+    for sample in ({"target": 0}, {"target": 0, "png": "iVBORw0KGgo=", "text": "a"}):
+        with pytest.raises(ValidationError, match="expected either png or text"):
+            DataCard.model_validate(make_card().model_dump() | {"samples": (sample,)})
+
+
+def test_coarser_groups_number_the_groups_below_them() -> None:
+    grouped = {"group_names": ("a", "b", "c"), "group_of_class": [c % 3 for c in range(100)]}
+    assert make_card(**grouped, coarser_groups=((0, 1, 0), (0, 0))).coarser_groups == ((0, 1, 0), (0, 0))
+    for levels in (((0, 1),), ((0, 2, 0),), ((0, 1, 0), (0,))):
+        with pytest.raises(ValidationError, match="in coarser_groups, numbered without gaps"):
+            make_card(**grouped, coarser_groups=levels)
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def check_on(result: "Result", card: "DataCard") -> None:
         if fitted_on > sum(held_out):
             raise ValueError(f"expected a temperature fitted on at most {sum(held_out)} examples, got {fitted_on}")
     if scores.tree is not None:
-        _check_groups(result, card.group_of_class)
+        _check_groups(result, card)
 
 
 def _check_diverged(result: "Result") -> None:
@@ -167,26 +167,31 @@ def _check_curve(where: str, curve: "Reliability", scores: "Scores", error: floa
     _agree(f"{where}: calibration_error", error, gap)
 
 
-def _check_groups(result: "Result", group_of_class: Sequence[int] | None) -> None:
-    """What the tree of groups says of the predictions is said by the confusions too: its leaves are two levels down."""
+def _check_groups(result: "Result", card: "DataCard") -> None:
+    """What the tree of groups says of the predictions is said by the confusions too: its leaves are equally deep."""
     scores = result.epochs[-1].scores
     if scores is None or scores.tree is None:
         return
-    if group_of_class is None:
+    if card.group_of_class is None:
         raise ValueError("expected no scores by a tree, for the data have no groups")
-    right = within = 0
+    levels = [card.group_of_class]  # the number of each class's group, from fine to coarse
+    for coarser in card.coarser_groups:
+        levels.append(tuple(coarser[group] for group in levels[-1]))
+    right = 0
+    within = [0] * len(levels)
     for target, predicted, count in result.confusion:
         right += count * (target == predicted)
-        within += count * (group_of_class[target] == group_of_class[predicted])
+        for place, group in enumerate(levels):
+            within[place] += count * (group[target] == group[predicted])
     wrong = result.examples - right
-    if len(scores.tree.level_accuracy) != 2:
-        raise ValueError(f"expected the accuracy at 2 levels, got {len(scores.tree.level_accuracy)}")
-    _agree("tree.level_accuracy", scores.tree.level_accuracy[0], within / result.examples)
-    _agree("tree.level_accuracy", scores.tree.level_accuracy[1], right / result.examples)
-    shared = (right + within) / (2 * result.examples)
+    shares = [hits / result.examples for hits in (*reversed(within), right)]
+    if len(scores.tree.level_accuracy) != len(shares):
+        raise ValueError(f"expected the accuracy at {len(shares)} levels, got {len(scores.tree.level_accuracy)}")
+    for said, found in zip(scores.tree.level_accuracy, shares, strict=True):
+        _agree("tree.level_accuracy", said, found)
     for name in ("precision", "recall", "f1"):
-        _agree(f"tree.{name}", getattr(scores.tree, name), shared)
-    height = None if wrong == 0 else (2 * wrong - (within - right)) / wrong
+        _agree(f"tree.{name}", getattr(scores.tree, name), math.fsum(shares) / len(shares))
+    height = None if wrong == 0 else len(shares) - sum(hits - right for hits in within) / wrong
     if (scores.tree.lca_height is None) != (height is None):
         raise ValueError("expected tree.lca_height where there are mistakes, and none elsewhere")
     if scores.tree.lca_height is not None and height is not None:

@@ -51,8 +51,9 @@ class Recipe(Record):
     optimizer: Annotated[
         Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"],
         Field(
-            description="Optimizer of torch.optim, the same for all heads. Gradients are sparse with *sgd* alone, "
-            "without momentum and weight decay, where that is faster; with the others they are dense."
+            description="Optimizer of torch.optim, the same for all heads. A head's gradients are sparse where that is "
+            "faster and the step the same: *sgd* without momentum, *adagrad*, both without weight decay. The table of "
+            "n-grams always has sparse gradients: the other optimizers step its rows only when a text has met them."
         ),
     ] = "sgd"
     lr: Annotated[Rate, Field(description="Learning rate; with *adam*, *adamw* and *rmsprop* 0.001 if not given.")] = (
@@ -98,15 +99,27 @@ class Recipe(Record):
         return self
 
 
-def make_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """The optimizer of some parameters."""
+def make_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter], by_row: bool = False) -> Optimizer:
+    """The optimizer of some parameters.
+
+    Args:
+        recipe: says which, and how it steps.
+        parameters: what it steps.
+        by_row: whether gradients may be sparse; then it steps the rows alone that have one.
+    """
     import torch
+
+    from softmaxes.optim import LazyRows
 
     options: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
     if recipe.optimizer in WITH_MOMENTUM:
         options["momentum"] = recipe.momentum
-    optimizer: Optimizer = getattr(torch.optim, OPTIMIZERS[recipe.optimizer])(parameters, **options)
-    return optimizer
+    rule: type[Optimizer] = getattr(torch.optim, OPTIMIZERS[recipe.optimizer])
+    if by_row and (
+        recipe.optimizer != "sgd" or recipe.momentum or recipe.weight_decay
+    ):  # which torch's own do not take
+        return LazyRows(parameters, rule, **options)
+    return rule(parameters, **options)
 
 
 def learning_rate(run: Recipe, step: int, steps: int) -> float:

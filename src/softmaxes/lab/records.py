@@ -37,6 +37,9 @@ NAMED = " or ".join(f"**{name}**" for name in OFFICIAL)  # data sets that are do
 MOST_TRIALS = 1000  # settings of a head
 
 
+FOR_TEXTS = "ngrams"  # the name of the network for texts, which nobody needs to say
+
+
 class Of(NamedTuple):
     """Marks an option that one backbone has and the others have no use for."""
 
@@ -50,7 +53,7 @@ class Training(Recipe):
         str,
         Field(
             description="Network between inputs and head: *tinyvgg*, *resnet* (that of He et al. for CIFAR, and "
-            "stronger), or **module:function** of your own. Vectors need none."
+            "stronger), or **module:function** of your own. Vectors need none; texts are bags of n-grams."
         ),
     ] = "tinyvgg"
     channels: Annotated[
@@ -69,6 +72,27 @@ class Training(Recipe):
         Field(le=1000, description="Blocks in each of ResNet's 3 stages: 1 is ResNet-8, 3 ResNet-20."),
         Of("resnet"),
     ] = 1
+    dim: Annotated[
+        PositiveInt,
+        Field(le=10**5, description="Texts: size of an n-gram's vector; their mean is the text's."),
+        Of(FOR_TEXTS),
+    ] = 128
+    buckets: Annotated[
+        PositiveInt, Field(description="Texts: rows of the table into which n-grams are hashed."), Of(FOR_TEXTS)
+    ] = 2**18
+    min_chars: Annotated[
+        PositiveInt, Field(le=100, description="Texts: characters of the shortest n-gram."), Of(FOR_TEXTS)
+    ] = 2
+    max_chars: Annotated[
+        NonNegativeInt,
+        Field(le=100, description="Texts: characters of the longest n-gram; 0 for none of characters."),
+        Of(FOR_TEXTS),
+    ] = 4
+    max_words: Annotated[
+        NonNegativeInt,
+        Field(le=100, description="Texts: words of the longest n-gram of words; 0 for none of words."),
+        Of(FOR_TEXTS),
+    ] = 1
     standardise: Annotated[
         bool,
         Field(
@@ -81,8 +105,8 @@ class Training(Recipe):
         Field(
             gt=0,
             le=10**7,
-            description="Width of a linear layer between the network and the head, or, where the data are vectors, of "
-            "a hidden layer with ReLU before it; none by default: the head takes the vectors themselves.",
+            description="Width of a linear layer between the network and the head, or, where the data are vectors or "
+            "texts, of a hidden layer with ReLU before it; none by default: the head takes the vectors themselves.",
         ),
     ] = None
     precision: Annotated[
@@ -136,7 +160,9 @@ class Source(Record):
         str | None,
         Field(
             description="**glyphs** (100 kinds of characters, rendered here), **glyphs:1000** (any number of kinds), "
-            f"**glyphs:all** (as many as the fonts hold, some 4,000, or more with --fonts), {NAMED} "
+            "**glyphs:all** (as many as the fonts hold, some 4,000, or more with --fonts), **geonames** (spellings of "
+            "18,557 cities' names; **geonames:5000**, **:1000** and **:500** have smaller cities too, up to 81,000; it "
+            f"needs `pip install 'softmaxes[geonames]'`), {NAMED} "
             "(downloaded unless --data-dir says where it lies), **features** (vectors and labels of your "
             "own, see --data-dir), the path of a folder of images with a folder for each class, or **module:function** "
             "of your own."
@@ -435,20 +461,23 @@ class Result(Record):
 
 
 class Sample(Record):
-    """A test image that the report shows."""
+    """A test image or text that the report shows."""
 
     target: NonNegativeInt
-    png: str  # base64
+    png: str | None = None  # base64; none of a text
+    text: str | None = None  # its beginning; none of an image
 
     @model_validator(mode="after")
-    def _is_a_picture(self) -> Self:
-        if not base64.b64decode(self.png, validate=True).startswith(b"\x89PNG"):
+    def _is_a_picture_or_a_text(self) -> Self:
+        if (self.png is None) == (self.text is None):
+            raise ValueError("expected either png or text")
+        if self.png is not None and not base64.b64decode(self.png, validate=True).startswith(b"\x89PNG"):
             raise ValueError("expected a PNG file in base64 in png")
         return self
 
 
 class DataCard(Record):
-    """What the report says of a data set, so that it needs no images or vectors."""
+    """What the report says of a data set, so that it needs none of its inputs."""
 
     name: str
     description: str  # one sentence
@@ -457,8 +486,10 @@ class DataCard(Record):
     class_names: tuple[str, ...]
     group_names: tuple[str, ...] | None = None
     group_of_class: tuple[Count, ...] | None = None
-    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None  # channels, height, width; none of vectors
-    vector_size: PositiveInt | None = None  # how many numbers a vector has; none of images
+    coarser_groups: tuple[tuple[Count, ...], ...] = ()  # levels above: for each group of the one below its own one
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None  # channels, height, width, of images
+    vector_size: PositiveInt | None = None  # how many numbers a vector has
+    text_size: PositiveInt | None = None  # how many bytes the longest text has
     train_counts: tuple[Count, ...]  # examples a class
     test_counts: tuple[Count, ...]
     samples: tuple[Sample, ...] = ()  # none of vectors
@@ -471,7 +502,12 @@ class DataCard(Record):
     @property
     def example(self) -> str:
         """What an input is called."""
-        return "example" if self.image_shape is None else "image"
+        return {"image": "image", "vector": "example", "text": "text"}[self.kind]
+
+    @property
+    def kind(self) -> Literal["image", "vector", "text"]:
+        """What an input is."""
+        return "image" if self.image_shape is not None else "vector" if self.vector_size is not None else "text"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -484,14 +520,26 @@ class DataCard(Record):
                 raise ValueError(f"expected a number for each of {classes} classes in {name}")
             if name != "group_of_class" and not any(values or ()):
                 raise ValueError(f"expected at least one example in {name}")
-        if (self.image_shape is None) == (self.vector_size is None):
-            raise ValueError("expected either image_shape or vector_size")
-        if self.samples and self.image_shape is None:
-            raise ValueError("expected no samples of vectors")
+        if sum(size is not None for size in (self.image_shape, self.vector_size, self.text_size)) != 1:
+            raise ValueError("expected one of image_shape, vector_size and text_size")
+        if any(
+            (sample.png if self.kind == "image" else sample.text if self.kind == "text" else None) is None
+            for sample in self.samples
+        ):
+            raise ValueError(
+                f"expected samples that are {self.kind}s" if self.kind != "vector" else "expected no samples of vectors"
+            )
         if (self.group_names is None) != (self.group_of_class is None):
             raise ValueError("expected group_names and group_of_class together")
         if self.group_of_class is not None and max(self.group_of_class) >= len(self.group_names or ()):
             raise ValueError("expected a group name for every group in group_of_class")
+        below = len(self.group_names or ())
+        for level in self.coarser_groups:
+            if len(level) != below or set(level) != set(range(max(level, default=-1) + 1)):
+                raise ValueError(
+                    f"expected a group for each of {below} groups in coarser_groups, numbered without gaps"
+                )
+            below = max(level) + 1
         if any(sample.target >= classes for sample in self.samples):
             raise ValueError("expected a class name for every sample's target")
         return self

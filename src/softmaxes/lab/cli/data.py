@@ -75,7 +75,7 @@ def show_data(
         Path | None,
         Parameter(
             help="File for the sheet of images; *DATA.png* if not given. A picture of your own is not replaced. "
-            "Vectors have no sheet."
+            "Vectors and texts have none."
         ),
     ] = None,
 ) -> int:
@@ -99,11 +99,13 @@ def show_data(
     if name is not None and source.data is not None:
         raise InputError(f"--data: expected none beside the name {name}, got {source.data}.")
     loaded = load_source(source if name is None else Source.model_validate({**given(source), "data": name}))
-    if loaded.of_vectors and out is not None:
-        raise InputError(f"--out: expected none with --data {loaded.name}, for vectors have no picture, got {out}.")
+    if loaded.kind != "image" and out is not None:
+        raise InputError(
+            f"--out: expected none with --data {loaded.name}, for {loaded.kind}s have no picture, got {out}."
+        )
     card = loaded.card()
     path = out or Path(f"{file_name(card.name)}.png")
-    sheet = None if loaded.of_vectors else check_out(path, MARK)
+    sheet = check_out(path, MARK) if loaded.kind == "image" else None
     counts = {"train": card.train_counts, "test": card.test_counts}
     console = plain()
     console.print(Text.assemble((card.name, "bold"), f": {card.description}"))
@@ -112,6 +114,8 @@ def show_data(
     groups = "no groups" if card.group_names is None else f"{len(card.group_names):,} groups"
     if sheet is None:
         console.print(f"{len(card.class_names):,} classes, {groups}; {shape_in_words(card)}")
+        for sample in card.samples:
+            console.print(Text(f"{printable(sample.text or '')} → {card.class_names[sample.target]}"))
         return 0
     console.print(
         f"{len(card.class_names):,} classes, {groups}; images of {'x'.join(map(str, card.image_shape or ()))}"

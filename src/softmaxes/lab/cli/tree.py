@@ -110,7 +110,7 @@ def build(
             known = _given(method, "--data", card)
             if known.group_of_class is None:
                 raise InputError(f"--data: expected data with groups of classes, got {known.name}, which has none.")
-            tree = Tree.from_groups(known.group_of_class)
+            tree = Tree.from_groups(known.group_of_class, *known.coarser_groups)
         elif method == "paths":
             tree = Tree.from_paths(_lines(_given(method, "--paths", paths)))
         elif method == "clustered":

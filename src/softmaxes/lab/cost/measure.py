@@ -47,6 +47,7 @@ class Known:
     class_names: range
     train_counts: Tensor
     group_of_class: Tensor
+    coarser_groups: tuple[()] = ()
     name: str = "random classes"
 
 

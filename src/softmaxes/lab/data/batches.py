@@ -16,6 +16,8 @@ from torch import Tensor
 from softmaxes.files import write_whole
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.data.features import mapped
+from softmaxes.lab.data.npy import mapped_bytes
+from softmaxes.lab.data.ragged import Texts
 from softmaxes.lab.recipe import Draws
 from softmaxes.lab.records import Run
 from softmaxes.lab.seeds import stream
@@ -29,18 +31,19 @@ class Examples:
     """Inputs with their labels, and the rows of them that are used.
 
     Attributes:
-        inputs: images, uint8 (N, height, width, channels), or vectors (N, D); on any device, or mapped from a file.
+        inputs: images, uint8 (N, height, width, channels), or vectors (N, D), on any device; or texts. Vectors and
+            texts may be mapped from a file.
         labels: (N,), on the device that batches are brought to.
         rows: numbers of the examples that are used, (R,), on that device.
     """
 
-    inputs: Tensor
+    inputs: Tensor | Texts
     labels: Tensor
     rows: Tensor
 
     @classmethod
-    def of(cls, inputs: Tensor, labels: Tensor) -> "Examples":
-        """All examples: images as (N, channels, height, width), or vectors."""
+    def of(cls, inputs: Tensor | Texts, labels: Tensor) -> "Examples":
+        """All examples: images as (N, channels, height, width), vectors or texts."""
         return cls(channels_last(inputs), labels, torch.arange(len(labels), device=labels.device))
 
     def __len__(self) -> int:
@@ -51,7 +54,12 @@ class Examples:
         return replace(self, rows=rows)
 
     def batch(self, rows: Tensor, draws: Draws | None = None) -> Tensor:
-        """Some inputs by their rows, (B,); images as (B, channels, height, width), changed as was drawn for them."""
+        """Some inputs by their rows, (B,); images as (B, channels, height, width), changed as was drawn for them.
+
+        Texts are their bytes, (B, L), with zeros after each.
+        """
+        if isinstance(self.inputs, Texts):
+            return self.inputs.batch(rows.cpu()).to(rows.device)
         some = rows.to(self.inputs.device)
         whole = self.inputs.flatten(1)  # an example is a row of memory, which is quickest to copy
         taken = whole.index_select(0, some).view(-1, *self.inputs.shape[1:]).to(rows.device)
@@ -79,19 +87,20 @@ class Parts(NamedTuple):
     samples: Tensor  # rows of the test set that the report shows
 
 
-def channels_last(inputs: Tensor) -> Tensor:
-    """Images, (N, channels, height, width), as (N, height, width, channels); vectors as they are."""
-    return inputs.permute(0, 2, 3, 1).contiguous() if inputs.dim() == 4 else inputs
+def channels_last(inputs: Tensor | Texts) -> Tensor | Texts:
+    """Images, (N, channels, height, width), as (N, height, width, channels); vectors and texts as they are."""
+    return inputs.permute(0, 2, 3, 1).contiguous() if isinstance(inputs, Tensor) and inputs.dim() == 4 else inputs
 
 
 def lay_out(data: Data, store: Store) -> None:
     """Put a data set where `laid_out` reads it; of inputs that are mapped from files only the files' names."""
     tensors = {"train_labels": data.train_labels, "test_labels": data.test_labels, "samples": data.samples()}
-    if data.files is None:
-        tensors |= {
-            "train_inputs": channels_last(data.train_inputs),
-            "test_inputs": channels_last(data.test_inputs),
-        }
+    for part, inputs in (("train", data.train_inputs), ("test", data.test_inputs)):
+        if isinstance(inputs, Texts):
+            tensors[f"{part}_ends"] = inputs.ends
+        if data.files is None:
+            laid = channels_last(inputs)
+            tensors[f"{part}_inputs"] = laid.bytes if isinstance(laid, Texts) else laid
     files = {f"{part}_inputs": str(path) for part, path in (data.files or {}).items()}
     seen: set[int] = set()
     for name, tensor in tensors.items():  # the file wants each to lie apart; two parts may be one tensor
@@ -105,17 +114,24 @@ def laid_out(run: Run, store: Store, device: torch.device) -> Parts:
     """What `lay_out` put there, for a run, on its device.
 
     Inputs that are mapped from files stay there, as they may be more than the memory holds: the rows of a batch are
-    read when they are needed.
+    read when they are needed. Texts stay in the memory of the host.
     """
     with safe_open(store.tensors(), framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         files = file.metadata() or {}
     kept, held_out = held_out_rows(run, tensors["train_labels"])
-    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
-    tensors |= {name: mapped(Path(path)) for name, path in files.items()}
-    train = Examples(tensors["train_inputs"], tensors["train_labels"], kept.to(device))
-    every = torch.arange(len(tensors["test_labels"]), device=device)
-    test = Examples(tensors["test_inputs"], tensors["test_labels"], every)
+    inputs: dict[str, Tensor | Texts] = {}
+    for part in ("train", "test"):
+        name, ends = f"{part}_inputs", tensors.get(f"{part}_ends")
+        path = Path(files[name]) if name in files else None
+        if ends is not None:
+            inputs[part] = Texts(tensors[name] if path is None else mapped_bytes(path), ends)
+        else:
+            inputs[part] = tensors[name].to(device) if path is None else mapped(path)
+    labels = {part: tensors[f"{part}_labels"].to(device) for part in ("train", "test")}
+    train = Examples(inputs["train"], labels["train"], kept.to(device))
+    every = torch.arange(len(labels["test"]), device=device)
+    test = Examples(inputs["test"], labels["test"], every)
     return Parts(train, train.only(held_out.to(device)), test, tensors["samples"])
 
 

@@ -1,4 +1,4 @@
-"""A data set for the lab: images or vectors, checked labels, names, counts, and groups if known."""
+"""A data set for the lab: images, vectors or texts, checked labels, names, counts, and groups if known."""
 
 import base64
 import hashlib
@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from softmaxes.files import InputError
+from softmaxes.lab.data.ragged import Texts
 from softmaxes.lab.machine import free_memory
 from softmaxes.lab.records import DataCard, Sample
 from softmaxes.names import printable
@@ -35,51 +36,47 @@ class Data:
         name: what tables call it, e.g. ``glyphs`` or ``standin-100``.
         description: one sentence for the report.
         source: where it came from: a path, an address, or ``rendered``.
-        train_inputs: images, uint8 (N, channels, height, width); or vectors, floating point (N, D), finite in float32.
+        train_inputs: images, uint8 (N, channels, height, width); or vectors, floating point (N, D), finite in float32;
+            or texts.
         train_labels: int64, (N,), in ``0..num_classes - 1``.
         test_inputs: as `train_inputs`.
         test_labels: as `train_labels`.
         class_names: one a class.
         group_names: super-classes, if the data knows them.
         group_of_class: for each class the index of its super-class, derived from the data's own labels.
+        coarser_groups: levels above the groups, from fine to coarse: for each group of the level below the number of
+            its own one.
         files: the .npy files of ``train`` and ``test`` that the inputs are mapped from, if they are: the processes that
-            train read them where they lie.
+            train read them where they lie. Of texts they hold the bytes.
     """
 
     name: str
     description: str
     source: str
-    train_inputs: Tensor
+    train_inputs: Tensor | Texts
     train_labels: Tensor
-    test_inputs: Tensor
+    test_inputs: Tensor | Texts
     test_labels: Tensor
     class_names: Sequence[str]
     group_names: Sequence[str] | None = None
     group_of_class: Sequence[int] | None = None
+    coarser_groups: Sequence[Sequence[int]] = ()
     files: Mapping[str, Path] | None = None
 
     def __post_init__(self) -> None:
         self._check_names()
-        example = "vector" if self.of_vectors else "image"
         for part in ("train", "test"):
             inputs, labels = getattr(self, f"{part}_inputs"), getattr(self, f"{part}_labels")
-            if self.of_vectors and (inputs.dtype not in VECTOR_TYPES or inputs.dim() != 2 or inputs.shape[1] < 1):
-                raise InputError(
-                    f"{self._place(part)}: expected {part} vectors as float16, float32 or float64 (N, D), "
-                    f"got {inputs.dtype} {tuple(inputs.shape)}."
-                )
-            if not self.of_vectors and (inputs.dtype != torch.uint8 or inputs.dim() != 4 or inputs.shape[1] != 3):
-                raise InputError(
-                    f"{self.source}: expected {part} images as uint8 (N, 3, height, width), "
-                    f"got {inputs.dtype} {tuple(inputs.shape)}."
-                )
-            if labels.dtype != torch.int64 or labels.shape != inputs.shape[:1]:
+            if isinstance(inputs, Texts) is not isinstance(self.train_inputs, Texts):
+                raise InputError(f"{self._place(part)}: expected {part} {self.kind}s, as for training, got others.")
+            self._check_inputs(part, inputs)
+            if labels.dtype != torch.int64 or labels.shape != (len(inputs),):
                 raise InputError(
                     f"{self.source}: expected {len(inputs)} int64 {part} labels, "
                     f"got {labels.dtype} {tuple(labels.shape)}."
                 )
             if len(inputs) == 0:
-                raise InputError(f"{self.source}: expected at least one {part} {example}, got none.")
+                raise InputError(f"{self.source}: expected at least one {part} {self.kind}, got none.")
             low, high = int(labels.min()), int(labels.max())
             if low < 0 or high >= self.num_classes:
                 raise InputError(
@@ -88,12 +85,13 @@ class Data:
                 )
         if self.num_classes < 2:
             raise InputError(f"{self.source}: expected at least 2 classes, got {self.num_classes}.")
-        if self.train_inputs.shape[1:] != self.test_inputs.shape[1:]:
+        shapes = [tuple(one.shape[1:]) for one in (self.train_inputs, self.test_inputs) if isinstance(one, Tensor)]
+        if len(set(shapes)) > 1:
             raise InputError(
-                f"{self.source}: expected test {example}s of the training {example}s' shape "
-                f"{tuple(self.train_inputs.shape[1:])}, got {tuple(self.test_inputs.shape[1:])}."
+                f"{self.source}: expected test {self.kind}s of the training {self.kind}s' shape {shapes[0]}, "
+                f"got {shapes[1]}."
             )
-        for part in ("train", "test") if self.of_vectors else ():
+        for part in ("train", "test") if self.kind == "vector" else ():
             self._check_finite(part)
         if (self.group_names is None) != (self.group_of_class is None):
             raise InputError(f"{self.source}: expected group names and groups of classes together, got one of them.")
@@ -105,6 +103,14 @@ class Data:
                 )
             if set(self.group_of_class) != set(range(len(self.group_names))):
                 raise InputError(f"{self.source}: expected every group 0..{len(self.group_names) - 1} to have a class.")
+        below = len(self.group_names or ())
+        for level in self.coarser_groups:
+            if len(level) != below or set(level) != set(range(max(level, default=-1) + 1)):
+                raise InputError(
+                    f"{self.source}: expected a coarser group for each of {below} groups, numbered from 0 without "
+                    f"gaps, got {len(level)} of them."
+                )
+            below = max(level) + 1
 
     def _check_names(self) -> None:
         """Refuse a name that a table or a terminal cannot show."""
@@ -116,6 +122,28 @@ class Data:
                     raise InputError(
                         f"{self.source}: expected {what} of printable characters, got {printable(ascii(name), 60)}."
                     )
+
+    def _check_inputs(self, part: str, inputs: Tensor | Texts) -> None:
+        """Refuse inputs of another type or shape than their kind has."""
+        if isinstance(inputs, Texts):
+            ends, bytes_ = inputs.ends, inputs.bytes
+            fit = len(ends) == 0 or (int(ends[-1]) == len(bytes_) and int(inputs.lengths().min()) > 0)
+            if bytes_.dtype != torch.uint8 or ends.dtype != torch.int64 or not fit:
+                raise InputError(
+                    f"{self._place(part)}: expected {part} texts that are not empty and end where their bytes end, "
+                    f"got others."
+                )
+            return
+        if self.kind == "vector" and (inputs.dtype not in VECTOR_TYPES or inputs.dim() != 2 or inputs.shape[1] < 1):
+            raise InputError(
+                f"{self._place(part)}: expected {part} vectors as float16, float32 or float64 (N, D), "
+                f"got {inputs.dtype} {tuple(inputs.shape)}."
+            )
+        if self.kind == "image" and (inputs.dtype != torch.uint8 or inputs.dim() != 4 or inputs.shape[1] != 3):
+            raise InputError(
+                f"{self.source}: expected {part} images as uint8 (N, 3, height, width), "
+                f"got {inputs.dtype} {tuple(inputs.shape)}."
+            )
 
     def _place(self, part: str) -> str:
         """Where the inputs of ``train`` or ``test`` are from."""
@@ -134,9 +162,11 @@ class Data:
             row += len(rows)
 
     @property
-    def of_vectors(self) -> bool:
-        """Whether the inputs are vectors and not images."""
-        return self.train_inputs.dim() == 2
+    def kind(self) -> Literal["image", "vector", "text"]:
+        """What an input is."""
+        if isinstance(self.train_inputs, Texts):
+            return "text"
+        return "vector" if self.train_inputs.dim() == 2 else "image"
 
     @property
     def num_classes(self) -> int:
@@ -151,16 +181,19 @@ class Data:
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits over all inputs, labels, names and groups: other data have other ones."""
         names = [*self.class_names, "", *(self.group_names or ()), "", *map(str, self.group_of_class or ())]
+        for level in self.coarser_groups:
+            names += ["", *map(str, level)]
         digest = hashlib.sha256("\n".join(names).encode())
-        for tensor in (self.train_inputs, self.train_labels, self.test_inputs, self.test_labels):
-            digest.update(repr(tuple(tensor.shape)).encode())
-            for rows in chunks(tensor):
-                digest.update(rows.contiguous().numpy().data)
+        for part in (self.train_inputs, self.train_labels, self.test_inputs, self.test_labels):
+            for tensor in (part.bytes, part.ends) if isinstance(part, Texts) else (part,):
+                digest.update(repr(tuple(tensor.shape)).encode())
+                for rows in chunks(tensor):
+                    digest.update(rows.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
     def samples(self, number: int = 12) -> Tensor:
         """Indices of test images to show, of as many classes as can be, (S,); the same ones at every call."""
-        if self.of_vectors:
+        if self.kind == "vector":
             return torch.zeros(0, dtype=torch.int64)
         shuffled = torch.randperm(len(self.test_labels), generator=torch.Generator().manual_seed(0))
         labels = self.test_labels[shuffled]
@@ -174,9 +207,20 @@ class Data:
         """What the report needs to know, without the inputs but for some sample images."""
         samples = []
         for index in self.samples().tolist():
-            png = base64.b64encode(encode_png(self.test_inputs[index])).decode()
-            samples.append(Sample(target=int(self.test_labels[index]), png=png))
-        channels, *size = self.train_inputs.shape[1:]
+            target = int(self.test_labels[index])
+            if isinstance(self.test_inputs, Texts):
+                samples.append(Sample(target=target, text=printable(self.test_inputs.text(index), SHOWN)))
+            else:
+                png = base64.b64encode(encode_png(self.test_inputs[index])).decode()
+                samples.append(Sample(target=target, png=png))
+        image_shape = vector_size = text_size = None
+        if isinstance(self.train_inputs, Texts):
+            text_size = max(int(self.train_inputs.lengths().max()), int(self.test_inputs.lengths().max()))  # type: ignore[union-attr]
+        elif self.kind == "vector":
+            vector_size = self.train_inputs.shape[1]
+        else:
+            channels, height, width = self.train_inputs.shape[1:]
+            image_shape = (channels, height, width)
         return DataCard(
             name=self.name,
             description=self.description,
@@ -185,8 +229,10 @@ class Data:
             class_names=tuple(self.class_names),
             group_names=None if self.group_names is None else tuple(self.group_names),
             group_of_class=None if self.group_of_class is None else tuple(self.group_of_class),
-            image_shape=None if self.of_vectors else (channels, size[0], size[1]),
-            vector_size=channels if self.of_vectors else None,
+            coarser_groups=tuple(tuple(level) for level in self.coarser_groups),
+            image_shape=image_shape,
+            vector_size=vector_size,
+            text_size=text_size,
             train_counts=tuple(self.counts(self.train_labels).tolist()),
             test_counts=tuple(self.counts(self.test_labels).tolist()),
             samples=tuple(samples),

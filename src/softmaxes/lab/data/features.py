@@ -25,10 +25,10 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from softmaxes.files import InputError, check_regular, open_regular, remove_parts, write_whole
+from softmaxes.files import InputError, check_regular, remove_parts, write_whole
 from softmaxes.lab.data.cache import cache_dir
 from softmaxes.lab.data.dataset import CHUNK, Data
-from softmaxes.lab.data.npy import Array, Stored, check_unfolded, npy, npz, told
+from softmaxes.lab.data.npy import Array, Stored, check_unfolded, map_in, npy, npz, told
 from softmaxes.lab.machine import limit_memory
 from softmaxes.lab.starting import without_script
 
@@ -111,17 +111,7 @@ def mapped(path: Path) -> Tensor:
     """
     stored = npy(path)
     _check_vectors(stored)
-    if not stored.dtype.isnative or stored.columns_first:
-        order = "the bytes of a number the other way round" if not stored.dtype.isnative else "columns first"
-        raise InputError(
-            f"{path}: expected vectors one after the other in this machine's order of bytes, got {order}; "
-            "save np.ascontiguousarray of them."
-        )
-    with open_regular(path) as file:
-        array: Array = np.memmap(file, stored.dtype, "r", stored.start, stored.shape)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that it cannot be written to, which nobody does
-        return torch.from_numpy(array)
+    return map_in(path, stored)
 
 
 # Arrays

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from softmaxes.files import InputError, open_regular
 
@@ -105,6 +108,37 @@ def npy(path: Path) -> Stored:
     """
     with open_regular(path) as file:
         return _stored(str(path), lambda: open_regular(path), file, os.fstat(file.fileno()).st_size)
+
+
+def map_in(path: Path, stored: Stored) -> Tensor:
+    """The array of a file .npy where it lies: what is read of it is in memory only as long as there is room.
+
+    Raises:
+        InputError: its numbers lie in another order than in memory.
+    """
+    if not stored.dtype.isnative or stored.columns_first:
+        order = "the bytes of a number the other way round" if not stored.dtype.isnative else "columns first"
+        raise InputError(
+            f"{path}: expected vectors one after the other in this machine's order of bytes, got {order}; "
+            "save np.ascontiguousarray of them."
+        )
+    with open_regular(path) as file:
+        array: Array = np.memmap(file, stored.dtype, "r", stored.start, stored.shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that it cannot be written to, which nobody does
+        return torch.from_numpy(array)
+
+
+def mapped_bytes(path: Path) -> Tensor:
+    """Bytes in a .npy file of our own, where they lie.
+
+    Raises:
+        InputError: it is no file of bytes.
+    """
+    stored = npy(path)
+    if stored.dtype != np.uint8 or len(stored.shape) != 1:
+        raise InputError(f"{path}: expected uint8 (M,), got {stored}.")
+    return map_in(path, stored)
 
 
 @contextmanager

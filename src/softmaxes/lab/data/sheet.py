@@ -32,6 +32,9 @@ def write_sheet(data: Data, path: Path) -> None:
     with TTFont(file, lazy=True) as opened:
         held = opened.getBestCmap()
     classes = torch.linspace(0, data.num_classes - 1, min(ROWS, data.num_classes)).round().long().tolist()
+    images = data.train_inputs
+    if not isinstance(images, torch.Tensor) or data.kind != "image":
+        raise ValueError(f"{data.name}: expected images, got {data.kind}s.")
     sheet = Image.new("RGB", (NAMES + COLUMNS * (CELL + GAP), len(classes) * (CELL + GAP) + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
     for row, label in enumerate(classes):
@@ -43,7 +46,7 @@ def write_sheet(data: Data, path: Path) -> None:
             lines.append(data.group_names[data.group_of_class[label]])
         draw.multiline_text((GAP, top + CELL / 2), "\n".join(lines), INK, font, anchor="lm", spacing=2)
         for column, index in enumerate((data.train_labels == label).nonzero().flatten()[:COLUMNS].tolist()):
-            image = picture(data.train_inputs[index]).resize((CELL, CELL), Image.Resampling.NEAREST)
+            image = picture(images[index]).resize((CELL, CELL), Image.Resampling.NEAREST)
             sheet.paste(image, (NAMES + column * (CELL + GAP), top))
     made_by = PngImagePlugin.PngInfo()
     made_by.add_text("Software", SOFTWARE)

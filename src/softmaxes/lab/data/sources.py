@@ -49,7 +49,7 @@ def load_source(source: Source) -> Data:
 
 def is_own_function(name: str) -> bool:
     """Whether a name is that of a function of the user's own, and not of a data set or a path."""
-    return is_own(name) and name.partition(":")[0] != "glyphs" and not Path(name).exists()
+    return is_own(name) and name.partition(":")[0] not in ("glyphs", "geonames") and not Path(name).exists()
 
 
 def _load(name: str, source: Source) -> Data:
@@ -59,6 +59,8 @@ def _load(name: str, source: Source) -> Data:
     for field in sorted(source.model_fields_set & set(DRAWN)):
         option, value = field.replace("_", "-"), getattr(source, field)
         raise InputError(f"--{option}: expected none with --data {name}, which is not drawn from fonts, got {value}.")
+    if kind == "geonames":
+        return _geonames(name, classes, source)
     if name in OFFICIAL:
         from softmaxes.lab.data.cifar import load_cifar
 
@@ -85,8 +87,8 @@ def _load(name: str, source: Source) -> Data:
     if name and ("/" in name or name.startswith((".", "~"))):
         raise InputError(f"--data: expected a folder or file that exists, got {clip(name)}, which does not.")
     raise InputError(
-        f"--data: expected glyphs, glyphs:CLASSES, glyphs:all, {', '.join(OFFICIAL)}, features, a folder with images, "
-        f"or module:function, got {clip(name)}."
+        f"--data: expected glyphs, glyphs:CLASSES, glyphs:all, geonames, {', '.join(OFFICIAL)}, features, a folder "
+        f"with images, or module:function, got {clip(name)}."
     )
 
 
@@ -101,6 +103,19 @@ def _glyphs(name: str, classes: str, source: Source) -> Data:
 
     number = None if classes == "all" else int(classes or GLYPHS)
     return load_glyphs(number, **{field: getattr(source, field) for field in DRAWN})
+
+
+def _geonames(name: str, population: str, source: Source) -> Data:
+    if source.data_dir is not None:
+        raise InputError(
+            f"--data-dir: expected none with --data {name}, which comes with a package, got {source.data_dir}."
+        )
+    from softmaxes.lab.data.geonames import POPULATIONS, load_geonames
+
+    if population and population not in map(str, POPULATIONS):
+        known = ", ".join(f"geonames:{number}" for number in POPULATIONS[1:])
+        raise InputError(f"--data: expected geonames or {known}, got {clip(name)}.")
+    return load_geonames(int(population or POPULATIONS[0]))
 
 
 def own_data(name: str) -> Data:

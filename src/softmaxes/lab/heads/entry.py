@@ -28,6 +28,10 @@ class Classes(Protocol):
     def group_of_class(self) -> Tensor | Sequence[int] | None:
         """For each class the number of its group, if there are groups."""
 
+    @property
+    def coarser_groups(self) -> Sequence[Sequence[int]]:
+        """Levels above the groups, from fine to coarse: for each group of the level below the number of its own one."""
+
 
 class Knob(NamedTuple):
     """A setting of a head that is tuned beside the learning rate, on a logarithmic scale."""

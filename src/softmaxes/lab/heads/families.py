@@ -96,7 +96,7 @@ def _drawn(card: Classes, samples: int | None) -> int:
 def _tree_of_groups(card: Classes) -> Tree:
     if card.group_of_class is None:
         raise InputError(f"hierarchical-groups: expected data with groups of classes, got {card.name}, which has none.")
-    return Tree.from_groups(card.group_of_class)
+    return Tree.from_groups(card.group_of_class, *card.coarser_groups)
 
 
 @_family

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import isnan
 
 from softmaxes.lab.recipe import OPTIMIZERS, SCHEDULES
-from softmaxes.lab.records import DataCard, Guess, Machine, Of, Run, Study, Training
+from softmaxes.lab.records import FOR_TEXTS, DataCard, Guess, Machine, Of, Run, Study, Training
 from softmaxes.lab.report.significance import Paired
 from softmaxes.lab.report.summary import (
     ACCURACY,
@@ -226,6 +226,8 @@ def data_in_words(card: DataCard) -> str:
 
 def shape_in_words(card: DataCard) -> str:
     """How large an input is."""
+    if card.text_size is not None:
+        return f"texts of at most {plural(card.text_size, 'byte')}"
     if card.image_shape is None:
         return f"vectors of {plural(card.vector_size or 0, 'number')}"
     channels, height, width = card.image_shape
@@ -247,21 +249,26 @@ def training_in_words(runs: Sequence[Run], card: DataCard) -> str:
     def chosen(name: str, runs: Sequence[Run] = runs) -> str:
         return listed((_told(value) for value in choices(runs, name)), "or")
 
-    network = "the vectors themselves"
+    networks = []
+    for backbone in map(str, choices(runs, "backbone")):
+        having = [run for run in runs if run.backbone == backbone]
+        nobodys = card.kind != "image" and backbone == Training.model_fields["backbone"].default
+        options = Training.options_of(FOR_TEXTS if nobodys and card.kind == "text" else backbone)
+        of_it = ", ".join(f"{name.replace('_', ' ')} {chosen(name, having)}" for name in options)
+        if nobodys:
+            networks.append(f"bag of n-grams ({of_it})" if card.kind == "text" else "the vectors themselves")
+        else:
+            networks.append(f"{chosen('network', having)} ({of_it or IS_OWN})")
+    network = " or ".join(networks)
     if card.image_shape is not None:
-        networks = []
-        for backbone in choices(runs, "backbone"):
-            having = [run for run in runs if run.backbone == backbone]
-            own = ", ".join(f"{name} {chosen(name, having)}" for name in Training.options_of(str(backbone)))
-            networks.append(f"{chosen('network', having)} ({own or IS_OWN}")
-        network = ") or ".join(networks)
+        network = network.removesuffix(")")
     for width in choices(runs, "hidden_units"):
         if width is not None:
             having = [run for run in runs if run.hidden_units == width]
             heads = "each head" if len(having) == len(runs) else listed(choices(having, "head"))
             layer = "layer" if card.image_shape is not None else "hidden layer with ReLU"
             network += f", a {layer} of {width} units before {heads}"
-    network += ")" if card.image_shape is not None else ", standardised"
+    network += {"image": ")", "vector": ", standardised", "text": ""}[card.kind]
     schedule = listed((SCHEDULES[str(name)] for name in choices(runs, "lr_schedule")), "or")
     names = listed((OPTIMIZERS[str(name)] for name in choices(runs, "optimizer")), "or")
     optimiser = f"{names} at learning rate {chosen('lr')}, {schedule}"

@@ -1,4 +1,4 @@
-"""Networks that turn images or vectors into features, for a head to classify."""
+"""Networks that turn images, vectors or texts into features, for a head to classify."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softmaxes.files import InputError
-from softmaxes.lab.records import DataCard, Training
+from softmaxes.lab.records import FOR_TEXTS, DataCard, Training
 from softmaxes.lab.resolve import callable_part, is_own, made_by, unknown
+from softmaxes.lab.training.ngrams import BagOfNgrams
 
 
 class TinyVGG(nn.Module):
@@ -191,7 +192,7 @@ BACKBONES: dict[str, Callable[[Training, tuple[int, int, int]], nn.Module]] = {
     "tinyvgg": lambda t, shape: TinyVGG(shape, t.channels, t.padding, t.hidden_units),
     "resnet": lambda t, shape: ResNet(shape, t.width, t.blocks, t.hidden_units),
 }
-FOR_IMAGES = ("flips", "crops")  # options that vectors have no use for
+FOR_IMAGES = ("flips", "crops")  # options that others have no use for
 
 
 class OwnBackbone(nn.Module):
@@ -226,7 +227,7 @@ class OwnBackbone(nn.Module):
 
 
 def trunk_for(training: Training, card: DataCard) -> nn.Module:
-    """The network for the data: of a name, or of the user's own; for vectors an `MLP` unless one of the user's own.
+    """The network for the data: of a name, or of the user's own; else for vectors an `MLP`, for texts a `BagOfNgrams`.
 
     Raises:
         ValueError: it does not fit the data, or an option does not fit it.
@@ -238,6 +239,9 @@ def trunk_for(training: Training, card: DataCard) -> nn.Module:
     _check_options(training, card, changed)
     if is_own(name):
         return _own_backbone(training, card)
+    if card.kind == "text":
+        t = training
+        return BagOfNgrams(t.dim, t.buckets, t.min_chars, t.max_chars, t.max_words, t.hidden_units)
     if card.image_shape is None:
         return MLP(card.vector_size or 0, training.hidden_units)
     return BACKBONES[name](training, card.image_shape)
@@ -245,13 +249,24 @@ def trunk_for(training: Training, card: DataCard) -> nn.Module:
 
 def _check_options(training: Training, card: DataCard, changed: Sequence[str]) -> None:
     """Refuse options that the network or the data have no use for."""
-    images, own = card.image_shape is not None, is_own(training.backbone)
+    own = is_own(training.backbone)
     for option in changed:
         value = getattr(training, option)
-        of = next((name for name in BACKBONES if option in Training.options_of(name)), None)
-        if not images and (option in FOR_IMAGES or of is not None or (option == "backbone" and not own)):
-            raise ValueError(f"{card.name}: expected images for {option} {value}, got vectors, which have none.")
-        if of is not None and of != training.backbone:
+        of = next((name for name in (*BACKBONES, FOR_TEXTS) if option in Training.options_of(name)), None)
+        wanted = None
+        if of == FOR_TEXTS:
+            wanted = "text"
+        elif option in FOR_IMAGES or of is not None or (option == "backbone" and not own):
+            wanted = "image"
+        elif option == "standardise" and card.kind == "text":
+            raise ValueError(
+                f"{card.name}: expected images or vectors for {option} {value}, got texts, which have none."
+            )
+        if wanted is not None and wanted != card.kind:
+            raise ValueError(
+                f"{card.name}: expected {wanted}s for {option} {value}, got {card.kind}s, which have none."
+            )
+        if of is not None and (own or wanted == "image") and of != training.backbone:
             others = "" if own else f", whose options are {' and '.join(Training.options_of(training.backbone))}"
             raise ValueError(f"{option} {value}: expected backbone {of}, got {training.backbone}{others}.")
     if card.image_shape is not None and training.crops >= min(card.image_shape[1:]):
@@ -290,6 +305,10 @@ def least_numbers(training: Training, card: DataCard) -> int:
         nonlocal widest
         widest = max(widest, output.numel())
 
+    if card.kind == "text":
+        _check_options(training, card, [])
+        rows = training.buckets * training.dim
+        return rows if training.optimizer == "sgd" else 2 * rows  # the gradient has few of them, a state all
     with torch.device("meta"):
         trunk = trunk_for(training, card).eval()
         for module in trunk.modules():

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from softmaxes import Head, Tree
 from softmaxes.files import InputError
 from softmaxes.lab.data.batches import Examples
+from softmaxes.lab.data.ragged import Texts
 from softmaxes.lab.heads.registry import entry_of
 from softmaxes.lab.recipe import make_optimizer
 from softmaxes.lab.records import (
@@ -27,12 +28,14 @@ class UnfitError(InputError):
 
 
 class Classifier(nn.Module):
-    """Inputs to loss: standardised images or vectors through a trunk into a head, if it has one behind a layer."""
+    """Inputs to loss: through a trunk into a head, if it has one behind a layer. Images, vectors are standardised."""
 
-    mean: Tensor
-    std: Tensor
+    mean: Tensor | None  # none of texts
+    std: Tensor | None
 
-    def __init__(self, trunk: nn.Module, hidden: nn.Module, head: Head, mean: Tensor, std: Tensor) -> None:
+    def __init__(
+        self, trunk: nn.Module, hidden: nn.Module, head: Head, mean: Tensor | None, std: Tensor | None
+    ) -> None:
         super().__init__()
         self.trunk = trunk
         self.hidden = hidden  # the head's own layer, or none
@@ -42,17 +45,19 @@ class Classifier(nn.Module):
         self.register_buffer("std", std)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Training loss of each example: uint8 (N, channels, height, width) or floating point (N, D), (N,) -> (N,)."""
+        """Training loss of each example, of which `Examples` gives the batches: inputs, (N,) -> (N,)."""
         loss: Tensor = self.head(self.features(input), target)
         return loss
 
     def log_prob(self, input: Tensor) -> Tensor:
-        """Log-probability of each class: uint8 (N, channels, height, width) or floating point (N, D) -> (N, C)."""
+        """Log-probability of each class: inputs -> (N, C)."""
         return self.head.log_prob(self.features(input))
 
     def features(self, input: Tensor) -> Tensor:
-        """What the head sees of images or vectors."""
-        features: Tensor = self.hidden(self.trunk((input.float() - self.mean).div_(self.std)))
+        """What the head sees of images, vectors or texts."""
+        if self.mean is not None and self.std is not None:
+            input = (input.float() - self.mean).div_(self.std)
+        features: Tensor = self.hidden(self.trunk(input))
         return features
 
     def head_parameters(self) -> int:
@@ -60,22 +65,26 @@ class Classifier(nn.Module):
         return sum(parameter.numel() for part in (self.hidden, self.head) for parameter in part.parameters())
 
 
-def build(run: Run, card: DataCard, train_inputs: Tensor, device: str = "cpu") -> Classifier:
+def build(run: Run, card: DataCard, train_inputs: Tensor | Texts, device: str = "cpu") -> Classifier:
     """The untrained classifier of a run, for a device. Its trunk depends on the seed and never on the head.
 
     Args:
         run: what to build.
         card: what is known of the data.
-        train_inputs: as `Examples` has them: images with their channels last, or vectors.
+        train_inputs: as `Examples` has them: images with their channels last, vectors or texts.
         device: where the classifier is trained.
 
     Raises:
         UnfitError: the data cannot serve the head.
         ValueError: the network does not fit the inputs.
     """
-    mean, std = mean_and_std(train_inputs)
-    if not run.standardise:
-        mean, std = torch.zeros_like(mean), torch.full_like(std, 1.0 if card.image_shape is None else MOST_BRIGHT)
+    mean = std = None
+    if isinstance(train_inputs, Tensor):
+        mean, std = mean_and_std(train_inputs)
+        if not run.standardise:
+            mean, std = torch.zeros_like(mean), torch.full_like(std, 1.0 if card.image_shape is None else MOST_BRIGHT)
+        shape = (train_inputs.shape[1],) if card.image_shape is None else card.image_shape
+        mean, std = (one.float().expand(1, *shape).contiguous() for one in (mean, std))
     torch.manual_seed(stream(run.seed, "trunk"))
     trunk = trunk_for(run, card)
     out_features = int(trunk.out_features)  # type: ignore[arg-type]
@@ -101,9 +110,7 @@ def build(run: Run, card: DataCard, train_inputs: Tensor, device: str = "cpu") -
             raise ValueError(f"{run.head}: expected no knob, for it has none, got {run.knob:g}.")
     except ValueError as error:
         raise UnfitError(" ".join(str(error).split())) from error
-    shape = (train_inputs.shape[1],) if card.image_shape is None else card.image_shape
-    mean, std = (one.float().expand(1, *shape) for one in (mean, std))
-    classifier = Classifier(trunk, hidden, head, mean.contiguous(), std.contiguous())
+    classifier = Classifier(trunk, hidden, head, mean, std)
     return classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -124,9 +131,8 @@ def mean_and_std(inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 def sparse_is_better(run: Run, numbers: int, device: str) -> bool:
     """Whether sparse gradients make the same step as dense ones, and sooner; on a GPU that was not measured."""
-    return (
-        run.optimizer == "sgd" and run.momentum == 0 and run.weight_decay == 0 and numbers >= SPARSE and device == "cpu"
-    )
+    rows_without_gradient_stay = run.optimizer in ("sgd", "adagrad") and run.momentum == 0 and run.weight_decay == 0
+    return rows_without_gradient_stay and numbers >= SPARSE and device == "cpu"
 
 
 def grow(run: Run, classifier: Classifier, vectors: Tensor) -> Tree:
@@ -155,7 +161,8 @@ def class_means(fabric: Fabric, classifier: Classifier, examples: Examples) -> T
 
 def set_up(fabric: Fabric, run: Run, classifier: Classifier) -> tuple[Any, Any]:
     """The model on its device, and an optimiser of all its parameters."""
-    optimiser = make_optimizer(run, classifier.parameters())
+    by_row = any(getattr(module, "sparse", False) for module in classifier.modules())
+    optimiser = make_optimizer(run, classifier.parameters(), by_row)
     model, optimiser = fabric.setup(classifier, optimiser)
     model.mark_forward_method("log_prob")
     return model, optimiser

@@ -46,7 +46,9 @@ class Judge:
         self._fabric = fabric
         self._examples = examples
         self._classes = len(card.class_names)
-        self._tree = None if card.group_of_class is None else Tree.from_groups(card.group_of_class)
+        self._tree = (
+            None if card.group_of_class is None else Tree.from_groups(card.group_of_class, *card.coarser_groups)
+        )
         self._batch = max(1, min(TEST_BATCH, TEST_NUMBERS // self._classes))
 
     @torch.no_grad()
