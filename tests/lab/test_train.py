@@ -756,3 +756,34 @@ def test_ward_s_clustering_of_very_many_classes_is_refused_before_training() -> 
         assert (entry.most_classes is not None) == ("agglomerative" in head)
     with pytest.raises(UnfitError, match="agglomerative-4: expected at most 20,000 classes, got 20,001"):
         build(toy_run(data, "hierarchical-agglomerative-4", epochs=4), card, channels_last(data.train_inputs))
+
+
+@pytest.mark.parametrize("asked", [7, None])
+def test_epochs_before_the_last_are_scored_on_a_fixed_part(
+    asked: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same part of a run that was cut off and of one that was not, and all at the end."""
+    monkeypatch.setattr("softmaxes.lab.training.judge.FEW", 5)
+    monkeypatch.setattr("softmaxes.lab.training.judge.LEAST_SCORED", 4)
+    monkeypatch.setattr("softmaxes.lab.training.judge.TEST_BATCH", 4)
+    monkeypatch.setattr("softmaxes.lab.training.train.SCORING", 0.0)  # the least that there must be
+    run = toy_run(DATA, score=asked)
+    whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
+    for store in (whole, cut):
+        lay_out(DATA, store)
+    result = train(run, DATA.card(), whole)
+    assert [epoch.scored for epoch in result.epochs] == [asked or 4, asked or 4, None]
+
+    def stop(progress: Progress) -> None:
+        if progress.epoch is not None and progress.epoch.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(run, DATA.card(), cut, watch=stop)
+    assert numbers(train(run, DATA.card(), cut)) == numbers(result)
+
+
+def test_all_are_scored_where_there_are_few(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    lay_out(DATA, store)
+    assert {epoch.scored for epoch in train(toy_run(DATA), DATA.card(), store).epochs} == {None}

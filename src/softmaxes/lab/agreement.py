@@ -43,6 +43,10 @@ def check_result(result: "Result") -> None:
     if scores is None:
         _check_diverged(result)
         return
+    if result.epochs[-1].scored is not None:
+        raise ValueError(f"expected all examples to be scored after the last epoch, got {result.epochs[-1].scored}")
+    if max((epoch.scored or 0 for epoch in result.epochs), default=0) >= result.examples:
+        raise ValueError(f"expected fewer than {result.examples} examples in scored")
     if len(numbers) != result.run.epochs:
         raise ValueError(f"expected {result.run.epochs} epochs, got {len(numbers)}")
     if len({pair[:2] for pair in result.confusion}) < len(result.confusion) or not result.confusion:

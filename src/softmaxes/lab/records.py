@@ -114,6 +114,16 @@ class Training(Recipe):
         Field(description="Arithmetic of the training step, in Lightning Fabric's words."),
     ] = "32-true"
 
+    score: Annotated[
+        int | None,
+        Field(
+            gt=0,
+            le=10**9,
+            description="Test examples that are scored after each epoch but the last, the same ones in all runs; after "
+            "the last all are. If not given: all of at most 10,000; of more as many as take a tenth of the time that "
+            "the first epoch's training takes, at least 1,000.",
+        ),
+    ] = None
     validation: Annotated[
         float,
         Field(
@@ -316,6 +326,7 @@ class Epoch(Record):
     epoch: PositiveInt
     train_loss: Loss  # mean of the head's own training loss, in nats: not comparable between heads
     scores: Scores | None  # none where training diverged
+    scored: PositiveInt | None = None  # examples that the scores are of, if not of all
     train_seconds: Seconds  # the test is outside this timer
     test_seconds: Seconds
 

@@ -285,6 +285,18 @@ def training_in_words(runs: Sequence[Run], card: DataCard) -> str:
     )
 
 
+def scored_in_words(summary: Summary) -> str:
+    """How many examples the scores before the last epoch are of, or nothing if of all."""
+    counts = sorted({epoch.scored for result in summary.results for epoch in result.epochs if epoch.scored})
+    if not counts:
+        return ""
+    number = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    return (
+        f" Points before the last epoch are of {number} test {summary.card.example}s that were drawn once; the last "
+        "point is of all."
+    )
+
+
 def own_in_words(study: Study) -> str:
     """The parts of the user's own, with a hash of the source text of each; nothing where there are none."""
     parts = dict.fromkeys((*study.own, *(part for run in study.runs for part in run.own)))

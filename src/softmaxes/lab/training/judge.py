@@ -1,6 +1,7 @@
 """The judge: what is said of a trained classifier on examples that it was not trained on, from ``log_prob`` alone."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from softmaxes import HierarchicalSoftmax, Tree, metrics
 from softmaxes.heads.hierarchical import search
 from softmaxes.lab.data.batches import TEST_BATCH, Examples
+from softmaxes.lab.machine import now
 from softmaxes.lab.records import (
     Branch,
     Calibration,
@@ -29,6 +31,8 @@ from softmaxes.lab.training.fabric import Fabric
 TEST_NUMBERS = 2**23
 # Log-probabilities that a temperature is fitted to at most, 64 MiB of them: of 10,000 classes 1,677 examples.
 FIT_NUMBERS = 2**24
+FEW = 10_000  # examples that are all scored after every epoch, if nothing else is asked for
+LEAST_SCORED = 1000  # examples, of more
 BEAM_WIDTH = 4  # of the search that is set beside the exact one
 GUESSES = 5  # classes of a sample that the report shows
 
@@ -51,12 +55,48 @@ class Judge:
         )
         self._batch = max(1, min(TEST_BATCH, TEST_NUMBERS // self._classes))
 
-    @torch.no_grad()
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def judge_some(self, model: Any, number: int | None, seconds: float) -> metrics.Judged | None:
+        """As `judge`, of the first examples in an order that was drawn once.
+
+        Args:
+            model: the classifier.
+            number: how many; if none is given, as many as can be judged in some time, at least `LEAST_SCORED`, and all
+                of few, `FEW`.
+            seconds: that time.
+        """
+        if len(self) <= (FEW if number is None else number):
+            return self.judge(model)
+        generator = torch.Generator().manual_seed(stream("score"))
+        mixed = torch.randperm(len(self._examples), generator=generator).to(self._examples.rows.device)
+        some = self._examples.only(self._examples.rows[mixed[:number]])
+        device = some.labels.device
+        begun = now(device)
+
+        def enough(judged: int) -> bool:
+            return number is None and judged >= LEAST_SCORED and now(device) - begun >= seconds
+
+        return self._judged(model, some, enough=enough)
+
     def judge(self, model: Any, temperature: float | None = None) -> metrics.Judged | None:
         """What the scores need of the examples; none where the head gives NaN."""
+        return self._judged(model, self._examples, temperature)
+
+    @torch.no_grad()
+    def _judged(
+        self,
+        model: Any,
+        examples: Examples,
+        temperature: float | None = None,
+        enough: Callable[[int], bool] = lambda judged: False,
+    ) -> metrics.Judged | None:
         model.eval()
-        judged = []
-        for input, label in self._examples.batches(self._batch):
+        judged: list[metrics.Judged] = []
+        for input, label in examples.batches(self._batch):
+            if judged and enough(sum(len(one.target) for one in judged)):
+                break
             log_prob = model.log_prob(input)
             if bool(log_prob.isnan().any()):
                 return None

@@ -25,6 +25,7 @@ from softmaxes.lab.training.fabric import Fabric
 from softmaxes.lab.training.judge import Judge
 
 LOSS_EVERY = 500  # batches
+SCORING = 0.1  # of the first epoch's training time, that the test after it may take where there are many examples
 
 
 class Progress(NamedTuple):
@@ -128,11 +129,18 @@ def train(
             watch(Progress(step, loss=point))
         trained = now(fabric.device)
         train_loss = total.item() / len(data.train)
-        judged = judge.judge(model) if math.isfinite(train_loss) else None
+        judged = None
+        if math.isfinite(train_loss):
+            if number == run.epochs:
+                judged = judge.judge(model)
+            else:
+                some = run.score or (epochs[0].scored or len(judge) if epochs else None)
+                judged = judge.judge_some(model, some, SCORING * (trained - started))
         epoch = Epoch(
             epoch=number,
             train_loss=train_loss,
             scores=None if judged is None else judge.scores(judged),
+            scored=None if judged is None or len(judged.target) == len(judge) else len(judged.target),
             train_seconds=trained - started,
             test_seconds=now(fabric.device) - trained,
         )
