@@ -346,7 +346,7 @@ BAD: list[tuple[list[str], str]] = [
     (["compare", "--study", "seed", "--heads", "all"], "--heads: expected none with --study seed"),
     (
         ["compare", "--study", "sed"],
-        "--study: expected a name that is known, got sed; did you mean seed? There are seed, forensics, fair, trees, "
+        "--study: expected a name that is known, got sed; did you mean seed? There are seed, forensics, fair, many, trees, "
         "or FILE.py, or module:function.",
     ),
     (["compare", "--study", "seed", "--heads", "softmax"], "--heads: expected none with --study seed"),

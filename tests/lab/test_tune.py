@@ -14,11 +14,13 @@ from softmaxes.lab import InputError
 from softmaxes.lab.cli.main import main
 from softmaxes.lab.comparison import tune as tuning
 from softmaxes.lab.comparison.compare import replaced
+from softmaxes.lab.comparison.plan import as_tuned
 from softmaxes.lab.data.batches import channels_last
 from softmaxes.lab.heads.registry import HEADS
 from softmaxes.lab.records import Study, Tried, Tuning
 from softmaxes.lab.report.sections import tuning as report
 from softmaxes.lab.store import Store
+from softmaxes.lab.studies import STUDIES
 from softmaxes.lab.training.classifier import UnfitError, build
 from toy import toy_data, toy_run
 
@@ -228,3 +230,38 @@ def test_a_tuned_study_replaces_an_untuned_one_and_not_one_of_other_choices() ->
     assert replaced(tuned_before, untuned)
     assert replaced(untuned, tuned_before)
     assert not replaced(untuned, untuned)
+
+
+def test_settings_of_another_comparison(tmp_path: Path) -> None:
+    """The learning rate and knob that a head has there, on any data, and no tuning any more."""
+    store = Store(tmp_path)
+    runs = (toy_run(DATA, "softmax", lr=0.7), toy_run(DATA, "gumbel", lr=0.3, knob=0.2))
+    store.save_study(Study(name="a", title="A", description="A.", runs=runs), DATA.card())
+    found = as_tuned(study("gumbel", "softmax"), tmp_path, {})
+    assert {(run.head, run.lr, run.knob) for run in found.runs} == {("softmax", 0.7, None), ("gumbel", 0.3, 0.2)}
+    assert found.tuning is None
+    assert found.description == "Toys. Each head has the learning rate and the setting that it has in: A."
+    with pytest.raises(InputError, match="expected a comparison with cosine, got softmax, gumbel"):
+        as_tuned(study("softmax", "cosine"), tmp_path, {})
+    with pytest.raises(InputError, match="expected none with --tuned-as, which decides on it"):
+        as_tuned(study("softmax"), tmp_path, {"lr": 0.5})
+    with pytest.raises(InputError, match="expected the folder of a comparison"):
+        as_tuned(study("softmax"), tmp_path / "none", {})
+
+
+def test_tuned_as_and_tune_together_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["compare", "--data", "glyphs:3", "--tune", "2", "--tuned-as", str(tmp_path), "--out", str(tmp_path / "o")]
+    assert main(words) == 2
+    assert "--tune: expected none with --tuned-as" in capsys.readouterr().err
+
+
+def test_the_study_of_very_many_classes() -> None:
+    """All heads with one setting and the same effort; a tree of groups where the data have groups."""
+    made = STUDIES["many"].make(DATA.card(), 2, {"epochs": 3})
+    assert made.tuning is not None
+    assert len({run.model_copy(update={"head": "", "seed": 0}) for run in made.runs}) == 1
+    assert {run.seed for run in made.runs} == {0, 1}
+    heads = {run.head for run in made.runs}
+    assert {"softmax", "index-sampled", "hierarchical-groups"} <= heads
+    without = DATA.card().model_copy(update={"group_names": None, "group_of_class": None})
+    assert {run.head for run in STUDIES["many"].make(without, 1, {}).runs} == heads - {"hierarchical-groups"}

@@ -52,7 +52,7 @@ def compare(
         Parameter(
             help="A study with heads of its own: **seed**, the original one; **fair**, heads that differ in kind, each "
             "tuned with the same effort; **trees**, what a tree is worth; **forensics**, what explains the figures of "
-            "the original study; or **FILE.py** or **module:function** of your own."
+            "the original study; **many**, heads for very many classes; or **FILE.py** or **module:function** of yours."
         ),
     ] = None,
     tune: Annotated[
@@ -60,6 +60,13 @@ def compare(
         Parameter(
             help="Settings to try of each head: the learning rate, and one setting more that a head may declare. The "
             "best on training examples that are held out (--validation, a tenth if not given) is compared."
+        ),
+    ] = None,
+    tuned_as: Annotated[
+        Path | None,
+        Parameter(
+            help="Folder of another comparison, whose learning rate and setting each head has here too; in place of "
+            "--tune. So a study is tuned on fewer classes, and run on more."
         ),
     ] = None,
     seconds: Annotated[
@@ -122,6 +129,7 @@ def compare(
         seeds=seeds,
         study=study,
         tune=tune,
+        tuned_as=tuned_as,
         seconds=seconds,
         jobs=jobs,
         cluster=cluster,

@@ -16,6 +16,7 @@ from softmaxes.lab.comparison.finished import Comparison
 from softmaxes.lab.comparison.plan import (
     HEADS_BY_DEFAULT,
     Part,
+    as_tuned,
     check_runs,
     heads_side_by_side,
     known_study,
@@ -45,6 +46,7 @@ def compare(
     study: str | Path | Part | None = None,
     backbone: str | Part | None = None,
     tune: int | None = None,
+    tuned_as: str | Path | None = None,
     seconds: float | None = None,
     jobs: int | None = None,
     cluster: str | None = None,
@@ -66,6 +68,7 @@ def compare(
         study: a study by its name, the path of its file, or a function; in place of `heads`.
         backbone: a name, or a function of a `DataCard` that makes an `nn.Module` with `out_features`.
         tune: settings to try of each head.
+        tuned_as: the folder of another comparison, whose learning rate and knob each head has; in place of tuning.
         seconds: training time of every run, in place of epochs.
         jobs: runs at a time, one thread each.
         cluster: ``local`` or the address of a Ray cluster.
@@ -111,6 +114,10 @@ def compare(
         loaded = _loaded(data, source, DEFAULT)
         chosen, name = heads_side_by_side(loaded.data, names, range(seeds), changes), loaded.data.name
     chosen = loaded.named_in(chosen)
+    if tuned_as is not None:
+        if tune is not None:
+            raise InputError(f"--tune: expected none with --tuned-as, which has the settings, got {tune}.")
+        chosen = as_tuned(chosen, Path(tuned_as), changes)
     trials = tune if tune is not None or chosen.tuning is None else chosen.tuning.trials
     if trials is not None:
         chosen = tuned(chosen, trials, changes)

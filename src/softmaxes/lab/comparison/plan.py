@@ -13,6 +13,7 @@ from softmaxes.lab.heads import registry
 from softmaxes.lab.heads.registry import entry_of, entry_of_ours, one_name
 from softmaxes.lab.records import DataCard, LeftOut, Own, Run, Study, Tuning, seed_by_seed
 from softmaxes.lab.resolve import callable_part, give, is_own, made_by, own, text_hash, told, unknown
+from softmaxes.lab.store import Store
 from softmaxes.lab.studies import STUDIES
 from softmaxes.lab.studies import Entry as KnownStudy
 from softmaxes.lab.training.backbones import BACKBONES
@@ -160,6 +161,26 @@ def tuned(study: Study, trials: int, changes: Mapping[str, Any]) -> Study:
     held_out = study.runs[0].validation or HELD_OUT
     runs = tuple(run.model_copy(update={"validation": held_out}) for run in study.runs)
     return study.model_copy(update={"runs": runs, "tuning": Tuning(trials=trials), "description": said})
+
+
+def as_tuned(study: Study, folder: Path, changes: Mapping[str, Any]) -> Study:
+    """The study with the settings that another comparison has, and without tuning.
+
+    Raises:
+        InputError: there is no comparison, or it has no such head.
+    """
+    if "lr" in changes:
+        raise InputError(f"--lr: expected none with --tuned-as, which decides on it, got {changes['lr']:g}.")
+    store = Store(folder)
+    if not store.has_study():
+        raise InputError(f"--tuned-as: expected the folder of a comparison, got {folder}, which has no study.json.")
+    other = store.study()
+    known = {run.head: run for run in other.runs}
+    if missing := [head for head in dict.fromkeys(run.head for run in study.runs) if head not in known]:
+        raise InputError(f"--tuned-as: expected a comparison with {' and '.join(missing)}, got {', '.join(known)}.")
+    runs = tuple(run.model_copy(update={"lr": known[run.head].lr, "knob": known[run.head].knob}) for run in study.runs)
+    said = f"{study.description} Each head has the learning rate and the setting that it has in: {other.title}."
+    return study.model_copy(update={"runs": runs, "tuning": None, "description": said})
 
 
 def _that_fit(data: Data, setting: Mapping[str, Any]) -> tuple[list[str], tuple[LeftOut, ...]]:

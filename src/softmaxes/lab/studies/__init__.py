@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from softmaxes.lab.records import DataCard, Study
-from softmaxes.lab.studies import fair, forensics, seed, trees
+from softmaxes.lab.studies import fair, forensics, many, seed, trees
 
 
 class Entry(NamedTuple):
@@ -22,6 +22,9 @@ STUDIES: dict[str, Entry] = {
     ),
     "fair": Entry(
         "Heads that differ in kind, each at a setting of its own, tuned with equal effort.", "glyphs", fair.study
+    ),
+    "many": Entry(
+        "Heads for very many classes, each tuned with equal effort; a flat softmax beside them.", "geonames", many.study
     ),
     "trees": Entry("What a tree is worth: one head over many trees, a flat softmax beside it.", "glyphs", trees.study),
 }
