@@ -337,6 +337,7 @@ BAD: list[tuple[list[str], str]] = [
     (["compare", "--epochs", "0"], "--epochs: expected greater than 0, got 0."),
     (["compare", "--epochs", "ten"], "softmaxes: --epochs: expected a valid integer, got ten.\n"),
     (["compare", "--lr", "nan"], "--lr: expected a finite number, got nan."),
+    (["compare", "--initial-accumulator", "1"], "--initial-accumulator: expected 0 with sgd, which has none, got 1"),
     (["compare", "--momentum", "1"], "--momentum: expected less than 1, got 1."),
     (["compare", "--heads", "sofmax"], "got sofmax; did you mean softmax? There are all, softmax, "),
     (["compare", "--heads", "softmax,gumbel"], "got softmax,gumbel; separate names by spaces: softmax gumbel."),
@@ -346,8 +347,8 @@ BAD: list[tuple[list[str], str]] = [
     (["compare", "--study", "seed", "--heads", "all"], "--heads: expected none with --study seed"),
     (
         ["compare", "--study", "sed"],
-        "--study: expected a name that is known, got sed; did you mean seed? There are seed, forensics, fair, many, trees, "
-        "or FILE.py, or module:function.",
+        "--study: expected a name that is known, got sed; did you mean seed? There are seed, forensics, fair, many, "
+        "trees, or FILE.py, or module:function.",
     ),
     (["compare", "--study", "seed", "--heads", "softmax"], "--heads: expected none with --study seed"),
     (["compare", "--seeds", "0"], "--seeds: expected 1 or more, got 0."),

@@ -73,6 +73,16 @@ class Recipe(Record):
             ge=0, le=MOST_RATE, allow_inf_nan=False, description="Weight decay: decoupled in *adamw*, L2 in the others."
         ),
     ] = 0.0
+    initial_accumulator: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=MOST_RATE,
+            allow_inf_nan=False,
+            description="What *adagrad*'s sums of squared gradients begin with. At 0 each first step is as large "
+            "as the learning rate, however small the gradient: so rare n-grams and classes are learned by heart.",
+        ),
+    ] = 0.0
     label_smoothing: Annotated[
         float,
         Field(
@@ -96,6 +106,11 @@ class Recipe(Record):
     def _momentum_is_used(self) -> Self:
         if self.momentum and self.optimizer not in WITH_MOMENTUM:
             raise ValueError(f"--momentum: expected 0 with {self.optimizer}, which has none, got {self.momentum:g}")
+        if self.initial_accumulator and self.optimizer != "adagrad":
+            raise ValueError(
+                f"--initial-accumulator: expected 0 with {self.optimizer}, which has none, got "
+                f"{self.initial_accumulator:g}"
+            )
         return self
 
 
@@ -114,6 +129,8 @@ def make_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter], by_row: b
     options: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
     if recipe.optimizer in WITH_MOMENTUM:
         options["momentum"] = recipe.momentum
+    if recipe.optimizer == "adagrad":
+        options["initial_accumulator_value"] = recipe.initial_accumulator
     rule: type[Optimizer] = getattr(torch.optim, OPTIMIZERS[recipe.optimizer])
     if by_row and (
         recipe.optimizer != "sgd" or recipe.momentum or recipe.weight_decay
