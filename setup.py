@@ -1,4 +1,4 @@
-"""The compiled half, which is left out where there is no C++ compiler; all else is in pyproject.toml."""
+"""The compiled halves, which are left out where there is no C++ compiler; all else is in pyproject.toml."""
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -26,8 +26,16 @@ setup(
             "softmaxes.heads.hierarchical._compiled",
             ["src/softmaxes/heads/hierarchical/compiled.cpp"],
             language="c++",
+            depends=["src/softmaxes/native.h"],
             optional=True,
-        )
+        ),
+        Extension(
+            "softmaxes._rows",
+            ["src/softmaxes/rows.cpp"],
+            language="c++",
+            depends=["src/softmaxes/native.h"],
+            optional=True,
+        ),
     ],
     cmdclass={"build_ext": BuildLibrary},
 )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cases import CASES, RAGGED, Case
-from softmaxes import ForestSoftmax, HierarchicalSoftmax, Tree, testing
+from softmaxes import ForestSoftmax, HierarchicalSoftmax, Tree, rows, testing
 from softmaxes.heads.hierarchical import compiled as kernel
 from softmaxes.heads.hierarchical import head as hierarchical
 from softmaxes.testing import LAWS, Law
@@ -86,6 +86,7 @@ def examples(head: HierarchicalSoftmax, rows: int = 150) -> tuple[Tensor, Tensor
 def test_it_is_there_where_there_is_a_compiler() -> None:
     assert kernel.LIBRARY is not None, kernel.MISSING
     assert kernel.MISSING is None
+    assert rows.LIBRARY is not None
 
 
 @pytest.mark.slow
@@ -291,16 +292,19 @@ def test_it_is_left_out_where_there_is_no_compiler(tmp_path: Path) -> None:
         "LICENSE",
         "src/softmaxes/__init__.py",
         "src/softmaxes/heads/hierarchical/compiled.cpp",
+        "src/softmaxes/native.h",
+        "src/softmaxes/rows.cpp",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     command = [sys.executable, "setup.py", "build_ext", "--inplace"]
     none = os.environ | {"CC": "no-such-compiler", "CXX": "no-such-compiler"}
     subprocess.run(command, check=True, capture_output=True, cwd=tmp_path, env=none)
-    assert list(tmp_path.glob("src/softmaxes/heads/hierarchical/_compiled*")) == []
+    built = ("src/softmaxes/heads/hierarchical/_compiled*", "src/softmaxes/_rows*")
+    assert [list(tmp_path.glob(one)) for one in built] == [[], []]
     if COMPILER:
         subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
-        assert len(list(tmp_path.glob("src/softmaxes/heads/hierarchical/_compiled*"))) == 1
+        assert [len(list(tmp_path.glob(one))) for one in built] == [1, 1]
 
 
 def test_a_call_numbers_as_many_logits_as_int32_can() -> None:

@@ -23,6 +23,7 @@ from softmaxes import (
     Softmax,
     Tree,
     TreeSampledSoftmax,
+    rows,
 )
 from softmaxes.heads.hierarchical import compiled as kernel
 from softmaxes.heads.hierarchical import head as hierarchical
@@ -292,8 +293,121 @@ OPTIONS: dict[type[torch.optim.Optimizer], dict[str, float]] = {
 }
 
 
+@pytest.fixture(params=["compiled", "plain"])
+def stepped(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[type[torch.optim.Optimizer]]:
+    """Both ways of a step of rows, and the rules of those that were compiled."""
+    rules: list[type[torch.optim.Optimizer]] = []
+    if request.param == "plain":
+        monkeypatch.setattr(rows, "LIBRARY", None)
+        return rules
+    if rows.LIBRARY is None:
+        pytest.skip("the compiled step of rows is missing")
+    real = rows.step
+    monkeypatch.setattr(rows, "step", lambda rule, *given: (rules.append(rule), real(rule, *given))[1])
+    return rules
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("features", [None, 1, 7, 128])
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        (torch.optim.Adagrad, {"lr": 0.1}),
+        (torch.optim.Adagrad, {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.3}),
+        (torch.optim.Adam, {"lr": 0.1}),
+        (torch.optim.Adam, {"lr": 0.1, "weight_decay": 0.1, "betas": (0.7, 0.9), "eps": 0.01}),
+        (torch.optim.Adam, {"lr": 0.1, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+        (torch.optim.AdamW, {"lr": 0.1, "weight_decay": 0.1}),
+    ],
+)
+def test_compiled_rows_step_as_plain_ones(
+    rule: type[torch.optim.Optimizer],
+    options: dict[str, float],
+    features: int | None,
+    dtype: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With rows that come several times, and a state that was loaded."""
+    if rows.LIBRARY is None:
+        pytest.skip("the compiled step of rows is missing")
+    torch.manual_seed(0)
+    shape = (50,) if features is None else (50, features)
+    table = torch.randn(shape, dtype=dtype)
+    found = []
+    for way in (rows.LIBRARY, None):
+        monkeypatch.setattr(rows, "LIBRARY", way)
+        torch.manual_seed(1)
+        parameter = nn.Parameter(table.clone())
+        optimizer: torch.optim.Optimizer = LazyRows([parameter], rule, **options)
+        for step in range(4):
+            place = torch.randint(50, (30,))
+            values = torch.randn(30, *shape[1:], dtype=dtype)
+            parameter.grad = torch.sparse_coo_tensor(place[None], values, shape, check_invariants=True)
+            if step % 2:
+                parameter.grad = parameter.grad.coalesce()
+            optimizer.step()
+            if step == 1:
+                state = copy.deepcopy(optimizer.state_dict())
+                optimizer = LazyRows([parameter], rule, **options)
+                optimizer.load_state_dict(state)
+        found.append((parameter.detach(), *(optimizer.state[parameter][name] for name in (*rows.STATE[rule], "step"))))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_which_rows_are_stepped_by_the_compiled_half(stepped: list[type[torch.optim.Optimizer]]) -> None:
+    """All else goes the plain way: rates that are tensors, amsgrad, other dtypes, tables that lie otherwise."""
+
+    def step(rule: type[torch.optim.Optimizer], table: Tensor, **options: object) -> None:
+        parameter = nn.Parameter(table)
+        optimizer = LazyRows([parameter], rule, **options)
+        values = torch.ones(2, 3, dtype=table.dtype)
+        parameter.grad = torch.sparse_coo_tensor([[1, 1]], values, (5, 3), check_invariants=True)
+        optimizer.step()
+
+    table = torch.randn(5, 3)
+    for rule in (torch.optim.Adam, torch.optim.SGD, torch.optim.Adagrad, torch.optim.AdamW):
+        step(rule, table.clone(), lr=0.1)
+    there = rows.LIBRARY is not None
+    assert stepped == ([torch.optim.Adam, torch.optim.Adagrad, torch.optim.AdamW] if there else [])
+    stepped.clear()
+    step(torch.optim.Adam, table.clone(), lr=torch.tensor(0.1))
+    step(torch.optim.Adam, table.clone(), lr=0.1, amsgrad=True)
+    step(torch.optim.Adam, table.bfloat16(), lr=0.1)
+    step(torch.optim.Adam, torch.randn(3, 5).t(), lr=0.1)
+    assert stepped == []
+
+
+def test_a_compiled_step_writes_nowhere_else() -> None:
+    """A gradient that was made by hand may name rows that are none; an empty one is no step."""
+    parameter = nn.Parameter(torch.zeros(4, 2))
+    optimizer = LazyRows([parameter], torch.optim.Adam, lr=0.1)
+    nothing = torch.zeros(1, 0, dtype=torch.long), torch.zeros(0, 2)
+    parameter.grad = torch.sparse_coo_tensor(*nothing, (4, 2), check_invariants=True)
+    optimizer.step()
+    assert optimizer.state == {}
+    for row in (-1, 4):
+        parameter.grad = torch.sparse_coo_tensor([[row]], torch.ones(1, 2), (4, 2), check_invariants=False)
+        with pytest.raises(IndexError):
+            optimizer.step()
+    assert torch.equal(parameter, torch.zeros(4, 2))
+
+
+def test_a_compiled_step_is_seen_by_autograd() -> None:
+    """What was kept for a backward pass is found changed, as with every step in place."""
+    parameter = nn.Parameter(torch.ones(4, 2))
+    optimizer = LazyRows([parameter], torch.optim.Adagrad, lr=0.1)
+    loss = (parameter * parameter).sum()
+    parameter.grad = torch.sparse_coo_tensor([[1]], torch.ones(1, 2), (4, 2), check_invariants=True)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
 @pytest.mark.parametrize("rule", BY_ROW)
-def test_where_every_row_has_a_gradient_lazy_rows_step_as_torch_does(rule: type[torch.optim.Optimizer]) -> None:
+def test_where_every_row_has_a_gradient_lazy_rows_step_as_torch_does(
+    rule: type[torch.optim.Optimizer], stepped: list[type[torch.optim.Optimizer]]
+) -> None:
     torch.manual_seed(0)
     one, other, body = (nn.Parameter(torch.randn(5, 3, dtype=torch.float64)) for _ in range(3))
     with torch.no_grad():
@@ -317,7 +431,9 @@ def _makers(rule: type[torch.optim.Optimizer], mine: list[nn.Parameter], others:
 
 
 @pytest.mark.parametrize("rule", BY_ROW)
-def test_a_row_without_a_gradient_stays_and_one_with_steps_as_if_alone(rule: type[torch.optim.Optimizer]) -> None:
+def test_a_row_without_a_gradient_stays_and_one_with_steps_as_if_alone(
+    rule: type[torch.optim.Optimizer], stepped: list[type[torch.optim.Optimizer]]
+) -> None:
     """Where the rule counts steps, they are those of the whole parameter."""
     torch.manual_seed(0)
     table = nn.Parameter(torch.randn(6, 3, dtype=torch.float64))
@@ -355,7 +471,9 @@ def test_lazy_adam_is_sparse_adam() -> None:
 
 
 @pytest.mark.parametrize("rule", BY_ROW)
-def test_lazy_rows_go_on_from_their_state(rule: type[torch.optim.Optimizer]) -> None:
+def test_lazy_rows_go_on_from_their_state(
+    rule: type[torch.optim.Optimizer], stepped: list[type[torch.optim.Optimizer]]
+) -> None:
     """The state dict of half the steps brings the other half to the same end; it loads into torch's own, too."""
     torch.manual_seed(0)
     head = tree_head()

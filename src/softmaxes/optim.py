@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from softmaxes import rows as rows_alone
 from softmaxes.head import Head
 from softmaxes.layers import uncompiled
 
@@ -122,7 +123,7 @@ class LazyRows(torch.optim.Optimizer):
         ValueError: the rule is another, or an option is out of its range.
 
     Cost:
-        Of a sparse gradient with K rows O(KD) time. The state has the size that it has for torch's optimiser; memory
+        Of a sparse gradient with K rows O(KD) time; Adagrad, Adam and AdamW are compiled for the CPU. The state has the size that it has for torch's optimiser; memory
         that no step has touched is not taken from the machine where it hands out memory lazily, as Linux does.
 
     Example:
@@ -194,6 +195,11 @@ class LazyRows(torch.optim.Optimizer):
     @uncompiled
     @torch.no_grad()
     def _step_rows(self, parameter: Tensor, group: dict[str, Any], gradient: Tensor) -> None:
+        rule = type(self._rule)
+        if rows_alone.usable(rule, group, parameter, gradient, self.state.get(parameter, {})):
+            if gradient._nnz():
+                rows_alone.step(rule, group, parameter, gradient, self.state[parameter])
+            return
         gradient = gradient.coalesce()
         rows, values = gradient.indices()[0], gradient.values()
         if not len(rows):

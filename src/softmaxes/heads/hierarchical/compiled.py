@@ -5,45 +5,29 @@
 the targets' paths and nothing else; each row's gradient comes once, so that optimisers need not add up.
 """
 
-import ctypes
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from softmaxes.layers import autocasts, transformed
+from softmaxes.native import ADDRESS, DTYPES, NUMBER, SIZE, load
 from softmaxes.optim import rate_in_backward, refuse_second_derivatives
 
-DTYPES = {torch.float32: "float32", torch.float64: "float64"}  # the compiled half's
 MOST = 2**31  # logits that a call can number
 
 Plain = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]  # (input, target, weight, bias) -> log-probability
 
 
-def _load() -> tuple[ctypes.CDLL | None, str | None]:
-    """The compiled half, or why there is none."""
-    spec = find_spec("softmaxes.heads.hierarchical._compiled")
-    if spec is None or spec.origin is None:
-        return None, "it was not built: no C++ compiler was found when softmaxes was installed"
-    try:
-        library = ctypes.CDLL(spec.origin)
-        address, size, rate = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
-        for dtype in DTYPES.values():
-            for name, arguments, returned in (
-                ("forward", [address] * 9 + [size] * 3, size),
-                ("backward", [address] * 11 + [size] * 4, size),
-                ("update", [address] * 6 + [size] * 3 + [rate] * 2, None),
-            ):
-                function = getattr(library, f"softmaxes_{name}_{dtype}")
-                function.argtypes, function.restype = arguments, returned
-    except (OSError, AttributeError) as error:
-        return None, f"{spec.origin} does not load: {error}"
-    return library, None
-
-
-LIBRARY, _why_not = _load()
+LIBRARY, _why_not = load(
+    "softmaxes.heads.hierarchical._compiled",
+    {
+        "forward": ([ADDRESS] * 9 + [SIZE] * 3, SIZE),
+        "backward": ([ADDRESS] * 11 + [SIZE] * 4, SIZE),
+        "update": ([ADDRESS] * 6 + [SIZE] * 3 + [NUMBER] * 2, None),
+    },
+)
 # A line for people, if the compiled half is not there.
 MISSING = _why_not and (
     f"The compiled step of HierarchicalSoftmax is missing ({_why_not}); plain PyTorch does the same, slower."
