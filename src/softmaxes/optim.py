@@ -123,8 +123,9 @@ class LazyRows(torch.optim.Optimizer):
         ValueError: the rule is another, or an option is out of its range.
 
     Cost:
-        Of a sparse gradient with K rows O(KD) time; Adagrad, Adam and AdamW are compiled for the CPU. The state has the size that it has for torch's optimiser; memory
-        that no step has touched is not taken from the machine where it hands out memory lazily, as Linux does.
+        Of a sparse gradient with K rows O(KD) time; Adagrad, Adam and AdamW are compiled for the CPU. The state has the
+        size that it has for torch's optimiser; memory that no step has touched is not taken from the machine where it
+        hands out memory lazily, as Linux does.
 
     Example:
         >>> import torch
