@@ -101,7 +101,7 @@ def test_a_forecast_lies_on_the_power_law(tmp_path: Path) -> None:
         tmp_path,
         [*power_law("slow", 1.0, (1000, 10_000, 10**6), (64, 256)), *power_law("quick", 0.1, (1000, 10_000, 10**6))],
     )
-    quick, slow = forecast(rows, 200_000, 128)
+    quick, slow = forecast(rows, 200_000, 128, 256)
     assert (quick.head, slow.head) == ("quick", "slow")  # the quickest first
     assert slow.seconds == pytest.approx(1e-3 * 200)
     assert slow.parameters == pytest.approx(200_000 * 128)
@@ -109,17 +109,17 @@ def test_a_forecast_lies_on_the_power_law(tmp_path: Path) -> None:
     assert quick.seconds == pytest.approx(1e-3 * 200**0.1)
     assert (slow.error, quick.error) == (pytest.approx(1.0), pytest.approx(1.0))
     assert (slow.basis, quick.basis) == ("between", "between")
-    (beyond,) = [one for one in forecast(rows, 10**7, 256) if one.head == "slow"]
+    (beyond,) = [one for one in forecast(rows, 10**7, 256, 256) if one.head == "slow"]
     assert beyond.basis == "beyond"
     assert beyond.seconds == pytest.approx(1e-3 * 10**4 * 2)
-    (wider,) = [one for one in forecast(rows, 1000, 512) if one.head == "quick"]  # one size alone was measured
+    (wider,) = [one for one in forecast(rows, 1000, 512, 256) if one.head == "quick"]  # one size alone was measured
     assert wider.basis == "beyond"
     assert wider.seconds == pytest.approx(4e-3)
 
 
 def test_what_was_measured_is_told_as_it_was(tmp_path: Path) -> None:
     rows = table(tmp_path, [cost("a", 1000, 0.5), cost("a", 10_000, 0.1), cost("a", 10**6, 3.0), cost("b", 1000, None)])
-    (found,) = forecast(rows, 10_000, 128)  # of b nothing is known
+    (found,) = forecast(rows, 10_000, 128, 256)  # of b nothing is known
     assert found[:2] == ("a", 0.1)
     assert found.basis == "measured"
     between = math.exp(math.log(0.5) + (math.log(3.0) - math.log(0.5)) / 3)
@@ -127,7 +127,7 @@ def test_what_was_measured_is_told_as_it_was(tmp_path: Path) -> None:
 
 
 def test_one_size_gives_no_error_and_grows_with_nothing(tmp_path: Path) -> None:
-    (found,) = forecast(table(tmp_path, [cost("a", 1000, 0.5)]), 2000, 128)
+    (found,) = forecast(table(tmp_path, [cost("a", 1000, 0.5)]), 2000, 128, 256)
     assert found == Forecast("a", 0.5, 128_000, 1.0, None, "beyond")
 
 
@@ -184,7 +184,7 @@ def test_a_line_between_numbers_far_apart_ends_somewhere(tmp_path: Path, value: 
         costs = [cost("a", size, 0.5) for size in (1000, 1001, 1002)]
         rows = read_csv(changed(tmp_path, costs, 1, column, value))
         for classes, features in ((4, 1), (1001, 128), (10**8, 10**6)):
-            for found in forecast(rows, classes, features):
+            for found in forecast(rows, classes, features, 256):
                 assert all(0 <= number <= 1e25 for number in (found.seconds, found.memory, found.parameters))
                 assert found.error is None or found.error >= 1
 
@@ -224,3 +224,22 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
 def test_it_imports_no_torch() -> None:
     script = "import sys, softmaxes.lab.cost.records, softmaxes.lab.cli.cost; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True).stdout == b"False\n"
+
+
+def test_a_forecast_between_numbers_of_examples(tmp_path: Path) -> None:
+    """On a line where two were measured, in proportion where one was; parameters are the same for all."""
+    few, many = cost("a", 1000, 0.1), cost("a", 1000, 0.4)
+    few = few.model_copy(update={"cell": few.cell.model_copy(update={"batch_size": 16})})
+    (found,) = forecast(table(tmp_path, [few, many]), 1000, 128, 64)
+    assert found.seconds == pytest.approx(0.2)
+    assert found.basis == "between"
+    (alone,) = forecast(table(tmp_path, [many]), 1000, 128, 64)
+    assert (alone.seconds, alone.basis) == (pytest.approx(0.1), "beyond")
+    assert alone.parameters == pytest.approx(found.parameters) == pytest.approx(many.parameters)
+
+
+def test_cells_of_sgd_keep_their_names() -> None:
+    """They were stored before there was another optimiser."""
+    cell = Cell(head="softmax", classes=100)
+    assert cell.key == "58ab6f82ea75f21c"
+    assert cell.model_copy(update={"optimizer": "adamw"}).key != cell.key

@@ -325,3 +325,26 @@ def test_the_sizes_that_are_measured_if_none_is_given_are_powers_of_ten() -> Non
     from softmaxes.lab.cost.scale import CLASSES
 
     assert [math.log10(classes) for classes in CLASSES] == [2, 3, 4, 5, 6]
+
+
+@pytest.mark.slow
+def test_advice_for_an_optimizer_a_batch_and_several_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was measured with another optimiser says nothing of this one."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["advise", "--classes", "1000000", "--optimizer", "adamw"]) == 2
+    assert "expected rows measured with adamw on cpu, got sgd on cpu; measure them: " in capsys.readouterr().err
+    scaled = ["scale", "--heads", "hierarchical", "--classes", "100", "200", "--features", "8", "--batch-size", "16"]
+    assert main([*scaled, "--optimizer", "adamw", "--out", "adamw"]) == 0
+    assert "with 8 features, AdamW, " in Path("adamw/report.html").read_text(encoding="utf-8")
+    capsys.readouterr()
+    tables = ["--measured", "adamw/table.csv", str(ROOT / "results/scale/table.csv")]
+    assert main(["advise", "--classes", "200", "--features", "8", "--optimizer", "adamw", *tables]) == 0
+    said = capsys.readouterr().out
+    assert "training steps of 16 examples with AdamW" in said
+    assert len(re.findall(r"^hierarchical .* measured", said, re.MULTILINE)) == 1
+    assert main(["advise", "--classes", "200", "--features", "8", "--batch-size", "32", *tables]) == 0
+    said = capsys.readouterr().out
+    assert "training steps of 32 examples with SGD" in said
+    assert "softmax" in said

@@ -9,9 +9,10 @@ from rich.text import Text
 
 from softmaxes.lab.cli.options import Whole
 from softmaxes.lab.console import plain
-from softmaxes.lab.cost.scale import CLASSES, FOLDER, SCALE_HEADS
+from softmaxes.lab.cost.scale import CLASSES, FOLDER, SCALE_HEADS, Optimizer
 from softmaxes.lab.cost.scale import advise as look_up
 from softmaxes.lab.cost.scale import scale as measure
+from softmaxes.lab.recipe import OPTIMIZERS
 from softmaxes.names import printable
 
 Features = Annotated[tuple[Whole, ...], Parameter(consume_multiple=1, negative=(), help="Sizes of a feature vector.")]
@@ -37,6 +38,9 @@ def scale(
         float, Parameter(help="Longest that a head at one size may take, with all that is measured.")
     ] = 120,
     memory: Memory = None,
+    optimizer: Annotated[
+        Optimizer, Parameter(help="Of the training step; it steps the rows that have a gradient, no others.")
+    ] = "sgd",
     device: Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="*auto* takes a GPU if there is one.")] = "auto",
     out: Annotated[
         Path, Parameter(help="Folder for the results: new, empty or of an earlier `softmaxes scale`.")
@@ -64,6 +68,7 @@ def scale(
         labels=labels,
         seconds=seconds,
         memory=memory,
+        optimizer=optimizer,
         device=device,
         out=out,
     )
@@ -76,12 +81,19 @@ def advise(
     *,
     classes: Annotated[Whole, Parameter(help="How many classes there are.")],
     features: Annotated[Whole, Parameter(help="Size of a feature vector.")] = 128,
+    batch_size: Annotated[
+        Whole | None, Parameter(help="Examples of a training step; as the table has it if not given.")
+    ] = None,
+    optimizer: Annotated[Optimizer, Parameter(help="Of the training step; the memory is with its state.")] = "sgd",
+    device: Annotated[Literal["cpu", "cuda"], Parameter(help="Where the step is taken.")] = "cpu",
     memory: Memory = None,
     measured: Annotated[
-        Path | None,
+        tuple[Path, ...] | None,
         Parameter(
-            help="A table.csv of `softmaxes scale`; *runs/scale/table.csv* if it is there, else one that comes with "
-            "softmaxes, from another machine than yours."
+            consume_multiple=1,
+            negative=(),
+            help="A table.csv of `softmaxes scale`, or several; *runs/scale/table.csv* if it is there, else one that "
+            "comes with softmaxes, from another machine than yours.",
         ),
     ] = None,
 ) -> int:
@@ -92,17 +104,25 @@ def advise(
 
     ```
     softmaxes advise --classes 2000000 --features 256 --memory 16GB
+    softmaxes advise --classes 1000000 --batch-size 32 --optimizer adamw
     ```
     """
     from softmaxes.lab.cost.report import ms
 
-    advice = look_up(classes, features, memory=memory, measured=measured)
+    advice = look_up(
+        classes,
+        features,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        device=device,
+        memory=memory,
+        measured=measured,
+    )
     limit = advice.memory / 2**20
     console = plain()
-    batches = sorted({row.batch_size for row in advice.rows})
     console.print(
-        f"{classes:,} classes, {features:,} features, training steps of {' or '.join(map(str, batches))} examples, "
-        f"{limit / 2**10:.3g} GiB of memory; read off {printable(advice.source)}.\n"
+        f"{classes:,} classes, {features:,} features, training steps of {advice.batch_size:,} examples with "
+        f"{OPTIMIZERS[optimizer]}, {limit / 2**10:.3g} GiB of memory; read off {printable(advice.source)}.\n"
     )
     grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     grid.add_column("head", no_wrap=True, style="bold")
@@ -121,8 +141,9 @@ def advise(
         grid.add_row(*map(Text, (one.head, *numbers, fits, sure)))
     console.print(grid)
     console.print(
-        "\nMemory is of parameters, gradients and what a step needs; the rest of the network comes on top. ×1.5 means "
-        "that the true time may be up to 1.5 times longer or shorter. A test on measured times gave this factor."
+        "\nMemory is of parameters, gradients, the optimiser's state and what a step needs; the rest of the network "
+        "comes on top. ×1.5 means that the true time may be up to 1.5 times longer or shorter. A test on measured "
+        "times gave this factor."
     )
     machines = sorted({row.machine for row in advice.rows if row.machine})
     console.print(f"Measured on {'; '.join(machines)}. Yours has other times: `softmaxes scale` measures them.")

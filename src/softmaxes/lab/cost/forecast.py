@@ -29,6 +29,8 @@ class Measured(NamedTuple):
     classes: int
     features: int
     batch_size: int
+    optimizer: str
+    device: str
     parameters: float | None
     step_seconds: float | None
     step_memory: float | None  # MiB
@@ -45,15 +47,16 @@ def read_csv(path: Path) -> list[Measured]:
     measured = []
     for number, row in _rows(path):
         try:
-            sizes = Cell.model_validate(
-                {name: from_cell(row[name]) for name in ("head", "classes", "features", "batch_size")}
-            )
+            named = {name: from_cell(row[name]) for name in ("head", "classes", "features", "batch_size", "device")}
+            sizes = Cell.model_validate(named | {"optimizer": row.get("optimizer", "sgd")})  # older tables are of SGD
             measured.append(
                 Measured(
                     head=sizes.head,
                     classes=sizes.classes,
                     features=sizes.features,
                     batch_size=sizes.batch_size,
+                    optimizer=sizes.optimizer,
+                    device=sizes.device,
                     parameters=_positive(row["parameters"]),
                     step_seconds=_positive(row["step_seconds"]),
                     step_memory=_positive(row["step_memory_mib"]),
@@ -108,32 +111,38 @@ class Forecast(NamedTuple):
     basis: Literal["measured", "between", "beyond"]  # of the sizes that were measured
 
 
-def forecast(rows: Sequence[Measured], classes: int, features: int) -> list[Forecast]:
+Size = tuple[int, int, int]  # classes, features, examples of a step
+
+
+def forecast(rows: Sequence[Measured], classes: int, features: int, batch_size: int) -> list[Forecast]:
     """What each head of a table should cost, the quickest first.
 
-    Times and memory are taken to lie on straight lines between the measured sizes, on logarithmic scales of classes and
-    features, and beyond the last on the line through the last two; so are parameters. Where one size of features was
-    measured alone, all are taken to grow in proportion to it: for times an upper bound.
+    Times and memory are taken to lie on straight lines between the measured sizes, on logarithmic scales of classes,
+    features and examples, and beyond the last on the line through the last two; so are parameters. Where one number of
+    features or of examples was measured alone, all are taken to grow in proportion to it: for larger ones an upper
+    bound of the times.
     """
     forecasts = []
+    size = (classes, features, batch_size)
     for head in dict.fromkeys(row.head for row in rows):
-        known = {(row.classes, row.features): row for row in rows if row.head == head and row.step_seconds}
+        known = {
+            (row.classes, row.features, row.batch_size): row for row in rows if row.head == head and row.step_seconds
+        }
         if not known:
             continue
         seconds = {at: row.step_seconds or 0.0 for at, row in known.items()}
         parameters = {at: row.parameters or 0.0 for at, row in known.items()}
         memory = {at: row.step_memory or 0.0 for at, row in known.items()}
-        sizes = ({size for size, _ in known}, {size for _, size in known})
-        within = all(min(own) <= size <= max(own) for own, size in zip(sizes, (classes, features), strict=True))
+        within = all(min(one) <= at <= max(one) for one, at in zip(zip(*known, strict=True), size, strict=True))
         basis: Literal["measured", "between", "beyond"] = "between" if within else "beyond"
-        if (classes, features) in known:
+        if size in known:
             basis = "measured"
         forecasts.append(
             Forecast(
                 head,
-                _read_off(seconds, classes, features),
-                _read_off(parameters, classes, features),
-                _read_off(memory, classes, features),
+                _read_off(seconds, size),
+                _read_off(parameters, size, of_batch=0.0),
+                _read_off(memory, size),
                 _worst(seconds),
                 basis,
             )
@@ -141,12 +150,23 @@ def forecast(rows: Sequence[Measured], classes: int, features: int) -> list[Fore
     return sorted(forecasts, key=lambda one: one.seconds)
 
 
-def _read_off(points: dict[tuple[int, int], float], classes: int, features: int) -> float:
-    """The value at a size, by straight lines between logarithms: first along the classes, then along the features."""
-    lines: dict[int, dict[int, float]] = defaultdict(dict)
-    for (size, width), value in points.items():
-        lines[width][size] = value
-    return _along({width: _along(line, classes) for width, line in lines.items()}, features, alone=1.0)
+def _read_off(points: dict[Size, float], size: Size, of_batch: float = 1.0) -> float:
+    """The value at a size, by straight lines between logarithms: along the classes, the features, then the examples.
+
+    Args:
+        points: the values that are known.
+        size: where it is wanted.
+        of_batch: the power of the number of examples with which it grows, where one of them alone is known.
+    """
+    classes, features, examples = size
+    lines: dict[int, dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for (number, width, batch), value in points.items():
+        lines[batch][width][number] = value
+    by_batch = {
+        batch: _along({width: _along(line, classes) for width, line in of_width.items()}, features, alone=1.0)
+        for batch, of_width in lines.items()
+    }
+    return _along(by_batch, examples, alone=of_batch)
 
 
 def _along(line: dict[int, float], size: int, alone: float = 0.0) -> float:
@@ -164,11 +184,11 @@ def _along(line: dict[int, float], size: int, alone: float = 0.0) -> float:
     return math.exp(min(max(start + power * math.log(size / low), -most), most))
 
 
-def _worst(points: dict[tuple[int, int], float]) -> float | None:
+def _worst(points: dict[Size, float]) -> float | None:
     """The largest factor by which a point within the others is missed when they alone are known."""
     factors = []
     for at, value in points.items():
-        line = {size: other for (size, width), other in points.items() if width == at[1] and size != at[0]}
+        line = {other[0]: found for other, found in points.items() if other[1:] == at[1:] and other[0] != at[0]}
         if len(line) >= 2 and min(line) < at[0] < max(line):
             told = _along(line, at[0])
             factors.append(max(told / value, value / told))

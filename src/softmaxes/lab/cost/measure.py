@@ -24,6 +24,7 @@ from softmaxes.lab.comparison.processes import fresh_processes
 from softmaxes.lab.cost.records import TOPK, Cell, Cost, Failure, Limits, Phase, Table, Timing
 from softmaxes.lab.heads.registry import entry_of
 from softmaxes.lab.machine import limit_memory, machine, now, of_process, too_little
+from softmaxes.lab.recipe import Recipe, make_optimizer
 from softmaxes.lab.starting import without_script
 from softmaxes.lab.stopping import follow_parent, uninterrupted
 from softmaxes.lab.store import Store, read_record, write_record
@@ -131,7 +132,7 @@ def _training(head: Head, cell: Cell, known: Labels) -> Iterator[dict[str, Any]]
 
 def _step(head: Head, cell: Cell) -> Callable[[Labels], tuple[float, float, float]]:
     """A training step on new examples: seconds of forward, backward and update."""
-    optimiser = torch.optim.SGD(head.parameters(), lr=LEARNING_RATE)
+    optimiser = make_optimizer(Recipe(optimizer=cell.optimizer, lr=LEARNING_RATE), head.parameters(), by_row=True)
 
     def step(known: Labels) -> tuple[float, float, float]:
         input = torch.randn(cell.batch_size, cell.features, device=cell.device, requires_grad=True)

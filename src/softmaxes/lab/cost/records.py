@@ -36,11 +36,13 @@ class Cell(Record):
     test_batch: PositiveInt = 32  # examples of log_prob and of topk
     labels: Literal["zipf", "uniform"] = "zipf"
     device: Literal["cpu", "cuda"] = "cpu"
+    optimizer: Literal["sgd", "adagrad", "adam", "adamw"] = "sgd"
 
     @property
     def key(self) -> str:
-        """Sixteen hexadecimal digits: a hash of every field."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """Sixteen hexadecimal digits: a hash of every field, of the optimiser if it is not SGD."""
+        fields = self.model_dump(mode="json", exclude={"optimizer"} if self.optimizer == "sgd" else None)
+        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 

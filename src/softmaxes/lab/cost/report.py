@@ -14,6 +14,7 @@ from rich.text import Text
 
 from softmaxes.files import write_whole
 from softmaxes.lab.cost.records import FIT_FROM, TIMES, TOPK, Cost, Timing, exponent, write_csv
+from softmaxes.lab.recipe import OPTIMIZERS
 from softmaxes.lab.report import page
 from softmaxes.lab.report.charts import Chart, axis, layout, text
 from softmaxes.lab.report.figures import axes_of, png, styled
@@ -113,6 +114,7 @@ class Scale:
             "uniform": "classes drawn uniformly",
         }
         drawn = listed(sorted({kinds[cell.labels] for cell in cells}))
+        optimizers = sorted({OPTIMIZERS[cell.optimizer] for cell in cells})
         machines = {cost.machine for cost in self.costs if cost.machine is not None}
         where = sorted(
             f"{machine.processor}, {'one thread' if machine.device == 'cpu' else machine.device}, torch {machine.torch}"
@@ -121,8 +123,8 @@ class Scale:
         measured = f" Measured on {listed(where)}." if where else " Nothing could be measured."
         return (
             f"Training steps of {_numbers({cell.batch_size for cell in cells})} examples with "
-            f"{_numbers(set(self.features))} features, SGD, {drawn}. Log-probabilities and the most probable classes "
-            f"of {_numbers({cell.test_batch for cell in cells})} examples.{measured}"
+            f"{_numbers(set(self.features))} features, {listed(optimizers)}, {drawn}. Log-probabilities and the most "
+            f"probable classes of {_numbers({cell.test_batch for cell in cells})} examples.{measured}"
         )
 
 

@@ -1,6 +1,7 @@
 """The door to costs: measure heads against the number of classes, and read off a table what they should cost."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -23,10 +24,13 @@ SCALE_HEADS = (
     "forest",
     "adaptive",
     "sampled",
+    "index-sampled",
+    "tree-sampled",
     "nce",
     "negative-sampling",
 )
 CLASSES = (100, 1000, 10_000, 100_000, 1_000_000)
+Optimizer = Literal["sgd", "adagrad", "adam", "adamw"]
 MOST_CLASSES = 10**8
 MOST_MEMORY = 2**50  # bytes
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -61,6 +65,7 @@ def scale(
     labels: Literal["zipf", "uniform"] = "zipf",
     seconds: float = 120,
     memory: str | None = None,
+    optimizer: Optimizer = "sgd",
     device: str = "auto",
     out: str | Path = FOLDER,
     console: Console | None = None,
@@ -77,6 +82,7 @@ def scale(
         labels: how often classes come: by Zipf's law, or all alike.
         seconds: longest that a head at one size may take.
         memory: that a head at one size may take, e.g. ``16GB``; what is free if not given.
+        optimizer: of the training step; it steps the rows that have a gradient, as `softmaxes.optim.for_model` does.
         device: ``auto``, ``cpu`` or ``cuda``.
         out: folder for the results.
         console: shows the progress; standard error if not given.
@@ -110,7 +116,12 @@ def scale(
         raise InputError("--device: expected a GPU that torch can use for cuda, got none.")
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     setting = Cell(
-        head=chosen[0], classes=classes[0], batch_size=batch_size, labels=labels, device="cuda" if on_gpu else "cpu"
+        head=chosen[0],
+        classes=classes[0],
+        batch_size=batch_size,
+        labels=labels,
+        device="cuda" if on_gpu else "cpu",
+        optimizer=optimizer,
     )
     table = Table(cells=tuple(cells(dict.fromkeys(chosen), sorted(set(classes)), sorted(set(features)), setting)))
     store = Store(Path(out), {"scale.json": Table})
@@ -127,26 +138,49 @@ class Advice(NamedTuple):
     forecasts: list[Forecast]  # the quickest first
     rows: list[Measured]  # that they are read off
     source: str  # of the rows
+    batch_size: int
     memory: float  # bytes that may be taken
 
 
-def advise(classes: int, features: int = 128, *, memory: str | None = None, measured: Path | None = None) -> Advice:
-    """Which heads fit in memory and what a training step of them should cost, read off a table of `scale`.
+def advise(
+    classes: int,
+    features: int = 128,
+    *,
+    batch_size: int | None = None,
+    optimizer: Optimizer = "sgd",
+    device: Literal["cpu", "cuda"] = "cpu",
+    memory: str | None = None,
+    measured: Path | Sequence[Path] | None = None,
+) -> Advice:
+    """Which heads fit in memory and what a training step of them should cost, read off tables of `scale`.
 
     Args:
         classes: the number of classes, at least 4.
         features: size of a feature vector.
+        batch_size: examples of a training step; as most rows of the tables have it if not given.
+        optimizer: of the training step; memory is with its state.
+        device: where the step is taken.
         memory: that may be taken, e.g. ``16GB``; what is free if not given.
-        measured: a ``table.csv`` of `scale`; ``runs/scale/table.csv`` if it is there, else one of another machine that
-            comes with softmaxes.
+        measured: a ``table.csv`` of `scale`, or several; ``runs/scale/table.csv`` if it is there, else one of another
+            machine that comes with softmaxes.
 
     Raises:
-        InputError: a size cannot be, or the table is broken.
+        InputError: a size cannot be, a table is broken, or none was measured with that optimiser and device.
     """
     check_sizes("--classes", (classes,), 4, MOST_CLASSES)
     check_sizes("--features", (features,), 1, 10**6)
-    source, rows = _table(measured)
-    return Advice(forecast(rows, classes, features), rows, source, bytes_of(memory))
+    source, rows = _tables([measured] if isinstance(measured, Path) else measured)
+    fit = [row for row in rows if row.optimizer == optimizer and row.device == device]
+    if not fit:
+        known = ", ".join(sorted({f"{row.optimizer} on {row.device}" for row in rows}))
+        raise InputError(
+            f"{source}: expected rows measured with {optimizer} on {device}, got {known}; measure them: "
+            f"softmaxes scale --optimizer {optimizer} --device {device}."
+        )
+    if batch_size is None:
+        batch_size = Counter(row.batch_size for row in fit).most_common(1)[0][0]
+    check_sizes("--batch-size", (batch_size,), 1, 10**6)
+    return Advice(forecast(fit, classes, features, batch_size), fit, source, batch_size, bytes_of(memory))
 
 
 def bytes_of(memory: str | None) -> float:
@@ -169,9 +203,9 @@ def check_sizes(option: str, values: Sequence[int], least: int, most: int) -> No
         raise InputError(f"{option}: expected at least one number, got none.")
 
 
-def _table(measured: Path | None) -> tuple[str, list[Measured]]:
+def _tables(measured: Sequence[Path] | None) -> tuple[str, list[Measured]]:
     if measured is None and not (FOLDER / "table.csv").exists():
         with resources.as_file(resources.files("softmaxes.lab.cost") / "measured.csv") as own:
             return "the table that comes with softmaxes", read_csv(own)
-    path = measured or FOLDER / "table.csv"
-    return str(path), read_csv(path)
+    paths = measured or [FOLDER / "table.csv"]
+    return ", ".join(map(str, paths)), [row for path in paths for row in read_csv(path)]
