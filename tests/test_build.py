@@ -25,6 +25,7 @@ from torch import Tensor
 
 from softmaxes import Tree
 from softmaxes.trees import build
+from softmaxes.trees.growing import class_means
 
 
 def clusters(tree: Tree) -> set[frozenset[int]]:
@@ -774,3 +775,31 @@ def test_without_scipy_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     for make in (MAKES["agglomerative"], MAKES["from_confusion"]):
         with pytest.raises(ImportError, match=r"^Tree: expected SciPy, got no .*pip install 'softmaxes\[trees\]'$"):
             make()
+
+
+def test_class_means() -> None:
+    """Over batches of any size, in the features' precision, float32 at least; a class without examples has the mean."""
+    torch.manual_seed(0)
+    features, labels = torch.randn(50, 3, requires_grad=True), torch.randint(4, (50,))
+    means = class_means(zip(features.split(7), labels.split(7), strict=True), 6)
+    for label in range(4):
+        torch.testing.assert_close(means[label], features[labels == label].mean(0).detach())
+    for label in (4, 5):
+        torch.testing.assert_close(means[label], features.mean(0).detach())
+    assert not means.requires_grad
+    assert class_means([(features.bfloat16(), labels)], 4).dtype == torch.float32
+    assert class_means([(features.double(), labels)], 4).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ([], "expected at least one example, got none"),
+        ([(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))], "expected at least one example, got none"),
+        ([(torch.zeros(1, 3), torch.tensor([4]))], "expected labels in 0..3, got 4"),
+        ([(torch.zeros(1, 3), torch.tensor([-1]))], "expected labels in 0..3, got -1"),
+    ],
+)
+def test_class_means_of_nothing_or_of_no_class(batches: list[tuple[Tensor, Tensor]], message: str) -> None:
+    with pytest.raises(ValueError, match=f"class_means: {message}"):
+        class_means(batches, 4)

@@ -30,9 +30,9 @@ from softmaxes.lab.training.classifier import (
     Classifier,
     UnfitError,
     build,
-    class_means,
     grow,
     mean_and_std,
+    means_of_classes,
 )
 from softmaxes.lab.training.fabric import Fabric
 from softmaxes.lab.training.judge import Judge
@@ -407,7 +407,7 @@ def test_an_index_is_made_anew_before_every_epoch_but_the_first(store: Store, mo
 def test_a_class_without_images_has_the_mean_of_all(store: Store) -> None:
     classifier = build(toy_run(DATA), DATA.card(), INPUTS)
     some = (DATA.train_labels != 2).nonzero().squeeze(1)
-    means = class_means(Fabric(accelerator="cpu", devices=1), classifier, TRAIN.only(some))
+    means = means_of_classes(Fabric(accelerator="cpu", devices=1), classifier, TRAIN.only(some))
     torch.testing.assert_close(means[2], classifier.features(DATA.train_inputs[some]).mean(0).detach())
 
 

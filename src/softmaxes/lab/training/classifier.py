@@ -19,6 +19,7 @@ from softmaxes.lab.seeds import stream
 from softmaxes.lab.training.backbones import trunk_for
 from softmaxes.lab.training.fabric import Fabric
 from softmaxes.optim import SPARSE
+from softmaxes.trees.growing import class_means
 
 MOST_BRIGHT = 255.0  # of a pixel
 
@@ -146,17 +147,12 @@ def grow(run: Run, classifier: Classifier, vectors: Tensor) -> Tree:
     return tree
 
 
-@torch.no_grad()
-def class_means(fabric: Fabric, classifier: Classifier, examples: Examples) -> Tensor:
+def means_of_classes(fabric: Fabric, classifier: Classifier, examples: Examples) -> Tensor:
     """The mean features of each class, (C, D); of a class without examples the mean of all."""
     classifier.eval()
-    classes = classifier.head.num_classes
-    total = torch.zeros(classes, classifier.head.in_features, device=examples.labels.device)
-    with fabric.autocast():
-        for input, label in examples.batches():
-            total.index_add_(0, label, classifier.features(input).float())
-    counts = examples.labels[examples.rows].bincount(minlength=classes).unsqueeze(1)
-    return torch.where(counts > 0, total / counts.clamp(min=1), total.sum(0) / len(examples))
+    with torch.no_grad(), fabric.autocast():
+        batches = ((classifier.features(input), label) for input, label in examples.batches())
+        return class_means(batches, classifier.head.num_classes)
 
 
 def set_up(fabric: Fabric, run: Run, classifier: Classifier) -> tuple[Any, Any]:

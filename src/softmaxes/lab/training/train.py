@@ -20,7 +20,7 @@ from softmaxes.lab.records import DataCard, Epoch, LossPoint, Result, Run, Searc
 from softmaxes.lab.seeds import stream
 from softmaxes.lab.store import Store
 from softmaxes.lab.training.checkpoint import opened_checkpoint
-from softmaxes.lab.training.classifier import build, class_means, grow, set_up
+from softmaxes.lab.training.classifier import build, grow, means_of_classes, set_up
 from softmaxes.lab.training.fabric import Fabric
 from softmaxes.lab.training.judge import Judge
 
@@ -102,7 +102,7 @@ def train(
             if number - 1 == learning[0] and not growth.from_means:
                 vectors = classifier.head.get_parameter("weight").detach().clone()
             else:
-                vectors = class_means(fabric, classifier, data.train)
+                vectors = means_of_classes(fabric, classifier, data.train)
             tree = grow(run, classifier, vectors)
             model, optimiser = set_up(fabric, run, classifier)
             tree_seconds += now(fabric.device) - started
