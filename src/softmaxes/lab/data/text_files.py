@@ -203,11 +203,10 @@ def _convert(path: Path, folder: Path, console: Console, *, kind: str, parts: tu
     taken = reading.take(folder, parts, HASHES // HELD_OUT)
     if len(parts) > 1 and not taken["test"].ends:  # so few texts that none has such a hash
         taken = reading.take(folder, parts, reading.least + 1)
+    rows = sum(len(one.ends) for one in taken.values())
     for part, one in taken.items():
         if not one.ends:
-            raise InputError(
-                f"{path}: expected texts of which some can be held out, got {_of(len(taken['test'].ends), 'text')}."
-            )
+            raise InputError(f"{path}: expected texts of which some can be held out, got {_of(rows, 'text')} alike.")
         for what in ("ends", "labels"):
             _save(folder / f"{part}_{what}.npy", getattr(one, what))
     told = {
@@ -439,7 +438,8 @@ def _table(path: Path, heard: Heard, *, delimiter: str) -> Iterator[Row]:
                 yield Row(line, (), "", _of(len(row), "field"))
             line = table.line_num + 1
     except csv.Error as error:
-        raise InputError(f"{path}: expected a table as Python's csv writes it, got {error}, line {line:,}.") from None
+        got = str(error).replace("\t", "a tab")
+        raise InputError(f"{path}: expected a table as Python's csv writes it, got {got}, line {line:,}.") from None
 
 
 def _parquet(path: Path, heard: Heard) -> Iterator[Row]:
