@@ -142,6 +142,16 @@ def test_a_text_of_several_classes_is_trained_on_once_for_each(tmp_path: Path) -
     )
 
 
+def test_many_labels_of_long_texts_do_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = " ".join(f"__label__{number}" for number in range(200))
+    path = written(tmp_path, f"__label__a one\n{labels} {'x' * 10_000}\n".encode())
+    assert len(load_texts(path).train_inputs) == 200
+    monkeypatch.setattr(source, "MOST_COPIED", 0)
+    path.touch()
+    message = r"expected copies of texts, one for each label, of at most [\d,]+ bytes, got [\d,]+ by line 2\.$"
+    check_refused(path, message)
+
+
 def test_labels_stand_anywhere_in_a_line_as_fasttext_has_it(tmp_path: Path) -> None:
     content = "\ufeff__label__a one __label__b two\r\nthree\t __label__c__label__d\r\n\r\n  __label__e, a__label__f"
     data = load_texts(written(tmp_path, content.encode(), "cooking.train"))
@@ -161,7 +171,7 @@ def test_fields_of_a_table_hold_anything(layout: Layout, tmp_path: Path) -> None
         '1,"New\u00e9 York",plain',
         "",
         '2,b,"with ""quotes"" %,\r\nand line"',
-        "3,7,end",
+        "3, 7 ,end",
     ]
     content = "\ufeff" + "\r\n".join(lines).replace(",", delimiter)
     path = written(tmp_path, content.encode(), f"mine{layout(tmp_path / 'x', ROWS).suffix}")
@@ -220,7 +230,7 @@ def test_long_texts_are_cut_between_characters(tmp_path: Path) -> None:
 
 
 def test_a_class_may_be_in_the_test_alone(tmp_path: Path) -> None:
-    data = load_texts(in_folder(tmp_path, as_txt, [("a", "1"), ("b", "10")], [("c", "9"), ("d", "1")]))
+    data = load_texts(in_folder(tmp_path, as_txt, [("b", "10"), ("a", "1")], [("c", "9"), ("d", "1")]))
     assert data.class_names == ["1", "10", "9"]
     assert data.card().train_counts == (1, 1, 0)
     assert data.description == "Texts from files. Classes with test texts alone: 1."
@@ -265,6 +275,7 @@ def test_a_folder_is_taken_for_texts_only_where_it_can_be_nothing_else(tmp_path:
     assert not source.holds_texts(tmp_path / "one")
     with pytest.raises(InputError, match=r"test.parquet|train.parquet: expected columns features and label, got no"):
         load(str(in_folder(tmp_path / "one", as_parquet)))  # which is for vectors
+    assert not source.holds_texts(tmp_path / "one" / "mine")
     assert len(load("text", data_dir=tmp_path / "one" / "mine").train_inputs) == 45
 
 
@@ -386,7 +397,10 @@ BAD_TABLES: list[tuple[bytes, str]] = [
     (b"sentence,label\na,b\n", r"expected columns text and label, got no text among 'sentence', 'label'\.$"),
     (b"text;label\na;b\n", r"got no text among 'text;label'\.$"),
     (b"text,label,text\na,b,c\n", r"got 2 text among 'text', 'label', 'text'\.$"),
-    (b'text,label\n"a\nb",\n\nc,d,e\n ,f\n', r"3 others: lines 2 \(no label\), 5 \(3 fields\), 6 \(no words\)\.$"),
+    (
+        b'text,label\n"a\nb",\n\nc,d,e\n ,f\ng\n',
+        r"4 others: lines 2 \(no label\), 5 \(3 fields\), 6 \(no words\), 7 \(1 field\)\.$",
+    ),
     (b'text,label\na,b\n"c\nd,e\n', TABLE + r"line 3\.$"),
     (b'text,label\n"a" b,c\n', TABLE + r"line 2\.$"),
     (b'"text,label\n', TABLE + r"line 1\.$"),
@@ -418,7 +432,7 @@ def test_tables_that_are_none_are_refused(content: bytes, message: str, name: st
 
 
 @pytest.mark.slow
-def test_what_is_too_long_or_too_many_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_long_or_too_many_is_refused(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "MOST_LINE", 50)
     within = b"__label__a " + b"x" * 38 + b"\n"
     check_refused(
@@ -428,7 +442,9 @@ def test_what_is_too_long_or_too_many_is_refused(tmp_path: Path, monkeypatch: py
     open_quote = b'text,label\na,b\n"' + b"word\n" * 30
     check_refused(written(tmp_path, open_quote, "mine.csv"), r"got field larger than field limit \(50\), line 3\.$")
     monkeypatch.setattr(source, "MOST_CLASSES", 2)
+    arrays = set(cache.glob("texts/*/*.npy"))
     check_refused(as_txt(tmp_path / "many", ROWS), r"expected at most 2 classes, got more\.$")
+    assert set(cache.glob("texts/*/*.npy")) == arrays  # it has not read to the end
     check_refused(in_folder(tmp_path, as_txt, ROWS[:2], ROWS[2:3]), r"expected at most 2 classes, got more\.$")
 
 
@@ -468,8 +484,9 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         written(tmp_path, b"words", "mine.doc"), r"expected a file .txt, .csv, .tsv, .parquet, got another file"
     )
     check_refused(Path("/dev/null"), r"expected a regular file, got a device\.$")
-    os.mkfifo(tmp_path / "pipe.csv")
-    check_refused(tmp_path / "pipe.csv", r"expected a regular file, got a pipe\.$")
+    for name in ("pipe.csv", "pipe.parquet"):
+        os.mkfifo(tmp_path / name)
+        check_refused(tmp_path / name, r"expected a regular file, got a pipe\.$")
     folder = in_folder(tmp_path, as_txt)
     (folder / "test.txt").unlink()
     check_refused(folder, r"mine: expected one file test\.\* with texts \(.txt, .csv, .tsv, .parquet\), got none\.$")

@@ -30,6 +30,9 @@ LABEL = "__label__"  # before each label in fastText's format
 COLUMNS = ("text", "label")  # of a table
 MOST_TEXT = 2**16  # bytes of a text; a longer one is cut
 MOST_LINE = 2**24  # bytes of a line, and characters of a field
+# A text is written once for each label: all of them may come to COPIES times the file's size, and MOST_COPIED more.
+MOST_COPIED = 2**28
+COPIES = 100
 HELD_OUT = 10  # one text in this many is for the test, where there is one file
 HASHES = 2**64
 LISTED = 10  # rows that an error names
@@ -242,11 +245,19 @@ def _write_together(
 
 
 class _Taken:
-    """The texts of one part: their bytes go to a file at once."""
+    """The texts of one part: their bytes go to a file at once.
+
+    Attributes:
+        ends: where each text ends in the file's bytes.
+        labels: the class of each, by its number.
+        end: where the last one ends.
+        cut: how many were cut.
+        several: how many have several classes.
+    """
 
     def __init__(self, file: BinaryIO, once: bool) -> None:
         self.ends, self.labels = array("q"), array("q")
-        self.cut = self.several = self._end = 0
+        self.cut = self.several = self.end = 0
         self._file, self._once = file, once
         self.write_header()
 
@@ -256,14 +267,14 @@ class _Taken:
         self.several += len(labels) > 1
         for label in labels[:1] if self._once else labels:
             self._file.write(text)
-            self._end += len(text)
-            self.ends.append(self._end)
+            self.end += len(text)
+            self.ends.append(self.end)
             self.labels.append(label)
 
     def write_header(self) -> None:
         """Say at the beginning of the file how many bytes there are; numpy leaves room for any number."""
         self._file.seek(0)
-        header = {"descr": "|u1", "fortran_order": False, "shape": (self._end,)}
+        header = {"descr": "|u1", "fortran_order": False, "shape": (self.end,)}
         np.lib.format.write_array_header_1_0(self._file, header)
 
 
@@ -305,14 +316,14 @@ class _Reading:
                 if number <= LISTED:
                     others.append(f"{row.place:,} ({problem})")
                 continue
-            if number:
-                continue
             encoded = text.encode()
             if cut := len(encoded) > MOST_TEXT:
                 encoded = encoded[:MOST_TEXT].decode(errors="ignore").rstrip().encode()
             labels = [self.names.setdefault(label, len(self.names)) for label in row.labels]
             _check_classes(len(self.names), self._path)
             self._part(taken, encoded, below).add(encoded, labels, cut)
+            if len(labels) > 1:
+                self._check_copied(taken, row.place)
         if number:
             raise self._refusal(number, others)
         if not rows:
@@ -325,6 +336,14 @@ class _Reading:
         found = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
         self.least = min(self.least, found)
         return taken["test" if found < below else "train"]
+
+    def _check_copied(self, taken: dict[str, _Taken], place: int) -> None:
+        most = COPIES * self._path.stat().st_size + MOST_COPIED
+        if (copied := sum(one.end for one in taken.values())) > most:
+            raise InputError(
+                f"{self._path}: expected copies of texts, one for each label, of at most {most:,} bytes, "
+                f"got {copied:,} by {self._form.unit} {place:,}."
+            )
 
     def _rows(self) -> Iterator[Row]:
         with Progress(console=self._console, transient=True, disable=not self._console.is_terminal) as progress:
