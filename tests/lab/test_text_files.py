@@ -347,6 +347,7 @@ def ending(function: Callable[..., Any], at: Callable[..., bool], end: Callable[
     return called
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [as_txt, as_table])
 def test_little_is_held_of_a_large_file(layout: Layout, tmp_path: Path) -> None:
     path = layout(tmp_path / "mine", [(f"{row} {'x' * 2000}", str(row % 3)) for row in range(4000)])
@@ -356,6 +357,24 @@ def test_little_is_held_of_a_large_file(layout: Layout, tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1_000_000
+
+
+@pytest.mark.slow
+def test_little_is_held_of_a_large_parquet_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mine.parquet"
+    table = pa.table({"text": [f"{row} {'x' * 2000}" for row in range(16000)], "label": ["a", "b"] * 8000})
+    parquet.write_table(table, path, row_group_size=500, compression=None, use_dictionary=False)
+    del table
+    before, normal = pa.total_allocated_bytes(), source._normal
+    held: list[int] = []
+
+    def watched(text: str) -> str:
+        held.append(pa.total_allocated_bytes() - before)
+        return normal(text)
+
+    monkeypatch.setattr(source, "_normal", watched)
+    source._convert(path, tmp_path, Console(), kind=".parquet", parts=("train",))
+    assert max(held) < path.stat().st_size / 4
 
 
 def test_progress_is_shown_at_a_terminal_and_nowhere_else(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ from softmaxes.lab.starting import without_script
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, OverflowError, RuntimeError)
 MOST_BEYOND = 2**30  # bytes of memory that a file may take beside its own, while it is converted
 
+BUFFER = 2**20  # bytes of a column that are read at a time
+
 
 @dataclass(frozen=True)
 class Conversion:
@@ -137,6 +139,13 @@ def check_pyarrow(path: Path) -> None:
             f"{path}: expected the package pyarrow, which reads parquet, got none; install it: "
             "pip install 'softmaxes[parquet]'."
         )
+
+
+def open_parquet(path: Path) -> Any:
+    """A parquet file for reading, of which no more is held than the rows in hand: pyarrow would fetch it all."""
+    from pyarrow import parquet
+
+    return parquet.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER)
 
 
 def check_columns(path: Path, columns: list[str], wanted: tuple[str, str]) -> None:

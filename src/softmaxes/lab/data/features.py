@@ -18,7 +18,15 @@ from rich.progress import Progress
 from torch import Tensor
 
 from softmaxes.files import InputError, write_whole
-from softmaxes.lab.data.converted import Conversion, check_columns, check_pyarrow, columns_of, converted, is_strings
+from softmaxes.lab.data.converted import (
+    Conversion,
+    check_columns,
+    check_pyarrow,
+    columns_of,
+    converted,
+    is_strings,
+    open_parquet,
+)
 from softmaxes.lab.data.dataset import CHUNK, Data
 from softmaxes.lab.data.npy import Array, Stored, check_unfolded, map_in, npy, npz
 
@@ -293,11 +301,11 @@ def _converted(path: Path) -> Path:
 
 def _convert(path: Path, folder: Path, console: Console) -> None:
     """Write a parquet file's columns as .npy files, holding some thousand rows at a time."""
-    from pyarrow import compute, parquet, types
+    from pyarrow import compute, types
 
     labels_type = np.dtype(np.int64)
 
-    with parquet.ParquetFile(path) as file:
+    with open_parquet(path) as file:
         schema, number = file.schema_arrow, file.metadata.num_rows
         check_columns(path, schema.names, ("features", "label"))
         column, label = schema.field("features").type, schema.field("label").type

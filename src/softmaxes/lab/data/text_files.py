@@ -20,7 +20,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from softmaxes.files import BEGINNING, InputError, open_regular, write_whole
-from softmaxes.lab.data.converted import Conversion, check_columns, check_pyarrow, columns_of, converted, is_strings
+from softmaxes.lab.data.converted import (
+    Conversion,
+    check_columns,
+    check_pyarrow,
+    columns_of,
+    converted,
+    is_strings,
+    open_parquet,
+)
 from softmaxes.lab.data.dataset import CHUNK, Data
 from softmaxes.lab.data.features import MOST_CLASSES, MOST_NAME, PARTS
 from softmaxes.lab.data.npy import check_unfolded, mapped_bytes, npy
@@ -462,10 +470,10 @@ def _table(path: Path, heard: Heard, *, delimiter: str) -> Iterator[Row]:
 
 
 def _parquet(path: Path, heard: Heard) -> Iterator[Row]:
-    from pyarrow import parquet, types
+    from pyarrow import types
 
     size = path.stat().st_size
-    with parquet.ParquetFile(path) as file:
+    with open_parquet(path) as file:
         schema, number = file.schema_arrow, file.metadata.num_rows
         check_columns(path, schema.names, COLUMNS)
         for name, wanted in zip(COLUMNS, ("strings", "strings or integers"), strict=True):
