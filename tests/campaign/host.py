@@ -45,6 +45,7 @@ FAMILIAR = (  # what the verbs import when they need it
     "softmaxes.lab.data.glyphs",
     "softmaxes.lab.data.long_tail",
     "softmaxes.lab.data.sheet",
+    "softmaxes.lab.data.text_files",
     "softmaxes.lab.report",
     "softmaxes.lab.report.page",
     "softmaxes.lab.cost.report",

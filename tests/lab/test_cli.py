@@ -354,13 +354,17 @@ BAD: list[tuple[list[str], str]] = [
     (["compare", "--seeds", "0"], "--seeds: expected 1 or more, got 0."),
     (
         ["compare", "--data", "glyfs"],
-        "--data: expected glyphs, glyphs:CLASSES, glyphs:all, geonames, cifar10, cifar100, features, a folder",
+        "--data: expected glyphs, glyphs:CLASSES, glyphs:all, geonames, cifar10, cifar100, features, text, a folder",
     ),
     (
         ["compare", "--data", "./nowhere"],
         "--data: expected a folder or file that exists, got ./nowhere, which does not.",
     ),
-    (["compare", "--data", "/dev/null"], "--data: expected a folder, or vectors in a file .npz, got /dev/null."),
+    (
+        ["compare", "--data", "/dev/null"],
+        "--data: expected a folder, vectors in a file .npz, or texts in a file .txt, .csv, .tsv, .parquet, got "
+        "/dev/null.",
+    ),
     (
         ["compare", "--data", "glyphs:many"],
         "expected glyphs or glyphs:CLASSES, e.g. glyphs:1000 or glyphs:all, got glyphs:many.",

@@ -174,8 +174,8 @@ class Source(Record):
             "18,557 cities' names; **geonames:5000**, **:1000** and **:500** have smaller cities too, up to 81,000; it "
             f"needs `pip install 'softmaxes[geonames]'`), {NAMED} "
             "(downloaded unless --data-dir says where it lies), **features** (vectors and labels of your "
-            "own, see --data-dir), the path of a folder of images with a folder for each class, or **module:function** "
-            "of your own."
+            "own, see --data-dir), **text** (texts and their classes, see --data-dir), the path of a folder of images "
+            "with a folder for each class, or **module:function** of your own."
         ),
     ] = None
     data_dir: Annotated[
@@ -183,7 +183,9 @@ class Source(Record):
         Field(
             description="Where the data lies: a folder, or an archive of CIFAR. Of **features** a file .npz with the "
             "arrays *train_features*, *train_labels*, *test_features* and *test_labels*; or a folder with these as "
-            ".npy files, or with *train.parquet* and *test.parquet*."
+            ".npy files, or with *train.parquet* and *test.parquet*. Of **text** a file .txt in fastText's format "
+            "(`__label__NAME words`), or .csv, .tsv or .parquet with the columns *text* and *label*, of which a tenth "
+            "is held out; or a folder with *train* and *test* as such files."
         ),
     ] = None
     image_size: Annotated[

@@ -59,11 +59,8 @@ def execute(
     card = data.card()
     for setting in dict.fromkeys(run.setting for run in study.runs):
         check(setting, data, card)
-    if cluster is not None and data.files is not None:
-        raise InputError(
-            f"--cluster: expected data that are read into memory, got {data.files['train']}, which is mapped; "
-            "save the vectors as .npz."
-        )
+    if cluster is not None:
+        data.check_in_memory("--cluster")
     for left in study.left_out:
         console.print(f"{left.head} is left out: {left.reason}", highlight=False, markup=False, soft_wrap=True)
     new = not store.has_study()

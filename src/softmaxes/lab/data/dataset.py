@@ -161,6 +161,15 @@ class Data:
                 )
             row += len(rows)
 
+    def check_in_memory(self, option: str) -> None:
+        """Refuse inputs that are mapped from files, as an option does that needs them in memory."""
+        if self.files is not None:
+            advice = "; save the vectors as .npz" if self.kind == "vector" else ""
+            raise InputError(
+                f"{option}: expected data that are read into memory, got {self.files['train']}, which is mapped"
+                f"{advice}."
+            )
+
     @property
     def kind(self) -> Literal["image", "vector", "text"]:
         """What an input is."""

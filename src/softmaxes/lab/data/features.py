@@ -3,34 +3,32 @@
 No code in these files is run: arrays of objects, which numpy would unpickle, are refused.
 """
 
-import hashlib
 import json
-import multiprocessing
-import os
-import signal
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from itertools import chain
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from filelock import FileLock
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from softmaxes.files import InputError, check_regular, remove_parts, write_whole
-from softmaxes.lab.data.cache import cache_dir
+from softmaxes.files import InputError, write_whole
+from softmaxes.lab.data.converted import (
+    Conversion,
+    check_columns,
+    check_pyarrow,
+    columns_of,
+    converted,
+    is_strings,
+    open_parquet,
+)
 from softmaxes.lab.data.dataset import CHUNK, Data
-from softmaxes.lab.data.npy import Array, Stored, check_unfolded, map_in, npy, npz, told
-from softmaxes.lab.machine import limit_memory
-from softmaxes.lab.starting import without_script
+from softmaxes.lab.data.npy import Array, Stored, check_unfolded, map_in, npy, npz
 
 Integers = npt.NDArray[np.int64]
 
@@ -40,9 +38,6 @@ MOST_CLASSES = 20_000_000
 MOST_UNSEEN = 100_000  # classes that there may be whatever the examples
 MOST_OF_AN_EXAMPLE = 10  # more classes for each example
 MOST_NAME = 1000  # characters of a class's name
-# What pyarrow raises of Python's own.
-UNREADABLE = (OSError, ValueError, TypeError, LookupError, OverflowError, RuntimeError)
-MOST_BEYOND = 2**30  # bytes of memory that a parquet file may take beside its own, while it is converted
 CONVERTED = r"(features|labels)\.npy|names\.json"  # the files of a converted one
 RECIPE = 1  # of the files in the cache: another number has parquet files converted anew
 
@@ -298,98 +293,34 @@ def _from_parquet(folder: Path) -> Data:
 
 def _converted(path: Path) -> Path:
     """The folder in the cache with the file as ``features.npy``, ``labels.npy`` and perhaps ``names.json``."""
-    if find_spec("pyarrow") is None:
-        raise InputError(
-            f"{path}: expected the package pyarrow, which reads parquet, got none; install it: "
-            "pip install 'softmaxes[parquet]'."
-        )
-    check_regular(path)
-    status = path.stat()
-    known = f"{path.resolve()}/{status.st_size}/{status.st_mtime_ns}/{RECIPE}"
-    folder = (cache_dir() / "features" / hashlib.sha256(known.encode()).hexdigest()[:16]).absolute()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: expected a folder that can be made, got {error.strerror}.") from None
-    with FileLock(folder / ".lock"):
-        if not (folder / "labels.npy").exists():  # which is written last
-            remove_parts(folder, CONVERTED)  # of one that was killed
-            _convert_apart(path, folder)
-    return folder
-
-
-def _convert_apart(path: Path, folder: Path) -> None:
-    """Convert a file in a process of its own, for a broken one can end its reader; its memory is bounded."""
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_tell, args=(path, folder, sender), daemon=True)  # type: ignore[attr-defined]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, none of whose locks it takes
-        with without_script():
-            process.start()
-    sender.close()
-    try:
-        failure = receiver.recv()
-    except EOFError:
-        process.join()
-        failure = f"{path}: expected a parquet file, got one that ended its reader with code {process.exitcode}."
-    finally:
-        process.kill()
-        process.join()
-        remove_parts(folder, CONVERTED)
-    if failure is not None:
-        raise InputError(failure)
-
-
-def _tell(path: Path, folder: Path, sender: Connection) -> None:
-    """Convert a file and tell of the failure, if there is one; C++'s last words are not heard."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
-    limit_memory(MOST_BEYOND + 4 * path.stat().st_size)
-    with os.fdopen(os.dup(2), "w", encoding="utf-8") as errors, Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        sender.send(_failure(path, folder, Console(file=errors)))
-
-
-def _failure(path: Path, folder: Path, console: Console) -> str | None:
-    """Convert a file; why it could not be."""
-    import pyarrow
-
-    try:
-        _convert(path, folder, console)
-    except InputError as error:
-        return str(error)
-    except MemoryError:
-        return f"{path}: expected a parquet file that takes at most {MOST_BEYOND:,} bytes to convert, got one of more."
-    except (pyarrow.ArrowException, *UNREADABLE) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the system's, while it is written
-            return f"{folder}: expected room for {path} as arrays, got {error.strerror}."
-        return f"{path}: expected a parquet file, got {told(error)}."
-    return None
+    check_pyarrow(path)
+    return converted(
+        path, Conversion("features", str(RECIPE), "a parquet file", CONVERTED, last="labels.npy", convert=_convert)
+    )
 
 
 def _convert(path: Path, folder: Path, console: Console) -> None:
     """Write a parquet file's columns as .npy files, holding some thousand rows at a time."""
-    from pyarrow import compute, parquet, types
+    from pyarrow import compute, types
 
     labels_type = np.dtype(np.int64)
 
-    with parquet.ParquetFile(path) as file:
+    with open_parquet(path) as file:
         schema, number = file.schema_arrow, file.metadata.num_rows
-        for name in ("features", "label"):
-            if schema.names.count(name) != 1:
-                got = ", ".join(map(repr, schema.names[:10])) or "none"
-                raise InputError(f"{path}: expected columns features and label, got no {name} among {got}.")
+        check_columns(path, schema.names, ("features", "label"))
         column, label = schema.field("features").type, schema.field("label").type
         lists = types.is_list(column) or types.is_large_list(column) or types.is_fixed_size_list(column)
         if not lists or not types.is_floating(column.value_type):
             raise InputError(f"{path}: expected features as lists of floating-point numbers, got {column}.")
         kind = label.value_type if types.is_dictionary(label) else label
-        strings = types.is_string(kind) or types.is_large_string(kind)
+        strings = is_strings(kind)
         if not strings and not types.is_integer(kind):
             raise InputError(f"{path}: expected label as integers or strings, got {label}.")
         if number < 1:
             raise InputError(f"{path}: expected at least one row, got {number or 'none'}.")
-        values, unfolded = _claimed(file.metadata)
+        claimed = columns_of(file.metadata, "features")
+        values = sum(chunk.num_values for chunk in claimed)
+        unfolded = sum(chunk.total_uncompressed_size for chunk in claimed + columns_of(file.metadata, "label"))
         unfolded = max(unfolded, values * column.value_type.bit_width // 8 + number * labels_type.itemsize)
         check_unfolded(str(path), unfolded, path.stat().st_size, "save the vectors as .npy")
         size = column.list_size if types.is_fixed_size_list(column) else None
@@ -439,18 +370,6 @@ def _convert(path: Path, folder: Path, console: Console) -> None:
             np.save(out, labels)
 
     write_whole(folder / "labels.npy", write_labels)
-
-
-def _claimed(metadata: Any) -> tuple[int, int]:
-    """How many numbers the features of a parquet file have, and how many bytes all that is read of it unfolds to."""
-    values, unfolded = 0, 0
-    columns = [metadata.schema.column(place).path.partition(".")[0] for place in range(metadata.num_columns)]
-    for place in range(metadata.num_row_groups):
-        for name in ("features", "label"):
-            chunk = metadata.row_group(place).column(columns.index(name))
-            values += chunk.num_values if name == "features" else 0
-            unfolded += chunk.total_uncompressed_size
-    return values, unfolded
 
 
 def _rows(column: Any, width: int, where: str, row: int) -> Array:

@@ -29,11 +29,7 @@ def long_tail(data: Data, ratio: float, seed: int = 0) -> Data:
         Cui, Jia, Lin, Song and Belongie, "Class-Balanced Loss Based on Effective Number of Samples", 2019.
     """
     check_ratio(ratio)
-    if data.files is not None:
-        raise InputError(
-            f"--long-tail: expected data that are read into memory, got {data.files['train']}, which is mapped; "
-            "save the vectors as .npz."
-        )
+    data.check_in_memory("--long-tail")
     generator = torch.Generator().manual_seed(seed)
     rank = torch.randperm(data.num_classes, generator=generator)
     counts = data.counts(data.train_labels)

@@ -1,6 +1,8 @@
 """Data sets by name: what ``--data`` and its neighbours name, loaded."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,9 @@ def load(data: str = DEFAULT, **options: Any) -> Data:
     """A data set by its name.
 
     Args:
-        data: ``glyphs``, ``glyphs:C`` or ``glyphs:all``; a name of `OFFICIAL`, e.g. ``cifar100``; ``features`` or
-            ``folder`` with `data_dir`; the path of a folder of images, or of vectors; or ``module:function`` of the
-            user's own.
+        data: ``glyphs``, ``glyphs:C`` or ``glyphs:all``; a name of `OFFICIAL`, e.g. ``cifar100``; ``features``,
+            ``text`` or ``folder`` with `data_dir`; the path of a folder of images, of vectors, or of texts; or
+            ``module:function`` of the user's own.
         options: the other fields of `Source`, e.g. `data_dir`, `image_size`, `long_tail`.
 
     Raises:
@@ -67,28 +69,35 @@ def _load(name: str, source: Source) -> Data:
         return load_cifar(name, source.data_dir)
     from softmaxes.lab.data.features import holds_features, load_features
     from softmaxes.lab.data.folder import load_folder
+    from softmaxes.lab.data.text_files import FORMS, holds_texts, load_texts
 
-    if name in ("features", "folder"):
-        where, what = source.data_dir, "vectors" if name == "features" else "folder of images"
-        if where is None:
+    readers: dict[str, Callable[[Path], Data]] = {
+        "vectors": load_features,
+        "texts": load_texts,
+        "folder of images": partial(load_folder, image_size=source.image_size),
+    }
+    if what := {"features": "vectors", "text": "texts", "folder": "folder of images"}.get(name):
+        if source.data_dir is None:
             raise InputError(f"--data {name}: expected --data-dir with the {what}, got none.")
-        return load_features(where) if name == "features" else load_folder(where, image_size=source.image_size)
-    of_vectors = name != "" and holds_features(Path(name))
-    own = is_own_function(name)
-    if own or of_vectors or (name and Path(name).is_dir()):  # nothing would be the folder in hand
+        return readers[what](source.data_dir)
+    path = Path(name)
+    own, there = is_own_function(name), name != ""  # nothing would be the folder in hand
+    what = "vectors" if there and holds_features(path) else "texts" if there and holds_texts(path) else None
+    if own or what or (there and path.is_dir()):
         if source.data_dir is not None:
-            what = "which knows it" if own else "where vectors lie" if of_vectors else "a folder itself"
-            raise InputError(f"--data-dir: expected none with --data {name}, {what}, got {source.data_dir}.")
-        if own:
-            return own_data(name)
-        return load_features(Path(name)) if of_vectors else load_folder(Path(name), image_size=source.image_size)
-    if name and Path(name).exists():
-        raise InputError(f"--data: expected a folder, or vectors in a file .npz, got {clip(name)}.")
+            known = "which knows it" if own else f"where {what} lie" if what else "a folder itself"
+            raise InputError(f"--data-dir: expected none with --data {name}, {known}, got {source.data_dir}.")
+        return own_data(name) if own else readers[what or "folder of images"](path)
+    if there and path.exists():
+        raise InputError(
+            f"--data: expected a folder, vectors in a file .npz, or texts in a file {', '.join(FORMS)}, "
+            f"got {clip(name)}."
+        )
     if name and ("/" in name or name.startswith((".", "~"))):
         raise InputError(f"--data: expected a folder or file that exists, got {clip(name)}, which does not.")
     raise InputError(
-        f"--data: expected glyphs, glyphs:CLASSES, glyphs:all, geonames, {', '.join(OFFICIAL)}, features, a folder "
-        f"with images, or module:function, got {clip(name)}."
+        f"--data: expected glyphs, glyphs:CLASSES, glyphs:all, geonames, {', '.join(OFFICIAL)}, features, text, a "
+        f"folder with images, or module:function, got {clip(name)}."
     )
 
 
