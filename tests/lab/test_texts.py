@@ -18,6 +18,7 @@ from softmaxes.lab.data.geonames import ceiling, load_geonames
 from softmaxes.lab.data.ragged import Texts
 from softmaxes.lab.records import Run, Training
 from softmaxes.lab.store import Store
+from softmaxes.lab.training import ngrams
 from softmaxes.lab.training.backbones import trunk_for
 from softmaxes.lab.training.ngrams import BagOfNgrams
 from softmaxes.lab.training.train import train
@@ -73,6 +74,19 @@ def test_a_text_is_the_mean_of_its_ngrams() -> None:
         expected = trunk.table.weight[grams[grams >= 0]].mean(0)
         torch.testing.assert_close(trunk(batch)[row], expected)
     torch.testing.assert_close(trunk(batch)[1:2], trunk(texts.batch(torch.tensor([1]))))  # whatever is beside it
+
+
+def test_long_texts_are_looked_at_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a batch of them takes no more memory than its n-grams; and each text is what it is alone."""
+    trunk = BagOfNgrams(4, 50)
+    batch = Texts.of(["a" * 100, "b", "c d", "e" * 90]).batch(torch.arange(4))
+    whole = trunk(batch)
+    widths: list[int] = []
+    real = trunk.ngrams
+    monkeypatch.setattr(trunk, "ngrams", lambda part: (widths.append(part.numel()), real(part))[1])
+    monkeypatch.setattr(ngrams, "CELLS", 200)
+    torch.testing.assert_close(trunk(batch), whole)
+    assert widths == [200, 200]
 
 
 def test_the_rows_of_ngrams_never_change() -> None:

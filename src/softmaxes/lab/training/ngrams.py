@@ -9,6 +9,7 @@ BASE = 0x5851F42D4C957F2D  # odd, so that it has an inverse modulo 2^64
 INVERSE = pow(BASE, -1, 2**64)
 MIX = 0x2545F4914F6CDD1D
 SHIFT = 29
+CELLS = 2**19  # bytes of texts, with the zeros after them, whose n-grams are looked for together: 4 MiB for each size
 
 
 class BagOfNgrams(nn.Module):
@@ -80,10 +81,14 @@ class BagOfNgrams(nn.Module):
 
     def forward(self, text: Tensor) -> Tensor:
         """Features of a batch of texts."""
+        parts = torch.split(text, max(1, CELLS // max(1, text.shape[1])))
+        return torch.as_tensor(self.hidden(torch.cat([self._mean(part) for part in parts])))
+
+    def _mean(self, text: Tensor) -> Tensor:
         found = self.ngrams(text)
         known = found >= 0
         number = known.sum(1)
-        return torch.as_tensor(self.hidden(self.table(found[known], number.cumsum(0) - number)))
+        return torch.as_tensor(self.table(found[known], number.cumsum(0) - number))
 
     @torch.no_grad()
     def ngrams(self, text: Tensor) -> Tensor:
