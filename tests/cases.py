@@ -14,9 +14,9 @@ from softmaxes import (
     GumbelSoftmax,
     Head,
     HierarchicalSoftmax,
-    IndexSampledSoftmax,
     MixtureOfSoftmaxes,
     NegativeSampling,
+    NeighborSampledSoftmax,
     OneVsRest,
     SampledSoftmax,
     Sampler,
@@ -54,7 +54,7 @@ CONSTANT_CHANCES = {"gradient_of_the_training_loss": "the chances of the draws a
 
 
 def refreshed(*given: Any, **options: Any) -> Head:
-    head = IndexSampledSoftmax(*given, **options)
+    head = NeighborSampledSoftmax(*given, **options)
     head.refresh()
     return head
 
@@ -135,14 +135,14 @@ CASES = [
         lambda d, **kw: TreeSampledSoftmax(d, Tree.random(100, arity=3), 20, **kw),
         breaks=CONSTANT_CHANCES,
     ),
-    Case("index-sampled-2", lambda d, **kw: IndexSampledSoftmax(d, 2, 1, 1, **kw)),
+    Case("neighbor-sampled-2", lambda d, **kw: NeighborSampledSoftmax(d, 2, 1, 1, **kw)),
     Case(
-        "index-sampled-12-no-bias",
-        lambda d, **kw: IndexSampledSoftmax(d, 12, 5, 3, num_cells=5, bias=False, **kw),
+        "neighbor-sampled-12-no-bias",
+        lambda d, **kw: NeighborSampledSoftmax(d, 12, 5, 3, bias=False, **kw),
         in_features=20,
     ),
-    Case("index-sampled-100", lambda d, **kw: IndexSampledSoftmax(d, 100, 20, 40, **kw)),
-    Case("index-sampled-30-refreshed", lambda d, **kw: refreshed(d, 30, 9, 7, **kw), breaks=CONSTANT_CHANCES),
+    Case("neighbor-sampled-100", lambda d, **kw: NeighborSampledSoftmax(d, 100, 20, 40, **kw)),
+    Case("neighbor-sampled-30-refreshed", lambda d, **kw: refreshed(d, 30, 9, 7, **kw)),
     Case("nce-2", lambda d, **kw: NCE(d, Sampler.uniform(2), 3, **kw)),
     Case("nce-12-unigram", lambda d, **kw: NCE(d, Sampler.unigram(COUNTS), 5, bias=False, **kw), in_features=20),
     Case("nce-100", lambda d, **kw: NCE(d, Sampler.log_uniform(range(100)), 20, **kw)),

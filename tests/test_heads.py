@@ -23,9 +23,9 @@ from softmaxes import (
     GumbelSoftmax,
     Head,
     HierarchicalSoftmax,
-    IndexSampledSoftmax,
     MixtureOfSoftmaxes,
     NegativeSampling,
+    NeighborSampledSoftmax,
     OneVsRest,
     SampledSoftmax,
     Sampler,
@@ -131,15 +131,10 @@ REFUSED: list[tuple[Callable[[], Head], str]] = [
         "TreeSampledSoftmax: expected proposal_weight to be finite and above 0, got 0",
     ),
     (lambda: SampledSoftmax(4, UNIFORM, 0), "SampledSoftmax: expected num_samples to be at least 1, got 0"),
-    (lambda: IndexSampledSoftmax(4, 5, 0), "IndexSampledSoftmax: expected num_samples to be at least 1, got 0"),
-    (lambda: IndexSampledSoftmax(4, 5, 1, 0), "IndexSampledSoftmax: expected num_uniform to be at least 1, got 0"),
+    (lambda: NeighborSampledSoftmax(4, 5, 0), "NeighborSampledSoftmax: expected num_samples to be at least 1, got 0"),
     (
-        lambda: IndexSampledSoftmax(4, 5, 1, num_cells=0),
-        "IndexSampledSoftmax: expected num_cells to be at least 1, got 0",
-    ),
-    (
-        lambda: IndexSampledSoftmax(4, 5, 1, num_cells=6),
-        "IndexSampledSoftmax: expected num_cells to be at most 5, as there are classes, got 6",
+        lambda: NeighborSampledSoftmax(4, 5, 1, 0),
+        "NeighborSampledSoftmax: expected num_neighbors to be at least 1, got 0",
     ),
     (lambda: NCE(4, UNIFORM, -1), "NCE: expected num_samples to be at least 1, got -1"),
     (lambda: NegativeSampling(4, UNIFORM, 0), "NegativeSampling: expected num_samples to be at least 1, got 0"),
@@ -606,11 +601,11 @@ def test_the_cut_offs_may_be_none_or_many() -> None:
         lambda sparse: ForestSoftmax(6, [Tree.random(400, arity=3)], sparse=sparse),
         lambda sparse: SampledSoftmax(6, Sampler.uniform(40), 8, sparse=sparse),
         lambda sparse: TreeSampledSoftmax(6, Tree.balanced(40), 3, sparse=sparse),
-        lambda sparse: IndexSampledSoftmax(6, 40, 3, 8, sparse=sparse),
+        lambda sparse: NeighborSampledSoftmax(6, 40, 8, 3, sparse=sparse),
         lambda sparse: NCE(6, Sampler.uniform(40), 8, sparse=sparse),
         lambda sparse: NegativeSampling(6, Sampler.uniform(40), 8, sparse=sparse),
     ],
-    ids=["hierarchical", "forest", "sampled", "tree-sampled", "index-sampled", "nce", "negative-sampling"],
+    ids=["hierarchical", "forest", "sampled", "tree-sampled", "neighbor-sampled", "nce", "negative-sampling"],
 )
 def test_sparse_gradients_are_the_dense_ones(make: Callable[[bool], Head]) -> None:
     dense, sparse = make(False), make(True)
@@ -716,11 +711,11 @@ def test_compiles_to_one_graph(case: Case) -> None:
         lambda classes: HierarchicalSoftmax(4, Tree.balanced(classes), sparse=True),
         lambda classes: ForestSoftmax(4, [Tree.balanced(classes)] * 2, sparse=True),
         lambda classes: SampledSoftmax(4, Sampler.uniform(classes), 8, sparse=True),
-        lambda classes: IndexSampledSoftmax(4, classes, 3, 8, num_cells=9, sparse=True),
+        lambda classes: NeighborSampledSoftmax(4, classes, 8, 3, sparse=True),
         lambda classes: NCE(4, Sampler.uniform(classes), 8, sparse=True),
         lambda classes: NegativeSampling(4, Sampler.uniform(classes), 8, sparse=True),
     ],
-    ids=["tree", "forest", "sampled", "index-sampled", "nce", "negative sampling"],
+    ids=["tree", "forest", "sampled", "neighbor-sampled", "nce", "negative sampling"],
 )
 def test_a_sparse_step_makes_nothing_that_is_as_long_as_the_classes(
     make: Callable[[int], Head], compiled: bool, monkeypatch: pytest.MonkeyPatch

@@ -19,9 +19,9 @@ from softmaxes import (
     GumbelSoftmax,
     Head,
     HierarchicalSoftmax,
-    IndexSampledSoftmax,
     MixtureOfSoftmaxes,
     NegativeSampling,
+    NeighborSampledSoftmax,
     OneVsRest,
     SampledSoftmax,
     Sampler,
@@ -182,9 +182,10 @@ def tree_sampled_of_two_classes_is_tree_and_flat(in_features: int) -> tuple[Head
     return head, TreeAndFlat(head.proposal, flat)
 
 
-def index_sampled_with_every_class_twice_is_flat(in_features: int) -> tuple[Head, Head]:
-    """One cell, from which each class is drawn once, and each once more uniformly."""
-    head = IndexSampledSoftmax(in_features, 12, 12, num_uniform=12, num_cells=1, dtype=torch.float64)
+def neighbor_sampled_with_every_neighbor_is_flat(in_features: int) -> tuple[Head, Head]:
+    """Some of them neighbours and all others in the sample."""
+    head = NeighborSampledSoftmax(in_features, 12, 12, num_neighbors=4, dtype=torch.float64)
+    head.refresh()
     flat = Softmax(in_features, 12, dtype=torch.float64)
     flat.load_state_dict(linear(head))
     return head, flat
@@ -307,7 +308,7 @@ TWINS: tuple[Twin, ...] = (
     sampled_with_every_class_is_flat,
     sampled_with_every_class_thrice_is_flat,
     tree_sampled_of_two_classes_is_tree_and_flat,
-    index_sampled_with_every_class_twice_is_flat,
+    neighbor_sampled_with_every_neighbor_is_flat,
     nce_with_every_class_has_every_class_as_noise,
     negative_sampling_of_every_class_is_one_vs_rest,
     adaptive_without_clusters_is_flat,

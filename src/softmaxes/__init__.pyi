@@ -6,10 +6,10 @@ from .heads.flat import Softmax as Softmax
 from .heads.forest import ForestSoftmax as ForestSoftmax
 from .heads.gumbel import GumbelSoftmax as GumbelSoftmax
 from .heads.hierarchical import HierarchicalSoftmax as HierarchicalSoftmax
-from .heads.index_sampled import IndexSampledSoftmax as IndexSampledSoftmax
 from .heads.mixture import MixtureOfSoftmaxes as MixtureOfSoftmaxes
 from .heads.nce import NCE as NCE
 from .heads.negative_sampling import NegativeSampling as NegativeSampling
+from .heads.neighbor_sampled import NeighborSampledSoftmax as NeighborSampledSoftmax
 from .heads.one_vs_rest import OneVsRest as OneVsRest
 from .heads.sampled import SampledSoftmax as SampledSoftmax
 from .heads.sigsoftmax import Sigsoftmax as Sigsoftmax

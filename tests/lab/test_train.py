@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from cases import public_heads
-from softmaxes import HierarchicalSoftmax, IndexSampledSoftmax, Tree, metrics
+from softmaxes import HierarchicalSoftmax, NeighborSampledSoftmax, Tree, metrics
 from softmaxes.lab import Entry, InputError
 from softmaxes.lab.bits import unpacked
 from softmaxes.lab.comparison.execute import check
@@ -163,7 +163,7 @@ def test_epochs_see_every_example_once_in_another_order() -> None:
         ("softmax", RECIPE),
         ("hierarchical-grown-10", RECIPE),
         ("tree-sampled-grown", {}),
-        ("index-sampled", {}),
+        ("neighbor-sampled", {}),
     ],
 )
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
@@ -395,11 +395,11 @@ def test_a_tree_that_only_proposes_is_grown_beside_its_softmax(store: Store, mon
 
 def test_an_index_is_made_anew_before_every_epoch_but_the_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     weights: list[torch.Tensor] = []
-    refresh = IndexSampledSoftmax.refresh
+    refresh = NeighborSampledSoftmax.refresh
     monkeypatch.setattr(
-        IndexSampledSoftmax, "refresh", lambda head: (weights.append(head.weight.detach().clone()), refresh(head))[1]
+        NeighborSampledSoftmax, "refresh", lambda head: (weights.append(head.weight.detach().clone()), refresh(head))[1]
     )
-    train(toy_run(DATA, "index-sampled", epochs=3), DATA.card(), store)
+    train(toy_run(DATA, "neighbor-sampled", epochs=3), DATA.card(), store)
     assert len(weights) == 2
     assert not weights[0].equal(weights[1])
 

@@ -262,6 +262,6 @@ def test_the_study_of_very_many_classes() -> None:
     assert len({run.model_copy(update={"head": "", "seed": 0}) for run in made.runs}) == 1
     assert {run.seed for run in made.runs} == {0, 1}
     heads = {run.head for run in made.runs}
-    assert {"softmax", "index-sampled", "hierarchical-groups"} <= heads
+    assert {"softmax", "neighbor-sampled:samples=1024", "hierarchical-groups"} <= heads
     without = DATA.card().model_copy(update={"group_names": None, "group_of_class": None})
     assert {run.head for run in STUDIES["many"].make(without, 1, {}).runs} == heads - {"hierarchical-groups"}

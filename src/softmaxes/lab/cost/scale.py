@@ -24,7 +24,7 @@ SCALE_HEADS = (
     "forest",
     "adaptive",
     "sampled",
-    "index-sampled",
+    "neighbor-sampled",
     "tree-sampled",
     "nce",
     "negative-sampling",

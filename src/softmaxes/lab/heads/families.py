@@ -21,9 +21,9 @@ from softmaxes import (
     GumbelSoftmax,
     Head,
     HierarchicalSoftmax,
-    IndexSampledSoftmax,
     MixtureOfSoftmaxes,
     NegativeSampling,
+    NeighborSampledSoftmax,
     OneVsRest,
     SampledSoftmax,
     Sampler,
@@ -281,22 +281,17 @@ def tree_sampled(
 
 
 @_family
-def index_sampled(
-    samples: Annotated[int, Field(ge=1, le=10**6, description="Classes that the index draws for an example.")] = 32,
-    uniform: Annotated[
-        int | None, Field(ge=1, le=10**6, description="Classes drawn uniformly a step; 2 sqrt C if not given.")
-    ] = None,
-    cells: Annotated[int | None, Field(ge=1, le=10**6, description="Cells of the index; sqrt C if not given.")] = None,
+def neighbor_sampled(
+    samples: Drawn = None,
+    neighbors: Annotated[int, Field(ge=1, le=10**4, description="Nearest classes of the target, all taken.")] = 16,
 ) -> Entry:
-    """Softmax trained on 32 classes for each example, drawn from an index over its rows, and on uniform ones."""
+    """Softmax trained on the target's 16 nearest classes, and on 2 sqrt C classes drawn uniformly."""
 
     def build(features: int, card: Classes, sparse: bool) -> Head:
-        return IndexSampledSoftmax(
-            features, _classes(card), samples, _drawn(card, uniform), num_cells=cells, sparse=sparse
-        )
+        return NeighborSampledSoftmax(features, _classes(card), _drawn(card, samples), neighbors, sparse=sparse)
 
     entry = _few_rows(FEW, build)
-    return entry._replace(each_epoch=lambda head: cast(IndexSampledSoftmax, head).refresh())
+    return entry._replace(each_epoch=lambda head: cast(NeighborSampledSoftmax, head).refresh())
 
 
 @_family
