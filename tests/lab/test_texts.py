@@ -12,16 +12,19 @@ from hypothesis import strategies as st
 from softmaxes import lab
 from softmaxes.files import InputError
 from softmaxes.lab.cli.main import main
+from softmaxes.lab.comparison.plan import heads_side_by_side
 from softmaxes.lab.data.batches import lay_out
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.data.geonames import ceiling, load_geonames
 from softmaxes.lab.data.ragged import Texts
 from softmaxes.lab.records import Run, Training
 from softmaxes.lab.store import Store
+from softmaxes.lab.studies import STUDIES
 from softmaxes.lab.training import ngrams
 from softmaxes.lab.training.backbones import trunk_for
 from softmaxes.lab.training.ngrams import BagOfNgrams
 from softmaxes.lab.training.train import train
+from toy import toy_data
 
 WORDS = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=6)
 TEXTS = st.lists(st.lists(WORDS, min_size=1, max_size=4).map(" ".join), min_size=1, max_size=5)
@@ -183,6 +186,23 @@ def test_every_optimizer_steps_the_table(optimizer: str, tmp_path: Path) -> None
 def test_options_that_texts_have_no_use_for(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         trunk_for(Training.model_validate(changes), text_data().card())
+
+
+def test_texts_have_a_recipe_of_their_own_where_no_optimizer_is_named() -> None:
+    """SGD at 0.1 learns next to nothing of them. Images keep theirs; what the user names counts."""
+    texts, images = text_data(), toy_data()
+    for data, changes, expected in (
+        (texts, {}, ("adagrad", 0.5, 1e-7)),
+        (texts, {"lr": 0.2}, ("adagrad", 0.2, 1e-7)),
+        (texts, {"optimizer": "sgd"}, ("sgd", 0.1, 0.0)),
+        (texts, {"optimizer": "adam"}, ("adam", 0.001, 0.0)),
+        (images, {}, ("sgd", 0.1, 0.0)),
+    ):
+        study = heads_side_by_side(data, ("softmax",), [0], changes)
+        assert {(run.optimizer, run.lr, run.initial_accumulator) for run in study.runs} == {expected}
+    for name in ("fair", "many", "trees"):
+        made = STUDIES[name].make(texts.card(), 1, {})
+        assert {(run.optimizer, run.initial_accumulator) for run in made.runs} == {("adagrad", 1e-7)}
 
 
 def test_images_have_no_use_for_ngrams(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -38,6 +38,7 @@ MOST_TRIALS = 1000  # settings of a head
 
 
 FOR_TEXTS = "ngrams"  # the name of the network for texts, which nobody needs to say
+TEXT_RECIPE = {"optimizer": "adagrad", "lr": 0.5, "initial_accumulator": 1e-7}  # of texts, where no optimizer is named
 
 
 class Of(NamedTuple):
@@ -511,6 +512,11 @@ class DataCard(Record):
     def num_classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+    def suited(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Changes to the training, and what suits this kind of data where they name no optimizer."""
+        own = TEXT_RECIPE if self.kind == "text" and "optimizer" not in changes else {}
+        return {**own, **changes}
 
     @property
     def example(self) -> str:

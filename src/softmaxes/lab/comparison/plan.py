@@ -60,7 +60,7 @@ def check_runs(heads: int, seeds: int) -> None:
 
 def heads_side_by_side(data: Data, heads: Sequence[str], seeds: Sequence[int], changes: Mapping[str, Any]) -> Study:
     """Every head at every seed, at one setting; of `EVERY_HEAD` those that the data can serve."""
-    setting = {"data": data.name, "fingerprint": data.fingerprint, **changes}
+    setting = {"data": data.name, "fingerprint": data.fingerprint, **data.card().suited(changes)}
     left_out: tuple[LeftOut, ...] = ()
     if EVERY_HEAD in heads:
         heads, left_out = _that_fit(data, setting)

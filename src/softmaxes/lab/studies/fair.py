@@ -38,7 +38,7 @@ def study(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:
     Returns:
         The study, yet to be tuned.
     """
-    setting = {"data": card.name, "fingerprint": card.fingerprint, "validation": HELD_OUT} | dict(changes)
+    setting = {"data": card.name, "fingerprint": card.fingerprint, "validation": HELD_OUT} | card.suited(changes)
     return Study(
         name="fair",
         title=f"A comparison that holds, on {card.name}",

@@ -15,13 +15,7 @@ HEADS = (
     "hierarchical-huffman",
     "adaptive",
 )
-SETTING: dict[str, Any] = {
-    "epochs": 8,
-    "batch_size": 256,
-    "optimizer": "adagrad",
-    "initial_accumulator": 1e-7,
-    "validation": 0.1,
-}
+SETTING: dict[str, Any] = {"epochs": 8, "batch_size": 256, "validation": 0.1}
 TRIALS = 6
 
 
@@ -36,7 +30,7 @@ def study(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:
     Returns:
         The study, yet to be tuned.
     """
-    setting = {"data": card.name, "fingerprint": card.fingerprint} | SETTING | dict(changes)
+    setting = {"data": card.name, "fingerprint": card.fingerprint} | SETTING | card.suited(changes)
     heads = [head for head in HEADS if head != "hierarchical-groups" or card.group_of_class is not None]
     return Study(
         name="many",

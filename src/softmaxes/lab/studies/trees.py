@@ -49,7 +49,7 @@ def study(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:
             "has learned in the first fifth of the epochs. Each has all epochs of the others, those counted in. "
             "Random trees are the control: from the start, and after the same flat beginning."
         ),
-        runs=seed_by_seed(heads, range(seeds), data=card.name, fingerprint=card.fingerprint, **changes),
+        runs=seed_by_seed(heads, range(seeds), data=card.name, fingerprint=card.fingerprint, **card.suited(changes)),
         left_out=(
             (LeftOut(head="hierarchical-groups", reason=f"expected data with groups of classes, got {card.name}."),)
             if no_groups
