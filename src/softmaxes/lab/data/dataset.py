@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -46,6 +47,7 @@ class Data:
         group_of_class: for each class the index of its super-class, derived from the data's own labels.
         coarser_groups: levels above the groups, from fine to coarse: for each group of the level below the number of
             its own one.
+        coarser_names: the names of the groups of each of these levels.
         files: the .npy files of ``train`` and ``test`` that the inputs are mapped from, if they are: the processes that
             train read them where they lie. Of texts they hold the bytes.
     """
@@ -61,6 +63,7 @@ class Data:
     group_names: Sequence[str] | None = None
     group_of_class: Sequence[int] | None = None
     coarser_groups: Sequence[Sequence[int]] = ()
+    coarser_names: Sequence[Sequence[str]] = ()
     files: Mapping[str, Path] | None = None
 
     def __post_init__(self) -> None:
@@ -111,10 +114,13 @@ class Data:
                     f"gaps, got {len(level)} of them."
                 )
             below = max(level) + 1
+        if [len(names) for names in self.coarser_names] != [max(level) + 1 for level in self.coarser_groups]:
+            raise InputError(f"{self.source}: expected a name for each group of each coarser level.")
 
     def _check_names(self) -> None:
         """Refuse a name that a table or a terminal cannot show."""
         named = {"a name": (self.name,), "class names": self.class_names, "group names": self.group_names or ()}
+        named["names of coarser groups"] = tuple(chain.from_iterable(self.coarser_names))
         named["a source"] = (self.source if "://" in self.source else Path(self.source).name,)
         for what, names in named.items():
             for name in names:
@@ -190,8 +196,8 @@ class Data:
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits over all inputs, labels, names and groups: other data have other ones."""
         names = [*self.class_names, "", *(self.group_names or ()), "", *map(str, self.group_of_class or ())]
-        for level in self.coarser_groups:
-            names += ["", *map(str, level)]
+        for level, of_level in zip(self.coarser_groups, self.coarser_names, strict=True):
+            names += ["", *map(str, level), "", *of_level]
         digest = hashlib.sha256("\n".join(names).encode())
         for part in (self.train_inputs, self.train_labels, self.test_inputs, self.test_labels):
             for tensor in (part.bytes, part.ends) if isinstance(part, Texts) else (part,):
@@ -239,6 +245,7 @@ class Data:
             group_names=None if self.group_names is None else tuple(self.group_names),
             group_of_class=None if self.group_of_class is None else tuple(self.group_of_class),
             coarser_groups=tuple(tuple(level) for level in self.coarser_groups),
+            coarser_names=tuple(tuple(names) for names in self.coarser_names),
             image_shape=image_shape,
             vector_size=vector_size,
             text_size=text_size,

