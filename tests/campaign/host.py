@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from campaign.case import Command, Ended, Place
-from softmaxes.lab.stopping import farewell, stoppable
+from softmaxes.lab.stopping import STOPPING, farewell, stoppable
 
 PROCESSOR_SECONDS = 10.0  # a bad input may take
 TRAINING_SECONDS = 60.0  # so may one that is found where every run has imported torch anew
@@ -100,12 +100,14 @@ def start(command: Command, place: Place, number: int = 0) -> Running:
     idle = _memory(os.getpid(), "VmRSS"), _memory(os.getpid(), "RssAnon")
     sys.stdout.flush()
     sys.stderr.flush()
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # a kill that comes too soon waits for the command
     process = os.fork()
     if process == 0:
         try:
-            _become(command, place, number)
+            _become(command, place, number, heard)
         finally:
             os._exit(70)  # nothing of the campaign itself goes on here
+    signal.pthread_sigmask(signal.SIG_SETMASK, heard)
     return Running(process, command, place, number, idle)
 
 
@@ -242,8 +244,8 @@ def _processor(leader: int) -> tuple[float, bool]:
 # In the copy
 
 
-def _become(command: Command, place: Place, number: int) -> None:
-    """Be the command, to its end."""
+def _become(command: Command, place: Place, number: int, heard: set[signal.Signals]) -> None:
+    """Be the command, to its end; signals are `heard` again once it can be stopped."""
     os.setsid()
     _redirect(command, place, number)
     os.chdir(place.work)
@@ -259,6 +261,7 @@ def _become(command: Command, place: Place, number: int) -> None:
             command.before()
         start = command.module or INSTALLED
         words = [os.fsencode(word) for word in (sys.executable, *start, *command.words)]
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
         os.execv(sys.executable, words)  # noqa: S606
     import tempfile
 
@@ -269,6 +272,7 @@ def _become(command: Command, place: Place, number: int) -> None:
     try:
         with stoppable(last=True) as came:  # as the command itself is, from its first line to its last
             try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, heard)
                 if command.before is not None:
                     command.before()
                 from softmaxes.lab.cli.main import main
