@@ -393,14 +393,16 @@ def test_a_tree_that_only_proposes_is_grown_beside_its_softmax(store: Store, mon
     assert names["head.proposal.parent"].equal(grown.where(grown >= 0, grown.argmin()))
 
 
-def test_an_index_is_made_anew_before_every_epoch_but_the_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbors_are_looked_for_in_the_first_epoch_and_before_the_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     weights: list[torch.Tensor] = []
     refresh = NeighborSampledSoftmax.refresh
     monkeypatch.setattr(
         NeighborSampledSoftmax, "refresh", lambda head: (weights.append(head.weight.detach().clone()), refresh(head))[1]
     )
     train(toy_run(DATA, "neighbor-sampled", epochs=3), DATA.card(), store)
-    assert len(weights) == 2
+    assert len(weights) == 5  # at three quarters of the first epoch, and before the two others
     assert not weights[0].equal(weights[1])
 
 

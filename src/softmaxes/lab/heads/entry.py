@@ -54,7 +54,9 @@ class Entry(NamedTuple):
     hidden: bool = False  # whether the head sees the features through a hidden layer of its own, as wide as they are
     most_classes: int | None = None
     knob: Knob | None = None
-    each_epoch: Callable[[Head], None] | None = None  # what is done to the head before every epoch but the first
+    refresh: Callable[[Head], None] | None = (
+        None  # done to the head at each quarter of the first epoch, then before each
+    )
 
     @property
     def alone(self) -> bool:

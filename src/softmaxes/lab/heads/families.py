@@ -291,7 +291,7 @@ def neighbor_sampled(
         return NeighborSampledSoftmax(features, _classes(card), _drawn(card, samples), neighbors, sparse=sparse)
 
     entry = _few_rows(FEW, build)
-    return entry._replace(each_epoch=lambda head: cast(NeighborSampledSoftmax, head).refresh())
+    return entry._replace(refresh=lambda head: cast(NeighborSampledSoftmax, head).refresh())
 
 
 @_family

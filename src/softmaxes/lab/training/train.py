@@ -106,13 +106,15 @@ def train(
             tree = grow(run, classifier, vectors)
             model, optimiser = set_up(fabric, run, classifier)
             tree_seconds += now(fabric.device) - started
-        if number > 1 and entry.each_epoch is not None:
-            entry.each_epoch(classifier.head)
         torch.manual_seed(stream(run.seed, "noise", number))
         model.train()
         draws = draw(run, number, data.train.labels, len(card.class_names))
         total = torch.zeros_like(window)
-        for batch in data.train.shuffled(run, number):
+        batches = data.train.shuffled(run, number)
+        refreshed = {len(batches) * quarter // 4 for quarter in (1, 2, 3)} if number == 1 else {0}
+        for place, batch in enumerate(batches):
+            if entry.refresh is not None and place in refreshed:
+                entry.refresh(classifier.head)
             loss = model(data.train.batch(batch, draws), draws.targets[batch])
             fabric.backward(loss.mean())
             optimiser.param_groups[0]["lr"] = learning_rate(run, step, run.epochs * steps_per_epoch)
