@@ -45,7 +45,6 @@ def usable(
     return all(one.is_contiguous() and one.dtype == parameter.dtype and not one.is_neg() for one in tables)
 
 
-@torch.no_grad()
 def step(
     rule: type[torch.optim.Optimizer],
     group: dict[str, Any],
@@ -53,7 +52,7 @@ def step(
     gradient: Tensor,
     state: dict[str, Any],
 ) -> None:
-    """Step the rows of a parameter that have a gradient; all else as `usable` was asked.
+    """Step the rows of a parameter that have a gradient. Call it only where `usable` says that it can.
 
     Args:
         rule: Adagrad, Adam or AdamW.

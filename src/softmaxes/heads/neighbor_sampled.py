@@ -41,8 +41,8 @@ class NeighborSampledSoftmax(Head):
     Args:
         in_features: size of a feature vector, D.
         num_classes: number of classes, C, at least 2.
-        num_samples: U, how many classes are drawn for the whole batch; of C and more all are taken.
-        num_neighbors: K, how many neighbours a class has; of C - 1 and more all others are.
+        num_samples: U, how many classes are drawn for the whole batch. From C on, all classes are taken.
+        num_neighbors: K, how many neighbours a class has. From C - 1 on, all other classes are neighbours.
         bias: whether the linear layer has a bias.
         sparse: whether the training loss's gradients of `weight` and `bias` are sparse tensors with the rows alone that
             were met, as in `torch.nn.Embedding`; take `softmaxes.optim.for_model` as the optimiser.

@@ -133,11 +133,8 @@ def make_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter], by_row: b
     if recipe.optimizer == "adagrad":
         options["initial_accumulator_value"] = recipe.initial_accumulator
     rule: type[Optimizer] = getattr(torch.optim, OPTIMIZERS[recipe.optimizer])
-    if by_row and (
-        recipe.optimizer != "sgd" or recipe.momentum or recipe.weight_decay
-    ):  # which torch's own do not take
-        return LazyRows(parameters, rule, **options)
-    return rule(parameters, **options)
+    plain = recipe.optimizer == "sgd" and not recipe.momentum and not recipe.weight_decay  # torch's own steps rows
+    return LazyRows(parameters, rule, **options) if by_row and not plain else rule(parameters, **options)
 
 
 def learning_rate(run: Recipe, step: int, steps: int) -> float:

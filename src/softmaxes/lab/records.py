@@ -41,6 +41,12 @@ FOR_TEXTS = "ngrams"  # the name of the network for texts, which nobody needs to
 TEXT_RECIPE = {"optimizer": "adagrad", "lr": 0.5, "initial_accumulator": 1e-7}  # of texts, where no optimizer is named
 
 
+def suited(kind: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes to the training, and what suits a kind of data where they name no optimizer."""
+    own = TEXT_RECIPE if kind == "text" and "optimizer" not in changes else {}
+    return {**own, **changes}
+
+
 class Of(NamedTuple):
     """Marks an option that one backbone has and the others have no use for."""
 
@@ -86,12 +92,12 @@ class Training(Recipe):
     ] = 2
     max_chars: Annotated[
         NonNegativeInt,
-        Field(le=100, description="Texts: characters of the longest n-gram; 0 for none of characters."),
+        Field(le=100, description="Texts: characters of the longest n-gram; 0 leaves out n-grams of characters."),
         Of(FOR_TEXTS),
     ] = 4
     max_words: Annotated[
         NonNegativeInt,
-        Field(le=100, description="Texts: words of the longest n-gram of words; 0 for none of words."),
+        Field(le=100, description="Texts: words of the longest n-gram of words; 0 leaves them out."),
         Of(FOR_TEXTS),
     ] = 1
     standardise: Annotated[
@@ -513,11 +519,6 @@ class DataCard(Record):
     def num_classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
-
-    def suited(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Changes to the training, and what suits this kind of data where they name no optimizer."""
-        own = TEXT_RECIPE if self.kind == "text" and "optimizer" not in changes else {}
-        return {**own, **changes}
 
     @property
     def example(self) -> str:

@@ -24,7 +24,7 @@ def class_means(batches: Iterable[tuple[Tensor, Tensor]], num_classes: int) -> T
         The means, float32 at least, on the device of the features.
 
     Raises:
-        ValueError: there is no example, or a label is no class.
+        ValueError: there is no example, or a label is not in 0..C - 1.
 
     Cost:
         O(ND + CD) time, O(CD) memory.

@@ -9,7 +9,8 @@ from rich.text import Text
 
 from softmaxes.lab.cli.options import Whole
 from softmaxes.lab.console import plain
-from softmaxes.lab.cost.scale import CLASSES, FOLDER, SCALE_HEADS, Optimizer
+from softmaxes.lab.cost.records import Optimizer
+from softmaxes.lab.cost.scale import CLASSES, FOLDER, SCALE_HEADS
 from softmaxes.lab.cost.scale import advise as look_up
 from softmaxes.lab.cost.scale import scale as measure
 from softmaxes.lab.recipe import OPTIMIZERS

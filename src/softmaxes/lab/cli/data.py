@@ -115,7 +115,7 @@ def show_data(
     if sheet is None:
         console.print(f"{len(card.class_names):,} classes, {groups}; {shape_in_words(card)}")
         for sample in card.samples:
-            console.print(Text(f"{printable(sample.text or '')} → {card.class_names[sample.target]}"))
+            console.print(Text(f"{sample.text} → {card.class_names[sample.target]}"))
         return 0
     console.print(
         f"{len(card.class_names):,} classes, {groups}; images of {'x'.join(map(str, card.image_shape or ()))}"

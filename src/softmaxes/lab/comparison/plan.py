@@ -11,7 +11,7 @@ from softmaxes.lab.comparison.execute import check
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.heads import registry
 from softmaxes.lab.heads.registry import entry_of, entry_of_ours, one_name
-from softmaxes.lab.records import DataCard, LeftOut, Own, Run, Study, Tuning, seed_by_seed
+from softmaxes.lab.records import DataCard, LeftOut, Own, Run, Study, Tuning, seed_by_seed, suited
 from softmaxes.lab.resolve import callable_part, give, is_own, made_by, own, text_hash, told, unknown
 from softmaxes.lab.store import Store
 from softmaxes.lab.studies import STUDIES
@@ -60,7 +60,7 @@ def check_runs(heads: int, seeds: int) -> None:
 
 def heads_side_by_side(data: Data, heads: Sequence[str], seeds: Sequence[int], changes: Mapping[str, Any]) -> Study:
     """Every head at every seed, at one setting; of `EVERY_HEAD` those that the data can serve."""
-    setting = {"data": data.name, "fingerprint": data.fingerprint, **data.card().suited(changes)}
+    setting = {"data": data.name, "fingerprint": data.fingerprint, **suited(data.kind, changes)}
     left_out: tuple[LeftOut, ...] = ()
     if EVERY_HEAD in heads:
         heads, left_out = _that_fit(data, setting)

@@ -23,6 +23,7 @@ FIT_POINTS = 3
 
 Mebibytes = Annotated[float, Field(ge=0, le=10**9)]
 Measure = Annotated[float, Field(ge=1e-9, le=10**9)]  # seconds that a clock can tell
+Optimizer = Literal["sgd", "adagrad", "adam", "adamw"]
 Phase = Literal["build", "step", "log_prob", "topk"]
 
 
@@ -36,7 +37,7 @@ class Cell(Record):
     test_batch: PositiveInt = 32  # examples of log_prob and of topk
     labels: Literal["zipf", "uniform"] = "zipf"
     device: Literal["cpu", "cuda"] = "cpu"
-    optimizer: Literal["sgd", "adagrad", "adam", "adamw"] = "sgd"
+    optimizer: Optimizer = "sgd"
 
     @property
     def key(self) -> str:

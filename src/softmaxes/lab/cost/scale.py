@@ -13,7 +13,7 @@ from rich.console import Console
 from softmaxes.files import InputError
 from softmaxes.lab.bounds import check_range
 from softmaxes.lab.cost.forecast import Forecast, Measured, forecast, read_csv
-from softmaxes.lab.cost.records import Cell, Cost, Limits, Table, cells
+from softmaxes.lab.cost.records import Cell, Cost, Limits, Optimizer, Table, cells
 from softmaxes.lab.machine import memory_at_hand
 
 SCALE_HEADS = (
@@ -30,7 +30,6 @@ SCALE_HEADS = (
     "negative-sampling",
 )
 CLASSES = (100, 1000, 10_000, 100_000, 1_000_000)
-Optimizer = Literal["sgd", "adagrad", "adam", "adamw"]
 MOST_CLASSES = 10**8
 MOST_MEMORY = 2**50  # bytes
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

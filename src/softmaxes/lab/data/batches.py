@@ -96,11 +96,11 @@ def lay_out(data: Data, store: Store) -> None:
     """Put a data set where `laid_out` reads it; of inputs that are mapped from files only the files' names."""
     tensors = {"train_labels": data.train_labels, "test_labels": data.test_labels, "samples": data.samples()}
     for part, inputs in (("train", data.train_inputs), ("test", data.test_inputs)):
-        if isinstance(inputs, Texts):
-            tensors[f"{part}_ends"] = inputs.ends
+        laid = channels_last(inputs) if data.files is None else inputs
+        if isinstance(laid, Texts):
+            tensors[f"{part}_ends"], laid = laid.ends, laid.bytes
         if data.files is None:
-            laid = channels_last(inputs)
-            tensors[f"{part}_inputs"] = laid.bytes if isinstance(laid, Texts) else laid
+            tensors[f"{part}_inputs"] = laid
     files = {f"{part}_inputs": str(path) for part, path in (data.files or {}).items()}
     seen: set[int] = set()
     for name, tensor in tensors.items():  # the file wants each to lie apart; two parts may be one tensor

@@ -28,7 +28,7 @@ from softmaxes.lab.data.converted import (
     open_parquet,
 )
 from softmaxes.lab.data.dataset import CHUNK, Data
-from softmaxes.lab.data.npy import Array, Stored, check_unfolded, map_in, npy, npz
+from softmaxes.lab.data.npy import Array, Stored, check_unfolded, map_in, npy, npz, save_whole
 
 Integers = npt.NDArray[np.int64]
 
@@ -365,11 +365,7 @@ def _convert(path: Path, folder: Path, console: Console) -> None:
         text = json.dumps(list(codes))
         write_whole(folder / "names.json", lambda part: part.write_text(text, encoding="utf-8"))
 
-    def write_labels(part: Path) -> None:
-        with part.open("wb") as out:
-            np.save(out, labels)
-
-    write_whole(folder / "labels.npy", write_labels)
+    save_whole(folder / "labels.npy", labels)
 
 
 def _rows(column: Any, width: int, where: str, row: int) -> Array:

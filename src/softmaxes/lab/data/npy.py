@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from softmaxes.files import InputError, open_regular
+from softmaxes.files import InputError, open_regular, write_whole
 
 Array = npt.NDArray[Any]
 
@@ -110,6 +110,16 @@ def npy(path: Path) -> Stored:
         return _stored(str(path), lambda: open_regular(path), file, os.fstat(file.fileno()).st_size)
 
 
+def save_whole(path: Path, array: Array) -> None:
+    """Write an array as a file .npy, whole or not at all."""
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:  # to a path of another suffix numpy would add its own
+            np.save(file, array)
+
+    write_whole(path, write)
+
+
 def map_in(path: Path, stored: Stored) -> Tensor:
     """The array of a file .npy where it lies: what is read of it is in memory only as long as there is room.
 
@@ -133,7 +143,7 @@ def mapped_bytes(path: Path) -> Tensor:
     """Bytes in a .npy file of our own, where they lie.
 
     Raises:
-        InputError: it is no file of bytes.
+        InputError: the file does not hold bytes.
     """
     stored = npy(path)
     if stored.dtype != np.uint8 or len(stored.shape) != 1:

@@ -31,7 +31,7 @@ from softmaxes.lab.data.converted import (
 )
 from softmaxes.lab.data.dataset import CHUNK, Data
 from softmaxes.lab.data.features import MOST_CLASSES, MOST_NAME, PARTS
-from softmaxes.lab.data.npy import check_unfolded, mapped_bytes, npy
+from softmaxes.lab.data.npy import check_unfolded, mapped_bytes, npy, save_whole
 from softmaxes.lab.data.ragged import Texts
 
 LABEL = "__label__"  # before each label in fastText's format
@@ -57,9 +57,9 @@ class Row(NamedTuple):
 
     Attributes:
         place: the number of its line or row.
-        labels: names of classes; none where there is none.
-        text: as it is.
-        problem: why it is no row, if it is none.
+        labels: names of its classes; empty if the file gives none.
+        text: the words, as the file has them.
+        problem: why it cannot be used; empty if it can.
     """
 
     place: int
@@ -72,10 +72,10 @@ class Form(NamedTuple):
     """A format of files with texts.
 
     Attributes:
-        what: such a file, in an error.
-        rows: what it consists of, in an error.
-        unit: what the numbers of its rows count.
-        read: gives the rows; it tells of the bytes that it has read.
+        what: the name of such a file in an error.
+        rows: the name of its rows in an error.
+        unit: what `Row.place` counts: lines or rows.
+        read: yields the rows of a file, and calls its second argument with each number of bytes that it has read.
     """
 
     what: str
@@ -157,7 +157,7 @@ def holds_texts(path: Path) -> bool:
 def _of_folder(folder: Path) -> list[Path]:
     """The files to train on and to test on, of one format."""
     found = []
-    known = f"{', '.join(FORMS)}"
+    known = ", ".join(FORMS)
     for part in PARTS:
         files = sorted(file for file in folder.glob(f"{part}.*") if file.suffix.lower() in FORMS)
         if len(files) != 1:
@@ -219,7 +219,7 @@ def _convert(path: Path, folder: Path, console: Console, *, kind: str, parts: tu
         if not one.ends:
             raise InputError(f"{path}: expected texts of which some can be held out, got {_of(rows, 'text')} alike.")
         for what in ("ends", "labels"):
-            _save(folder / f"{part}_{what}.npy", getattr(one, what))
+            save_whole(folder / f"{part}_{what}.npy", np.frombuffer(getattr(one, what), dtype=np.int64))
     told = {
         "names": list(reading.names),
         "cut": sum(one.cut for one in taken.values()),
@@ -227,14 +227,6 @@ def _convert(path: Path, folder: Path, console: Console, *, kind: str, parts: tu
     }
     text = json.dumps(told)
     write_whole(folder / "names.json", lambda place: place.write_text(text, encoding="utf-8"))
-
-
-def _save(path: Path, numbers: "array[int]") -> None:
-    def write(place: Path) -> None:
-        with place.open("wb") as out:
-            np.save(out, np.frombuffer(numbers, dtype=np.int64))
-
-    write_whole(path, write)
 
 
 def _write_together(

@@ -54,9 +54,7 @@ class Entry(NamedTuple):
     hidden: bool = False  # whether the head sees the features through a hidden layer of its own, as wide as they are
     most_classes: int | None = None
     knob: Knob | None = None
-    refresh: Callable[[Head], None] | None = (
-        None  # done to the head at each quarter of the first epoch, then before each
-    )
+    refresh: Callable[[Head], None] | None = None  # done at each quarter of the first epoch, then before every one
 
     @property
     def alone(self) -> bool:

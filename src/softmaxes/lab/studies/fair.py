@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from softmaxes.lab.records import DataCard, Study, Tuning, seed_by_seed
+from softmaxes.lab.records import DataCard, Study, Tuning, seed_by_seed, suited
 
 HEADS = (
     "softmax",
@@ -38,7 +38,7 @@ def study(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:
     Returns:
         The study, yet to be tuned.
     """
-    setting = {"data": card.name, "fingerprint": card.fingerprint, "validation": HELD_OUT} | card.suited(changes)
+    setting = {"data": card.name, "fingerprint": card.fingerprint, "validation": HELD_OUT} | suited(card.kind, changes)
     return Study(
         name="fair",
         title=f"A comparison that holds, on {card.name}",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from softmaxes.lab.records import DataCard, Study, Tuning, seed_by_seed
+from softmaxes.lab.records import DataCard, Study, Tuning, seed_by_seed, suited
 
 HEADS = (
     "softmax",
@@ -30,7 +30,7 @@ def study(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:
     Returns:
         The study, yet to be tuned.
     """
-    setting = {"data": card.name, "fingerprint": card.fingerprint} | SETTING | card.suited(changes)
+    setting = {"data": card.name, "fingerprint": card.fingerprint} | SETTING | suited(card.kind, changes)
     heads = [head for head in HEADS if head != "hierarchical-groups" or card.group_of_class is not None]
     return Study(
         name="many",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from softmaxes.lab.records import DataCard, LeftOut, Study, seed_by_seed
+from softmaxes.lab.records import DataCard, LeftOut, Study, seed_by_seed, suited
 
 TREES = (
     "hierarchical",
@@ -40,6 +40,7 @@ def study(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:
     """
     no_groups = card.group_of_class is None
     heads = [head for head in ("softmax", *TREES, "forest") if not (no_groups and head == "hierarchical-groups")]
+    setting = {"data": card.name, "fingerprint": card.fingerprint} | suited(card.kind, changes)
     return Study(
         name="trees",
         title=f"What a tree is worth on {card.name}",
@@ -49,7 +50,7 @@ def study(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:
             "has learned in the first fifth of the epochs. Each has all epochs of the others, those counted in. "
             "Random trees are the control: from the start, and after the same flat beginning."
         ),
-        runs=seed_by_seed(heads, range(seeds), data=card.name, fingerprint=card.fingerprint, **card.suited(changes)),
+        runs=seed_by_seed(heads, range(seeds), **setting),
         left_out=(
             (LeftOut(head="hierarchical-groups", reason=f"expected data with groups of classes, got {card.name}."),)
             if no_groups

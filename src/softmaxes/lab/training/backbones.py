@@ -306,7 +306,6 @@ def least_numbers(training: Training, card: DataCard) -> int:
         widest = max(widest, output.numel())
 
     if card.kind == "text":
-        _check_options(training, card, [])
         rows = training.buckets * training.dim
         return rows if training.optimizer == "sgd" else 2 * rows  # the gradient has few of them, a state all
     with torch.device("meta"):

@@ -95,7 +95,7 @@ class Judge:
         model.eval()
         judged: list[metrics.Judged] = []
         for input, label in examples.batches(self._batch):
-            if judged and enough(sum(len(one.target) for one in judged)):
+            if enough(self._batch * len(judged)):
                 break
             log_prob = model.log_prob(input)
             if bool(log_prob.isnan().any()):

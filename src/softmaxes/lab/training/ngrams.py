@@ -25,8 +25,8 @@ class BagOfNgrams(nn.Module):
         dim: size of a vector.
         buckets: rows of the table.
         min_chars: characters of the shortest n-gram.
-        max_chars: characters of the longest one; 0 for none of characters.
-        max_words: words of the longest sequence; 0 for none of words.
+        max_chars: characters of the longest one; 0 leaves out n-grams of characters.
+        max_words: words of the longest sequence; 0 leaves sequences of words out.
         hidden_units: width of a linear layer with ReLU after the mean; none by default.
 
     Shape:
