@@ -115,3 +115,8 @@ def typed(value: object) -> str:
         ('yes', '0.5')
     """
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """A count and its noun."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"

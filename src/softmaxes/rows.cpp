@@ -9,11 +9,10 @@
 
 namespace {
 
-constexpr int64_t CACHE_LINE = 64; // bytes
-constexpr int64_t AHEAD = 4;       // entries whose rows are asked for before they are needed
+constexpr int64_t AHEAD = 4; // entries whose rows are asked for before they are needed
 
 template <typename T> INLINE void ask_for(const T *row, int64_t features) {
-    for (int64_t at = 0; at < features; at += CACHE_LINE / (int64_t)sizeof(T)) PREFETCH(row + at);
+    ask_for_bytes(row, features * (int64_t)sizeof(T));
 }
 
 // The gradient of the row of the entry at `place`, which is moved on to the next row's first.

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -45,6 +45,26 @@ def suited(kind: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Changes to the training, and what suits a kind of data where they name no optimizer."""
     own = TEXT_RECIPE if kind == "text" and "optimizer" not in changes else {}
     return {**own, **changes}
+
+
+def level_sizes(groups: int, coarser: Iterable[Sequence[int]]) -> list[int]:
+    """How many groups each coarser level has.
+
+    Args:
+        groups: how many groups there are.
+        coarser: for each group of the level below the number of its own one, from fine to coarse.
+
+    Raises:
+        ValueError: a level does not number the groups of the one below.
+    """
+    sizes = [groups]
+    for level in coarser:
+        if len(level) != sizes[-1] or set(level) != set(range(max(level, default=-1) + 1)):
+            raise ValueError(
+                f"expected a group for each of {sizes[-1]} groups in coarser_groups, numbered without gaps"
+            )
+        sizes.append(max(level) + 1)
+    return sizes[1:]
 
 
 class Of(NamedTuple):
@@ -554,14 +574,9 @@ class DataCard(Record):
             raise ValueError("expected group_names and group_of_class together")
         if self.group_of_class is not None and max(self.group_of_class) >= len(self.group_names or ()):
             raise ValueError("expected a group name for every group in group_of_class")
-        below = len(self.group_names or ())
-        for level in self.coarser_groups:
-            if len(level) != below or set(level) != set(range(max(level, default=-1) + 1)):
-                raise ValueError(
-                    f"expected a group for each of {below} groups in coarser_groups, numbered without gaps"
-                )
-            below = max(level) + 1
-        if [len(names) for names in self.coarser_names] != [max(level) + 1 for level in self.coarser_groups]:
+        if [len(names) for names in self.coarser_names] != level_sizes(
+            len(self.group_names or ()), self.coarser_groups
+        ):
             raise ValueError("expected a name for each group of each level in coarser_names")
         if any(sample.target >= classes for sample in self.samples):
             raise ValueError("expected a class name for every sample's target")

@@ -12,7 +12,6 @@
 namespace {
 
 constexpr int64_t LANES = 32;      // sums side by side in a dot product, so that it runs in vector registers
-constexpr int64_t CACHE_LINE = 64; // bytes
 constexpr int64_t AHEAD = 16;      // decisions; rows lie anywhere in memory, and are asked for before they are needed
 constexpr int64_t ASKED = 4096;    // bytes of a decision's rows that are asked for; the rest the processor foresees
 constexpr int64_t TOGETHER = 64;   // examples that walk up the tree side by side; logits that are looked at so
@@ -73,9 +72,8 @@ INLINE void walk(const int64_t *target, const Node *nodes, Decision *decisions, 
 }
 
 template <typename T> INLINE void ask_for(const T *weight, const Decision &decision, int64_t features) {
-    const char *rows = (const char *)(weight + decision.row * features);
     const int64_t bytes = decision.rows * features * (int64_t)sizeof(T);
-    for (int64_t i = 0; i < bytes && i < ASKED; i += CACHE_LINE) PREFETCH(rows + i);
+    ask_for_bytes(weight + decision.row * features, bytes < ASKED ? bytes : ASKED);
 }
 
 // The log-probability of a path, whose logits become its derivatives by them.

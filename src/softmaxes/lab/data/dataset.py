@@ -16,7 +16,7 @@ from torch import Tensor
 from softmaxes.files import InputError
 from softmaxes.lab.data.ragged import Texts
 from softmaxes.lab.machine import free_memory
-from softmaxes.lab.records import DataCard, Sample
+from softmaxes.lab.records import DataCard, Sample, level_sizes
 from softmaxes.names import printable
 
 if TYPE_CHECKING:
@@ -106,15 +106,11 @@ class Data:
                 )
             if set(self.group_of_class) != set(range(len(self.group_names))):
                 raise InputError(f"{self.source}: expected every group 0..{len(self.group_names) - 1} to have a class.")
-        below = len(self.group_names or ())
-        for level in self.coarser_groups:
-            if len(level) != below or set(level) != set(range(max(level, default=-1) + 1)):
-                raise InputError(
-                    f"{self.source}: expected a coarser group for each of {below} groups, numbered from 0 without "
-                    f"gaps, got {len(level)} of them."
-                )
-            below = max(level) + 1
-        if [len(names) for names in self.coarser_names] != [max(level) + 1 for level in self.coarser_groups]:
+        try:
+            sizes = level_sizes(len(self.group_names or ()), self.coarser_groups)
+        except ValueError as error:
+            raise InputError(f"{self.source}: {error}.") from None
+        if [len(names) for names in self.coarser_names] != sizes:
             raise InputError(f"{self.source}: expected a name for each group of each coarser level.")
 
     def _check_names(self) -> None:

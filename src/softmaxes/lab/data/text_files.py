@@ -33,6 +33,7 @@ from softmaxes.lab.data.dataset import CHUNK, Data
 from softmaxes.lab.data.features import MOST_CLASSES, MOST_NAME, PARTS
 from softmaxes.lab.data.npy import check_unfolded, mapped_bytes, npy, save_whole
 from softmaxes.lab.data.ragged import Texts
+from softmaxes.names import plural
 
 LABEL = "__label__"  # before each label in fastText's format
 COLUMNS = ("text", "label")  # of a table
@@ -217,7 +218,7 @@ def _convert(path: Path, folder: Path, console: Console, *, kind: str, parts: tu
     rows = sum(len(one.ends) for one in taken.values())
     for part, one in taken.items():
         if not one.ends:
-            raise InputError(f"{path}: expected texts of which some can be held out, got {_of(rows, 'text')} alike.")
+            raise InputError(f"{path}: expected texts of which some can be held out, got {plural(rows, 'text')} alike.")
         for what in ("ends", "labels"):
             save_whole(folder / f"{part}_{what}.npy", np.frombuffer(getattr(one, what), dtype=np.int64))
     told = {
@@ -384,10 +385,6 @@ def _check_classes(number: int, path: Path) -> None:
         raise InputError(f"{path}: expected at most {MOST_CLASSES:,} classes, got more.")
 
 
-def _of(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
-
-
 # Formats
 
 
@@ -454,7 +451,7 @@ def _table(path: Path, heard: Heard, *, delimiter: str) -> Iterator[Row]:
             if len(row) == len(header):
                 yield Row(line, (row[label].strip(),), row[text])
             elif row:
-                yield Row(line, (), "", _of(len(row), "field"))
+                yield Row(line, (), "", plural(len(row), "field"))
             line = table.line_num + 1
     except csv.Error as error:
         got = str(error).replace("\t", "a tab")

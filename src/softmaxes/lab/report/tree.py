@@ -18,8 +18,8 @@ from rich.tree import Tree as Lines
 
 from softmaxes.lab.report.charts import short
 from softmaxes.lab.report.palette import LIGHT_PAGE
-from softmaxes.lab.report.wording import percent, plural
-from softmaxes.names import printable
+from softmaxes.lab.report.wording import percent
+from softmaxes.names import plural, printable
 
 if TYPE_CHECKING:
     from softmaxes import Tree

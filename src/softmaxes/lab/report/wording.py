@@ -20,7 +20,7 @@ from softmaxes.lab.report.summary import (
     Summary,
     final_scores,
 )
-from softmaxes.names import typed
+from softmaxes.names import plural, typed
 
 NBSP = "\N{NO-BREAK SPACE}"
 IS_OWN = "the user's own"
@@ -109,11 +109,6 @@ def compact(count: int) -> str:
                 f"{count / divisor:.1f}{suffix}" if suffix and count < 100 * divisor else f"{count // divisor}{suffix}"
             )
     return f"{count:.2g}"
-
-
-def plural(count: int, noun: str, nouns: str = "") -> str:
-    """A count and its noun."""
-    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def listed(words: Iterable[object], conjunction: str = "and") -> str:
@@ -249,8 +244,16 @@ def training_in_words(runs: Sequence[Run], card: DataCard) -> str:
     def chosen(name: str, runs: Sequence[Run] = runs) -> str:
         return listed((_told(value) for value in choices(runs, name)), "or")
 
+    layers = ""
+    for width in choices(runs, "hidden_units"):
+        if width is not None:
+            having = [run for run in runs if run.hidden_units == width]
+            heads = "each head" if len(having) == len(runs) else listed(choices(having, "head"))
+            layer = "layer" if card.kind == "image" else "hidden layer with ReLU"
+            layers += f", a {layer} of {width} units before {heads}"
     networks = []
-    for backbone in map(str, choices(runs, "backbone")):
+    backbones = list(map(str, choices(runs, "backbone")))
+    for backbone in backbones:
         having = [run for run in runs if run.backbone == backbone]
         nobodys = card.kind != "image" and backbone == Training.model_fields["backbone"].default
         options = Training.options_of(FOR_TEXTS if nobodys and card.kind == "text" else backbone)
@@ -258,17 +261,10 @@ def training_in_words(runs: Sequence[Run], card: DataCard) -> str:
         if nobodys:
             networks.append(f"bag of n-grams ({of_it})" if card.kind == "text" else "the vectors themselves")
         else:
-            networks.append(f"{chosen('network', having)} ({of_it or IS_OWN})")
-    network = " or ".join(networks)
-    if card.image_shape is not None:
-        network = network.removesuffix(")")
-    for width in choices(runs, "hidden_units"):
-        if width is not None:
-            having = [run for run in runs if run.hidden_units == width]
-            heads = "each head" if len(having) == len(runs) else listed(choices(having, "head"))
-            layer = "layer" if card.image_shape is not None else "hidden layer with ReLU"
-            network += f", a {layer} of {width} units before {heads}"
-    network += {"image": ")", "vector": ", standardised", "text": ""}[card.kind]
+            inside = layers if card.kind == "image" and backbone == backbones[-1] else ""
+            networks.append(f"{chosen('network', having)} ({of_it or IS_OWN}{inside})")
+    after = {"image": "", "vector": f"{layers}, standardised", "text": layers}[card.kind]
+    network = " or ".join(networks) + after
     schedule = listed((SCHEDULES[str(name)] for name in choices(runs, "lr_schedule")), "or")
     names = listed((OPTIMIZERS[str(name)] for name in choices(runs, "optimizer")), "or")
     optimiser = f"{names} at learning rate {chosen('lr')}, {schedule}"

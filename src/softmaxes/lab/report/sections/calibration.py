@@ -7,7 +7,8 @@ from functools import lru_cache
 from softmaxes.lab.records import Reliability
 from softmaxes.lab.report.grid import Cell, Column, Grid, named
 from softmaxes.lab.report.summary import CALIBRATION_ERROR, NLL, Estimate, Measure, Row, Summary, estimate, final_scores
-from softmaxes.lab.report.wording import known, plural
+from softmaxes.lab.report.wording import known
+from softmaxes.names import plural
 
 
 @dataclass(frozen=True)

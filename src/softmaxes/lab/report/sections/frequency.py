@@ -8,7 +8,8 @@ from statistics import fmean
 from softmaxes.lab.records import DataCard, Result
 from softmaxes.lab.report.grid import Cell, Column, Grid, as_lines, named
 from softmaxes.lab.report.summary import ACCURACY, Estimate, Row, Summary, estimate
-from softmaxes.lab.report.wording import NBSP, known, listed, plural
+from softmaxes.lab.report.wording import NBSP, known, listed
+from softmaxes.names import plural
 
 UNEVEN = 10  # times as many training examples as the rarest class the most frequent one has, at least
 MANY, FEW = 100, 20  # training examples: above and below, in the words of Liu et al., 2019

@@ -8,7 +8,8 @@ from softmaxes.files import InputError
 from softmaxes.lab.records import DataCard, Guess, Result
 from softmaxes.lab.report.summary import Row, Summary
 from softmaxes.lab.report.tree import icicle_svg
-from softmaxes.lab.report.wording import percent, plural, seconds
+from softmaxes.lab.report.wording import percent, seconds
+from softmaxes.names import plural
 
 if TYPE_CHECKING:
     from torch import Tensor
