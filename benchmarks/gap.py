@@ -35,7 +35,7 @@ from softmaxes import (
     TreeSampledSoftmax,
 )
 from softmaxes.heads.hierarchical import search
-from softmaxes.lab import Entry, Growth, compare, load
+from softmaxes.lab import Entry, Growth, compare, load_data
 from softmaxes.lab.heads.entry import Classes
 from softmaxes.layers import row_logits
 
@@ -397,7 +397,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    data = load(given.data, data_dir=given.data_dir)
+    data = load_data(given.data, data_dir=given.data_dir)
     rows: list[list[object]] = []
     flat: list[float] = []
     with tempfile.TemporaryDirectory() as passing:

@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from softmaxes.lab.data.batches import Examples, channels_last, lay_out
 from softmaxes.lab.data.dataset import Data
-from softmaxes.lab.data.sources import load
+from softmaxes.lab.data.sources import load_data
 from softmaxes.lab.records import Run
 from softmaxes.lab.store import Store
 from softmaxes.lab.training.classifier import Classifier, build
@@ -127,7 +127,7 @@ def main() -> None:
         vision = torchvision()
     except ModuleNotFoundError:
         parser.error("torchvision is not installed: pip install --no-deps torchvision==0.28.0")
-    data = load(given.data, data_dir=given.data_dir)
+    data = load_data(given.data, data_dir=given.data_dir)
     run = Run(head="softmax", seed=0, data=data.name, fingerprint=data.fingerprint, epochs=1)
     seconds: dict[str, list[float]] = {"lab": [], "bare": [], "loader": []}
     for turn in range(given.rounds + 1):  # one to warm up

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import fasttext
 import torch
 
-from softmaxes.lab import load
+from softmaxes.lab import load_data
 from softmaxes.lab.data.ragged import Texts
 
 RATES = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, help="learning rate; not tuned then")
     parser.add_argument("--seeds", type=int, default=1, help="orders of the training texts")
     given = parser.parse_args()
-    data = load(given.data) if given.data_dir is None else load(given.data, data_dir=given.data_dir)
+    data = load_data(given.data) if given.data_dir is None else load_data(given.data, data_dir=given.data_dir)
     if not isinstance(data.train_inputs, Texts) or not isinstance(data.test_inputs, Texts):
         parser.error(f"--data: expected texts, got {data.kind}s.")
     print(f"fasttext {version('fasttext')}, one thread; {data.name}: {data.num_classes:,} classes", flush=True)

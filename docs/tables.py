@@ -1,19 +1,60 @@
 """Bring the tables of the pages up to date with the stored results: `python docs/tables.py`.
 
 A table stands between `<!-- table: results/glyphs -->` and `<!-- /table -->`, or `differences`, `frequency` or
-`nearest` in place of `table`: the file of that name, `.md`, in that folder.
+`nearest` in place of `table`: the file of that name, `.md`, in that folder. `elsewhere` takes several folders, and sets
+their differences side by side.
 """
 
+import csv
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-MARKED = re.compile(r"(<!-- (table|differences|frequency|nearest): (\S+) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
+MARKED = re.compile(
+    r"(<!-- (table|differences|frequency|nearest|elsewhere): (\S+(?: \S+)*) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL
+)
+MARKS = {"higher": ("▲", "ahead"), "lower": ("▼", "behind"), "": ("", "not told apart")}
 
 
 def with_tables(text: str) -> str:
     """A page's text with the tables as they are stored now."""
-    return MARKED.sub(lambda found: f"{found[1]}{(ROOT / found[3] / f'{found[2]}.md').read_text()}{found[5]}", text)
+    return MARKED.sub(lambda found: f"{found[1]}{_table(found[2], found[3].split(' '))}{found[5]}", text)
+
+
+def _table(kind: str, folders: list[str]) -> str:
+    if kind == "elsewhere":
+        return _elsewhere([ROOT / folder for folder in folders])
+    (folder,) = folders
+    return (ROOT / folder / f"{kind}.md").read_text()
+
+
+def _elsewhere(folders: list[Path]) -> str:
+    """The differences of each head in each folder, in the order of the first, and whether their marks agree."""
+    stored = [_differences(folder) for folder in folders]
+    data = [f"`{folder.name.partition('-')[2]}`" for folder in folders]  # of fair-cifar100
+    cells = [["head", *data, "the same on both?"], ["---"] * (len(data) + 2)]
+    for head in stored[0]:
+        rows = [one[head] for one in stored]
+        cells.append([f"`{head}`", *map(_difference, rows), _agreement([MARKS[row["mark"]][1] for row in rows], data)])
+    return "".join(f"| {' | '.join(row)} |\n" for row in cells)
+
+
+def _differences(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "differences.csv").open(encoding="utf-8") as file:
+        return {row["head"]: row for row in csv.DictReader(file)}
+
+
+def _difference(row: dict[str, str]) -> str:
+    """In points: ``▼ −6.42 ± 0.66``."""
+    mean, high = (100 * float(row[column]) for column in ("difference", "high"))
+    shown = f"{mean:+.2f} ± {high - mean:.2f}".replace("-", "−")
+    return f"**{MARKS[row['mark']][0]} {shown}**" if row["mark"] else shown
+
+
+def _agreement(found: list[str], data: list[str]) -> str:
+    if len(set(found)) == 1:
+        return f"yes: {found[0]}"
+    return "no: " + ", ".join(f"{word} on {name}" for word, name in zip(found, data, strict=True))
 
 
 if __name__ == "__main__":

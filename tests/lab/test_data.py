@@ -18,7 +18,7 @@ from softmaxes.lab.data.cache import cache_dir
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.data.long_tail import long_tail
 from softmaxes.lab.data.sheet import MARK, write_sheet
-from softmaxes.lab.data.sources import load
+from softmaxes.lab.data.sources import load_data
 from softmaxes.lab.store import Store
 from toy import toy_data, toy_run
 
@@ -124,7 +124,7 @@ def test_the_sheet_shows_images_of_each_class(tmp_path: Path) -> None:
 def test_a_number_of_glyphs_is_a_few_digits(classes: str) -> None:
     message = r"^--data: expected glyphs or glyphs:CLASSES, e\.g\. glyphs:1000 or glyphs:all, got glyphs:.{1,80}\.$"
     with pytest.raises(InputError, match=message):
-        load(f"glyphs:{classes}")
+        load_data(f"glyphs:{classes}")
 
 
 def test_the_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

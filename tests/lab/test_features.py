@@ -26,7 +26,7 @@ from softmaxes.lab.data import npy
 from softmaxes.lab.data.batches import lay_out
 from softmaxes.lab.data.dataset import CHUNK, Data, chunks
 from softmaxes.lab.data.features import load_features, mapped
-from softmaxes.lab.data.sources import load
+from softmaxes.lab.data.sources import load_data
 from softmaxes.lab.records import DataCard, Run
 from softmaxes.lab.store import Store
 from softmaxes.lab.training.train import train
@@ -118,16 +118,16 @@ def test_by_the_names_that_the_command_line_takes(tmp_path: Path) -> None:
     content = arrays()
     file, folder = as_npz(tmp_path, content), as_npy(tmp_path, content)
     for data in (
-        load("features", data_dir=file),
-        load("features", data_dir=folder),
-        load(str(file)),
-        load(str(folder)),
+        load_data("features", data_dir=file),
+        load_data("features", data_dir=folder),
+        load_data(str(file)),
+        load_data(str(folder)),
     ):
         check_is(data, content)
     with pytest.raises(InputError, match="--data features: expected --data-dir with the vectors, got none"):
-        load("features")
+        load_data("features")
     with pytest.raises(InputError, match=r"--data-dir: expected none with --data .*mine.npz, where vectors lie"):
-        load(str(file), data_dir=folder)
+        load_data(str(file), data_dir=folder)
 
 
 @pytest.mark.parametrize("layout", [as_npz, as_npy])

@@ -504,12 +504,12 @@ def test_a_jpeg_of_too_many_scans_is_skipped(tmp_path, picture):
     exif = Image.Exif()
     exif[0x010E] = "\xff\xd9" * 9
     picture.save(path, exif=exif, progressive=True)
-    assert not isinstance(folder_module._decode(path, 8), str)
+    assert not isinstance(folder_module._decode(path, (8, 8)), str)
     path.write_bytes(content + b"\xff\xda" * 200)  # as a film that is added to a photograph
-    assert not isinstance(folder_module._decode(path, 8), str)
+    assert not isinstance(folder_module._decode(path, (8, 8)), str)
     comment = b"\xff\xfe\0\4\xff\xd9"  # no end
     path.write_bytes(b"\xff\xda".join([start, scans[0] + comment, *scans[1:2] * 100, *scans[1:]]))
-    assert folder_module._decode(path, 8) == "more than 100 scans"
+    assert folder_module._decode(path, (8, 8)) == "more than 100 scans"
 
 
 def test_an_image_that_another_program_would_draw_is_skipped(tmp_path, capsys):
@@ -570,7 +570,7 @@ def test_a_broken_image_never_ends_in_another_error(tmp_path):
             content[generator.integers(0, len(content), 4)] = generator.integers(0, 256, 4)
             path = tmp_path / f"broken.{suffix}"
             path.write_bytes(content.tobytes())
-            decoded = folder_module._decode(path, 8)
+            decoded = folder_module._decode(path, (8, 8))
             assert isinstance(decoded, str) or decoded.shape == (3, 8, 8)
 
 
@@ -589,7 +589,7 @@ def test_a_reason_is_one_line(tmp_path, monkeypatch, error, reason):
 
     path = write_image(tmp_path / "0.png")
     monkeypatch.setattr(Image, "open", refuse)
-    assert folder_module._decode(path, 8) == reason
+    assert folder_module._decode(path, (8, 8)) == reason
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from softmaxes.lab.data import text_files as source
 from softmaxes.lab.data.batches import lay_out
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.data.ragged import Texts
-from softmaxes.lab.data.sources import load
+from softmaxes.lab.data.sources import load_data
 from softmaxes.lab.data.text_files import load_texts
 from softmaxes.lab.store import Store
 
@@ -191,7 +191,7 @@ NAME = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_siz
 @pytest.mark.slow
 @settings(deadline=None)
 @given(
-    st.lists(st.tuples(FIELD.filter(source._normal), NAME), min_size=1, max_size=6), st.sampled_from([as_table, as_tsv])
+    st.lists(st.tuples(FIELD.filter(source.normal), NAME), min_size=1, max_size=6), st.sampled_from([as_table, as_tsv])
 )
 def test_a_table_as_csv_writes_it_comes_back(rows: list[tuple[str, str]], layout: Layout) -> None:
     with TemporaryDirectory() as name:
@@ -203,7 +203,7 @@ def test_a_table_as_csv_writes_it_comes_back(rows: list[tuple[str, str]], layout
         kept = {what: torch.from_numpy(np.load(folder / f"train_{what}.npy")) for what in ("bytes", "ends", "labels")}
         texts, names = Texts(kept["bytes"], kept["ends"]), json.loads((folder / "names.json").read_text())["names"]
     assert [(texts.text(row), names[label]) for row, label in enumerate(kept["labels"].tolist())] == [
-        (source._normal(text), label) for text, label in rows
+        (source.normal(text), label) for text, label in rows
     ]
 
 
@@ -257,11 +257,11 @@ def test_by_the_names_that_the_command_line_takes(tmp_path: Path) -> None:
     file, folder = as_txt(tmp_path / "one", ROWS), in_folder(tmp_path, as_table)
     fingerprints = {path: load_texts(path).fingerprint for path in (file, folder)}
     for path in (file, folder):
-        assert load("text", data_dir=path).fingerprint == load(str(path)).fingerprint == fingerprints[path]
+        assert load_data("text", data_dir=path).fingerprint == load_data(str(path)).fingerprint == fingerprints[path]
     with pytest.raises(InputError, match=r"--data text: expected --data-dir with the texts, got none\."):
-        load("text")
+        load_data("text")
     with pytest.raises(InputError, match=r"--data-dir: expected none with --data .*one.txt, where texts lie, got"):
-        load(str(file), data_dir=folder)
+        load_data(str(file), data_dir=folder)
 
 
 def test_a_folder_is_taken_for_texts_only_where_it_can_be_nothing_else(tmp_path: Path) -> None:
@@ -274,9 +274,9 @@ def test_a_folder_is_taken_for_texts_only_where_it_can_be_nothing_else(tmp_path:
     as_txt(tmp_path / "one" / "train", ROWS)
     assert not source.holds_texts(tmp_path / "one")
     with pytest.raises(InputError, match=r"test.parquet|train.parquet: expected columns features and label, got no"):
-        load(str(in_folder(tmp_path / "one", as_parquet)))  # which is for vectors
+        load_data(str(in_folder(tmp_path / "one", as_parquet)))  # which is for vectors
     assert not source.holds_texts(tmp_path / "one" / "mine")
-    assert len(load("text", data_dir=tmp_path / "one" / "mine").train_inputs) == 45
+    assert len(load_data("text", data_dir=tmp_path / "one" / "mine").train_inputs) == 45
 
 
 # Conversion
@@ -316,7 +316,7 @@ def test_a_conversion_that_was_cut_off_leaves_nothing_half_written(
     """Cut off within the texts, or before the last file is there; what it has written by then is written again."""
     path = as_txt(tmp_path / "mine", ROWS)
     with monkeypatch.context() as patched:
-        for name, told in (("_normal", lambda text: text.strip()), ("write_whole", lambda path, _: path.name)):
+        for name, told in (("normal", lambda text: text.strip()), ("write_whole", lambda path, _: path.name)):
             patched.setattr(
                 source, name, ending(getattr(source, name), lambda *said, told=told: told(*said) == before, end)
             )
@@ -365,14 +365,14 @@ def test_little_is_held_of_a_large_parquet_file(tmp_path: Path, monkeypatch: pyt
     table = pa.table({"text": [f"{row} {'x' * 2000}" for row in range(16000)], "label": ["a", "b"] * 8000})
     parquet.write_table(table, path, row_group_size=500, compression=None, use_dictionary=False)
     del table
-    before, normal = pa.total_allocated_bytes(), source._normal
+    before, normal = pa.total_allocated_bytes(), source.normal
     held: list[int] = []
 
     def watched(text: str) -> str:
         held.append(pa.total_allocated_bytes() - before)
         return normal(text)
 
-    monkeypatch.setattr(source, "_normal", watched)
+    monkeypatch.setattr(source, "normal", watched)
     source._convert(path, tmp_path, Console(), kind=".parquet", parts=("train",))
     assert max(held) < path.stat().st_size / 4
 
@@ -523,7 +523,7 @@ def test_what_needs_texts_in_memory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"--long-tail: expected data that are read into memory, .*, which is mapped\.$"
     ):
-        load("text", data_dir=as_txt(tmp_path / "mine", ROWS), long_tail=2)
+        load_data("text", data_dir=as_txt(tmp_path / "mine", ROWS), long_tail=2)
 
 
 # The command line

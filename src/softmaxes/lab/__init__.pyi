@@ -11,12 +11,14 @@ from .cost.scale import Costs as Costs
 from .cost.scale import advise as advise
 from .cost.scale import scale as scale
 from .data.dataset import Data as Data
-from .data.sources import load as load
+from .data.sources import load_data as load_data
 from .heads.entry import Entry as Entry
 from .heads.growth import Growth as Growth
 from .heads.registry import HEADS as HEADS
 from .records import DataCard as DataCard
 from .records import Run as Run
 from .records import Study as Study
+from .use.loading import Trained as Trained
+from .use.loading import load as load
 
 def main() -> int: ...

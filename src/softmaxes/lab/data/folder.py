@@ -361,12 +361,10 @@ def _decode_all(files: Sequence[Path], image_size: int, jobs: int | None) -> tup
     """All images, (N, 3, size, size), and why the unreadable ones are, by index; their pixels are zero."""
     images = np.zeros((len(files), 3, image_size, image_size), dtype=np.uint8)
     reasons = {}
-    if jobs is None:
-        jobs = usable_cores() if len(files) > IN_PROCESS_LIMIT else 1
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("Reading images", total=len(files))
-        for index, decoded in enumerate(_decode_each(files, image_size, jobs)):
+        for index, decoded in enumerate(decoded_images(files, (image_size, image_size), jobs)):
             if isinstance(decoded, str):
                 reasons[index] = decoded
             else:
@@ -375,8 +373,17 @@ def _decode_all(files: Sequence[Path], image_size: int, jobs: int | None) -> tup
     return images, reasons
 
 
-def _decode_each(files: Sequence[Path], image_size: int, jobs: int) -> Iterator[Pixels | str]:
-    decode = partial(_decode, image_size=image_size)
+def decoded_images(files: Sequence[Path], size: tuple[int, int], jobs: int | None = None) -> Iterator[Pixels | str]:
+    """Each image as (3, height, width), or in words why there is none; turned, laid on white, scaled and cropped.
+
+    Args:
+        files: what to read.
+        size: height and width.
+        jobs: how many processes decode; by default one a core, and for few images none but this one.
+    """
+    if jobs is None:
+        jobs = usable_cores() if len(files) > IN_PROCESS_LIMIT else 1
+    decode = partial(_decode, size=size)
     if jobs <= 1:
         yield from map(decode, files)
         return
@@ -398,21 +405,22 @@ def _formats() -> list[str]:
     return sorted(set(Image.ID) - RUNS_A_PROGRAM)
 
 
-def _decode(path: Path, image_size: int) -> Pixels | str:
-    """The image as (3, size, size), or in words why there is none."""
+def _decode(path: Path, size: tuple[int, int]) -> Pixels | str:
+    """The image as (3, height, width), or in words why there is none."""
+    height, width = size
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with open_regular(path, LARGEST_FILE) as file, Image.open(file, formats=_formats()) as opened:
-                opened.draft(None, (4 * image_size, 4 * image_size))  # lets a JPEG skip detail nobody will see
+                opened.draft(None, (4 * width, 4 * height))  # lets a JPEG skip detail nobody will see
                 if opened.width * opened.height > MOST_PIXELS:
                     raise ValueError(f"{opened.width} x {opened.height} pixels, which are more than {MOST_PIXELS:,}")
                 if opened.format in ("JPEG", "MPO") and _scans(file) > MOST_SCANS:
                     raise ValueError(f"more than {MOST_SCANS} scans")
                 ImageOps.exif_transpose(opened, in_place=True)
-                square = ImageOps.fit(_to_rgb(opened), (image_size, image_size), Image.Resampling.LANCZOS)
-                return np.asarray(square).transpose(2, 0, 1)
+                fitted = ImageOps.fit(_to_rgb(opened), (width, height), Image.Resampling.LANCZOS)
+                return np.asarray(fitted).transpose(2, 0, 1)
         except UnidentifiedImageError:
             return "no image, or of an unknown format"
         except Exception as error:  # a broken image can raise anything

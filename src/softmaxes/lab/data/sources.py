@@ -16,7 +16,7 @@ GLYPHS = 100  # classes, if no number is given
 DEFAULT = "glyphs"
 
 
-def load(data: str = DEFAULT, **options: Any) -> Data:
+def load_data(data: str = DEFAULT, **options: Any) -> Data:
     """A data set by its name.
 
     Args:

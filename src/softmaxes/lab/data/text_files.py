@@ -311,7 +311,7 @@ class _Reading:
         number = rows = 0
         for row in self._rows():
             rows += 1
-            text = _normal(row.text)
+            text = normal(row.text)
             if problem := row.problem or self._problem(row.labels, text):
                 number += 1
                 if number <= LISTED:
@@ -374,7 +374,7 @@ class _Reading:
         )
 
 
-def _normal(text: str) -> str:
+def normal(text: str) -> str:
     """A text with single spaces between its words, and without what cannot be printed."""
     text = " ".join(text.split())
     return text if text.isprintable() else " ".join("".join(filter(str.isprintable, text)).split())
@@ -388,7 +388,7 @@ def _check_classes(number: int, path: Path) -> None:
 # Formats
 
 
-def _lines(path: Path, heard: Heard) -> Iterator[str]:
+def lines(path: Path, heard: Heard) -> Iterator[str]:
     """The lines of a file, with their ends.
 
     Raises:
@@ -419,7 +419,7 @@ def _lines(path: Path, heard: Heard) -> Iterator[str]:
 
 
 def _fasttext(path: Path, heard: Heard) -> Iterator[Row]:
-    for number, line in enumerate(_lines(path, heard), 1):
+    for number, line in enumerate(lines(path, heard), 1):
         if number == 1 and SPARSE.fullmatch(line):
             raise InputError(
                 f'{path}: expected lines "{LABEL}NAME words", got the sparse format of the Extreme Classification '
@@ -438,7 +438,7 @@ def _fasttext(path: Path, heard: Heard) -> Iterator[Row]:
 
 def _table(path: Path, heard: Heard, *, delimiter: str) -> Iterator[Row]:
     csv.field_size_limit(MOST_LINE)  # of this process, which reads nothing else
-    table = csv.reader(_lines(path, heard), delimiter=delimiter, strict=True)
+    table = csv.reader(lines(path, heard), delimiter=delimiter, strict=True)
     line = 1
     try:
         header = [name.strip() for name in next(filter(None, table), [])]

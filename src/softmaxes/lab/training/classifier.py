@@ -84,19 +84,49 @@ def build(run: Run, card: DataCard, train_inputs: Tensor | Texts, device: str = 
         mean, std = mean_and_std(train_inputs)
         if not run.standardise:
             mean, std = torch.zeros_like(mean), torch.full_like(std, 1.0 if card.image_shape is None else MOST_BRIGHT)
-        shape = (train_inputs.shape[1],) if card.image_shape is None else card.image_shape
+        shape = _shape(card)
         mean, std = (one.float().expand(1, *shape).contiguous() for one in (mean, std))
+    entry = entry_of(run.head)
+    if run.epochs < entry.least_epochs:
+        raise UnfitError(
+            f"{run.head}: expected at least {entry.least_epochs} epochs, the first to learn a tree from, "
+            f"got {run.epochs}."
+        )
+    return _built(run, card, mean, std, device)
+
+
+def rebuild(run: Run, card: DataCard, tree: Tree | None) -> Classifier:
+    """The classifier of a run that was trained, for its weights: what training makes of data is still to be loaded.
+
+    Args:
+        run: what was trained.
+        card: what is known of its data.
+        tree: the one that its head is over, if it has one.
+
+    Raises:
+        UnfitError: the data cannot serve the head.
+        ValueError: the network does not fit the inputs.
+    """
+    mean = std = None if card.kind == "text" else torch.zeros(1, *_shape(card))
+    classifier = _built(run, card, mean, None if std is None else torch.ones_like(std))
+    growth = entry_of(run.head).growth
+    if growth is not None and tree is not None:
+        classifier.head = growth.put(classifier.head, tree, False)
+    return classifier
+
+
+def _shape(card: DataCard) -> tuple[int, ...]:
+    """The shape of an input that is standardised."""
+    return (card.vector_size or 0,) if card.image_shape is None else card.image_shape
+
+
+def _built(run: Run, card: DataCard, mean: Tensor | None, std: Tensor | None, device: str = "cpu") -> Classifier:
     torch.manual_seed(stream(run.seed, "trunk"))
     trunk = trunk_for(run, card)
     out_features = int(trunk.out_features)  # type: ignore[arg-type]
     torch.manual_seed(stream(run.seed, "head"))
     entry, classes = entry_of(run.head), len(card.class_names)
     try:
-        if run.epochs < entry.least_epochs:
-            raise ValueError(
-                f"{run.head}: expected at least {entry.least_epochs} epochs, the first to learn a tree from, "
-                f"got {run.epochs}."
-            )
         if entry.most_classes is not None and classes > entry.most_classes:
             raise ValueError(f"{run.head}: expected at most {entry.most_classes:,} classes, got {classes:,}.")
         hidden: nn.Module = nn.Identity()

@@ -1,0 +1,124 @@
+"""What a classifier says of inputs, and how that is written: as a table, as CSV, or as lines of JSON."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from rich.table import Table
+from rich.text import Text
+
+from softmaxes.lab.use.inputs import Batch, Inputs
+from softmaxes.lab.use.loading import Step, Trained
+from softmaxes.names import in_cell, printable
+
+COLUMNS = ("input", "rank", "class", "probability", "path")
+MARK = ",".join(COLUMNS).encode()  # the beginning of a CSV file of ours
+JSON_MARK = b'{"input": '
+LISTED = 20  # broken inputs that are told one by one
+
+
+class Answer(NamedTuple):
+    """What is said of one input.
+
+    Attributes:
+        input: what it is called.
+        classes: names of the most probable classes, most probable first; none that is impossible.
+        probabilities: of these.
+        path: the decisions on the way to the first of them, where a tree decides.
+    """
+
+    input: str
+    classes: list[str]
+    probabilities: list[float]
+    path: list[Step]
+
+
+@torch.no_grad()
+def answers(classifier: Trained, inputs: Inputs, k: int) -> Iterator[tuple[Batch, list[Answer]]]:
+    """The k most probable classes of each input that can be read, batch by batch.
+
+    Args:
+        classifier: the classifier.
+        inputs: what it is asked about.
+        k: how many classes; all if there are fewer.
+    """
+    device = next(classifier.parameters()).device
+    k = min(k, len(classifier.class_names))
+    for batch in inputs:
+        if not batch.names:
+            yield batch, []
+            continue
+        input = batch.input.to(device)
+        values, classes = classifier.topk(input, k)
+        paths = classifier.paths(input, classes[:, 0])
+        said = []
+        for name, row, some, path in zip(batch.names, values.tolist(), classes.tolist(), paths, strict=True):
+            possible = [
+                (one, min(math.exp(value), 1.0)) for one, value in zip(some, row, strict=True) if value > -math.inf
+            ]
+            said.append(
+                Answer(
+                    name, [classifier.class_names[one] for one, _ in possible], [share for _, share in possible], path
+                )
+            )
+        yield batch, said
+
+
+def as_table(said: Iterable[Answer]) -> Table:
+    """Inputs and their classes, for a terminal; with the path where each node on it has a name."""
+    rows = list(said)
+    most = max((len(one.classes) for one in rows), default=0)
+    named = any(one.path for one in rows) and all(step.name for one in rows for step in one.path)
+    with_path = named and any(len(one.path) > 1 for one in rows)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("input", *(f"{rank}" for rank in range(1, most + 1)), *(["path to the first"] if with_path else [])):
+        table.add_column(column, overflow="fold", style="bold" if column == "1" else "")
+    for one in rows:
+        cells = [
+            f"{printable(name)} {_percent(share)}" for name, share in zip(one.classes, one.probabilities, strict=True)
+        ]
+        cells += [""] * (most - len(cells))
+        table.add_row(*map(Text, (one.input, *cells, *([in_words(one.path)] if with_path else []))))
+    return table
+
+
+def csv_rows(said: Iterable[Answer]) -> str:
+    """A line for each class of each answer; the path stands beside the first class."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    for one in said:
+        for rank, (name, share) in enumerate(zip(one.classes, one.probabilities, strict=True), 1):
+            row = (one.input, rank, name, share, in_words(one.path) if rank == 1 else "")
+            writer.writerow(map(in_cell, row))
+    return text.getvalue()
+
+
+def json_rows(said: Iterable[Answer]) -> str:
+    """A line of JSON for each answer."""
+    lines = []
+    for one in said:
+        classes = [
+            {"class": name, "probability": share} for name, share in zip(one.classes, one.probabilities, strict=True)
+        ]
+        path = [
+            {"node": step.node, **({"name": step.name} if step.name else {}), "probability": step.probability}
+            for step in one.path
+        ]
+        lines.append(json.dumps({"input": one.input, "classes": classes, **({"path": path} if path else {})}))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def in_words(path: Iterable[Step]) -> str:
+    """A path: each node with its probability below the one before."""
+    return " › ".join(f"{printable(step.name) or f'node {step.node}'} {_percent(step.probability)}" for step in path)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.1f} %"
+
+
+FORMATS: dict[str, Callable[[Iterable[Answer]], str]] = {"csv": csv_rows, "jsonl": json_rows}
