@@ -87,6 +87,15 @@ CASES = [
         lambda d, **kw: HierarchicalSoftmax(d, Tree.from_groups([0, 1, 2, 2, 1, 1, 1, 3, 3, 3, 3, 3]), **kw),
         in_features=20,
     ),
+    Case(
+        "hierarchical-12-layers",
+        lambda d, **kw: HierarchicalSoftmax(d, Tree.random(12, arity=3, seed=5), level_layers=True, **kw),
+    ),
+    Case(
+        "hierarchical-7-layers",
+        lambda d, **kw: HierarchicalSoftmax(d, RAGGED, level_layers=True, **kw),
+        in_features=20,
+    ),
     Case("hierarchical-7-ragged", lambda d, **kw: HierarchicalSoftmax(d, RAGGED, **kw)),
     Case(
         "gumbel-12-samples",

@@ -56,7 +56,7 @@ def test_the_arguments_of_each_head_and_what_they_are_if_not_given() -> None:
         "ForestSoftmax": f"trees, bias=True, sparse=False, {rest}",
         "GumbelSoftmax": "num_classes, noise='gumbel', scale=1.0, temperature=1.0, final_temperature=None, "
         f"anneal_steps=None, straight_through=False, num_samples=1, bias=True, {rest}",
-        "HierarchicalSoftmax": f"tree, bias=True, sparse=False, {rest}",
+        "HierarchicalSoftmax": f"tree, bias=True, sparse=False, level_layers=False, {rest}",
         "MixtureOfSoftmaxes": f"num_classes, num_components=4, bias=True, {rest}",
         "NCE": sampling,
         "NegativeSampling": sampling,

@@ -39,7 +39,9 @@ def random_tree(rng: random.Random) -> Tree:
 
 def random_head(rng: random.Random, tree: Tree | None = None, features: int = 3) -> HierarchicalSoftmax:
     torch.manual_seed(rng.randrange(2**31))
-    head = HierarchicalSoftmax(features, tree or random_tree(rng), bias=rng.random() < 0.7, dtype=torch.float64)
+    tree = tree or random_tree(rng)
+    bias, layers = rng.random() < 0.7, rng.random() < 0.3
+    head = HierarchicalSoftmax(features, tree, bias, dtype=torch.float64, level_layers=layers)
     scale = rng.choice([0.0, 0.1, 1.0, 10.0, 300.0])
     with torch.no_grad():
         for parameter in head.parameters():
@@ -105,6 +107,39 @@ def test_topk_is_that_of_all_classes_on_trees_of_one_shape(tree: Tree) -> None:
 def test_every_law_holds_where_the_tree_is_searched() -> None:
     for tree in (Tree.balanced(12), RAGGED):
         check_head(lambda d, tree=tree, **kw: HierarchicalSoftmax(d, tree, **kw))
+    check_head(lambda d, **kw: HierarchicalSoftmax(d, Tree.balanced(12), level_layers=True, **kw), in_features=20)
+
+
+@pytest.mark.parametrize("tree", [RAGGED, Tree.balanced(12), Tree.balanced(9, 3), Tree.from_groups([0, 1, 0, 2, 2, 2])])
+@pytest.mark.parametrize("gather", [0, 10**9])
+def test_each_level_sees_the_features_through_its_own_layer(
+    tree: Tree, gather: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by hand, node by node; where the rows of a path are gathered, and where all logits are computed."""
+    monkeypatch.setattr(hierarchical, "GATHER_RATIO", gather)
+    torch.manual_seed(0)
+    head = HierarchicalSoftmax(4, tree, dtype=torch.float64, level_layers=True)
+    assert head.layers is not None
+    x = torch.randn(3, 4, dtype=torch.float64)
+    said = torch.zeros(3, tree.num_classes, dtype=torch.float64)
+    for node in range(tree.num_classes, tree.num_nodes):
+        depth = int(tree.node_depth[node])
+        rows = slice(4 * depth, 4 * depth + 4)
+        seen = (x @ head.layers.weight[rows].t() + head.layers.bias[rows]).clamp(min=0)
+        children = [child for child in range(tree.num_nodes) if int(tree.parent[child]) == node]
+        logits = []
+        for child in children:
+            row = int(head.tables.row[child])
+            known = row < len(head.weight)
+            logits.append(seen @ head.weight[row] + head.get_parameter("bias")[row] if known else torch.zeros(3))
+        for child, value in zip(children, torch.stack(logits, 1).log_softmax(1).t(), strict=True):
+            for leaf in range(tree.num_classes):
+                if child in (leaf, *tree.ancestors(leaf)):
+                    said[:, leaf] += value
+    torch.testing.assert_close(head.log_prob(x), said)
+    every = torch.arange(tree.num_classes)
+    for one, row in zip(x, said, strict=True):
+        torch.testing.assert_close(head.target_log_prob(one.expand(len(every), 4), every), row)
 
 
 def equal_siblings(tree: Tree) -> HierarchicalSoftmax:

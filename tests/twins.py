@@ -118,6 +118,15 @@ def hierarchical_over_one_level_is_flat(in_features: int) -> tuple[Head, Head]:
     return head, flat
 
 
+def hierarchical_with_a_layer_over_one_level_is_flat_behind_it(in_features: int) -> tuple[Head, Head]:
+    head = HierarchicalSoftmax(in_features, Tree.balanced(12, arity=12), dtype=torch.float64, level_layers=True)
+    flat = Softmax(in_features, 12, dtype=torch.float64)
+    flat.load_state_dict(linear(head))
+    layers = head.layers
+    assert layers is not None
+    return head, SoftmaxOf(flat, lambda x: torch.nn.functional.linear(x, layers.weight, layers.bias).relu())
+
+
 def hierarchical_over_two_classes_is_flat(in_features: int) -> tuple[Head, Head]:
     head = HierarchicalSoftmax(in_features, Tree.balanced(2), dtype=torch.float64)
     flat = Softmax(in_features, 2, dtype=torch.float64)
@@ -301,6 +310,7 @@ TWINS: tuple[Twin, ...] = (
     gumbel_at_scale_0_is_flat,
     hierarchical_over_one_level_is_flat,
     hierarchical_over_two_classes_is_flat,
+    hierarchical_with_a_layer_over_one_level_is_flat_behind_it,
     hierarchical_through_only_children_is_without_them,
     gumbel_of_several_samples_at_scale_0_is_flat,
     forest_of_one_is_the_tree,

@@ -37,11 +37,14 @@ class Head(nn.Module, ABC):
         in_features: D.
         num_classes: C.
         loss_is_nll: whether ``head(input, target)`` is exactly ``-head.target_log_prob(input, target)``.
+        class_rows: names of the parameters that have a row for each class, (C, ...), where nothing else of the head
+            depends on the number of classes: `softmaxes.resize` adds and removes their rows.
     """
 
     in_features: int
     num_classes: int
     loss_is_nll: ClassVar[bool]
+    class_rows: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, in_features: int, num_classes: int) -> None:
         super().__init__()

@@ -66,6 +66,7 @@ class CosineSoftmax(Head):
     """
 
     loss_is_nll: ClassVar[bool] = False
+    class_rows: ClassVar[tuple[str, ...]] = ("weight",)
 
     def __init__(
         self,

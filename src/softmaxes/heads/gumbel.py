@@ -85,6 +85,7 @@ class GumbelSoftmax(Head):
     """
 
     loss_is_nll: ClassVar[bool] = False
+    class_rows: ClassVar[tuple[str, ...]] = ("weight", "bias")
     num_steps: Tensor
 
     def __init__(

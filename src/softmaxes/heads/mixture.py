@@ -61,6 +61,7 @@ class MixtureOfSoftmaxes(Head):
     """
 
     loss_is_nll: ClassVar[bool] = True
+    class_rows: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
     def __init__(
         self,

@@ -68,6 +68,7 @@ class NegativeSampling(Head):
     """
 
     loss_is_nll: ClassVar[bool] = False
+    class_rows: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
     def __init__(
         self,

@@ -82,6 +82,7 @@ class NeighborSampledSoftmax(Head):
     """
 
     loss_is_nll: ClassVar[bool] = False
+    class_rows: ClassVar[tuple[str, ...]] = ("weight", "bias")
     _neighbors: Tensor | None  # (C, K), int32; none before the first `refresh`
 
     def __init__(
@@ -105,7 +106,7 @@ class NeighborSampledSoftmax(Head):
     def reset_parameters(self) -> None:
         """Draw the linear layer as `torch.nn.Linear` does; no class has neighbours from now on."""
         super().reset_parameters()
-        self._forget()
+        self.forget()
 
     def refresh(self) -> None:
         """Look for the neighbours of each class anew, among the rows as they are now.
@@ -133,21 +134,22 @@ class NeighborSampledSoftmax(Head):
             rows = rows.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
             self._neighbors = neighbors(rows, min(self.num_neighbors, self.num_classes - 1))
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """From now on no class has neighbours, until the next `refresh`."""
         self._neighbors = None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         before = self.weight.device
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if "meta" in (before.type, self.weight.device.type):
-            self._forget()
+            self.forget()
         elif self._neighbors is not None:
             self._neighbors = self._neighbors.to(self.weight.device)
         return self
 
     def _load_from_state_dict(self, *given: Any) -> None:
         super()._load_from_state_dict(*given)
-        self._forget()
+        self.forget()
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         if not self.training:

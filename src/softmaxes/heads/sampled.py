@@ -66,6 +66,7 @@ class SampledSoftmax(Head):
     """
 
     loss_is_nll: ClassVar[bool] = False
+    class_rows: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
     def __init__(
         self,

@@ -54,6 +54,7 @@ class Sigsoftmax(Head):
     """
 
     loss_is_nll: ClassVar[bool] = True
+    class_rows: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
     def __init__(
         self,

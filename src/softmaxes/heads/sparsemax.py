@@ -56,6 +56,7 @@ class Sparsemax(Head):
     """
 
     loss_is_nll: ClassVar[bool] = False
+    class_rows: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
     def __init__(
         self,

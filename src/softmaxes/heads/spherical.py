@@ -57,6 +57,7 @@ class SphericalSoftmax(Head):
     """
 
     loss_is_nll: ClassVar[bool] = True
+    class_rows: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
     def __init__(
         self,

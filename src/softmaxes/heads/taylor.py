@@ -58,6 +58,7 @@ class TaylorSoftmax(Head):
     """
 
     loss_is_nll: ClassVar[bool] = True
+    class_rows: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
     def __init__(
         self,

@@ -5,7 +5,8 @@ from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from softmaxes.head import Head
 from softmaxes.heads.hierarchical import compiled, search
@@ -39,6 +40,9 @@ class HierarchicalSoftmax(Head):
     second; a node with three or more by the softmax of a logit for each; a node with one child takes no decision, so
     the classes always sum to one. All in log space.
 
+    A logit is linear in the features. With `level_layers` the decisions :math:`l` edges below the root see, in place of
+    :math:`x`, the output of a hidden layer of that level, :math:`\max(0, U_l x + u_l)`, as wide as :math:`x`.
+
     Args:
         in_features: size of a feature vector, D.
         tree: the classes' hierarchy, e.g. ``Tree.balanced(num_classes)``.
@@ -46,6 +50,7 @@ class HierarchicalSoftmax(Head):
         sparse: whether the gradients of `weight` and `bias` are sparse tensors with the rows of the targets' paths
             alone, as in `torch.nn.Embedding`; take `softmaxes.optim.for_model` as the
             optimiser. Clip them with `softmaxes.optim.clip_grad_norm_`.
+        level_layers: whether each level of the tree sees the features through a hidden layer of its own.
         device: where the parameters are made.
         dtype: dtype of the parameters.
 
@@ -58,6 +63,7 @@ class HierarchicalSoftmax(Head):
         weight: a row for each logit, (R, D), in the order of the tree's inner nodes; C - 1 rows for a binary tree.
             Drawn as in `torch.nn.Linear`.
         bias: (R,), or none.
+        layers: the levels' hidden layers, with ``weight`` (LD, D) and ``bias`` (LD,); or none.
 
     Cost:
         Parameters RD + R with R < 2C. Loss O(N D L K) for a tree of depth L whose nodes have up to K logits (1 in a
@@ -70,6 +76,8 @@ class HierarchicalSoftmax(Head):
         an example reads O(D K V) numbers, where V nodes are at least as probable as its k-th class. An example that
         would read more than a 64th of the weights is scored in full, in chunks. Both give the lower of two classes
         that are equally probable.
+        With `level_layers` there are LD² + LD parameters more, and each of these methods takes O(N D² L) more; the loss
+        is plain PyTorch.
 
     Example:
         >>> import torch
@@ -93,6 +101,7 @@ class HierarchicalSoftmax(Head):
         tree: Tree,
         bias: bool = True,
         sparse: bool = False,
+        level_layers: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -106,6 +115,10 @@ class HierarchicalSoftmax(Head):
         self.level_sizes = torch.bincount(tree.node_depth).tolist()
         self.sparse = sparse
         self.weight, self.bias = linear_parameters(int(num_rows.sum()), self.in_features, bias, device, dtype)
+        self.level_layers = level_layers
+        self.layers = LevelLayers(tree.depth, self.in_features, device, dtype) if level_layers else None
+        self.levels = Structure(partial(_levels, tree), device) if level_layers else None
+        self.level_rows = torch.bincount(_row_depth(tree), minlength=tree.depth).tolist() if level_layers else []
         self.reset_parameters()
 
     @property
@@ -115,6 +128,8 @@ class HierarchicalSoftmax(Head):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self.structure.follow(fn)
+        if self.levels is not None:
+            self.levels.follow(fn)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
@@ -145,8 +160,10 @@ class HierarchicalSoftmax(Head):
 
     def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
         on_path = self.tree.depth * self.width  # rows at most
-        if (self.sparse or COMPILED_RATIO * on_path <= len(self.weight)) and compiled.usable(
-            input, self.weight, self.bias
+        if (
+            self.layers is None
+            and (self.sparse or COMPILED_RATIO * on_path <= len(self.weight))
+            and compiled.usable(input, self.weight, self.bias)
         ):
             most = min(on_path, len(self.weight))
             return compiled.log_prob(
@@ -179,25 +196,47 @@ class HierarchicalSoftmax(Head):
         offset = torch.arange(self.width, device=input.device)  # (K,)
         own = offset < tables.num_rows[owner].unsqueeze(2)  # (N, L, K)
         rows = tables.first_row[owner].unsqueeze(2) + offset.where(own, 0)
-        logits = self._logits_of(input, rows, weight, bias).masked_fill(~own, -torch.inf)
+        logits = self._logits_of(input, rows, owner, weight, bias).masked_fill(~own, -torch.inf)
         # The last column is the logit fixed at zero, of nodes with fewer than three children.
         fixed = torch.zeros_like(logits[..., 0]).masked_fill(tables.num_rows[owner] > 1, -torch.inf)
         decisions = torch.log_softmax(torch.cat([logits, fixed.unsqueeze(2)], dim=2), dim=2)
         taken = decisions.gather(2, tables.slot[nodes].unsqueeze(2)).squeeze(2)  # (N, L)
         return nodes, taken.masked_fill(nodes == owner, 0.0)  # only the root is its own parent
 
-    def _logits_of(self, input: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The logits of chosen rows: (N, D), (N, L, K) -> (N, L, K)."""
+    def _logits_of(self, input: Tensor, rows: Tensor, owner: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The logits of chosen rows, whose nodes are given: (N, D), (N, L, K), (N, L) -> (N, L, K)."""
         flat = rows.flatten(1)
+        seen = self.seen(input)
         if not self.sparse and GATHER_RATIO * flat.shape[1] > len(weight):
-            return linear_logits(input, weight, bias).gather(1, flat).view_as(rows)
-        return row_logits(input, flat, weight, bias, self.sparse).view_as(rows)
+            return self._all_logits(seen, weight, bias).gather(1, flat).view_as(rows)
+        if self.levels is None:
+            return row_logits(input, flat, weight, bias, self.sparse).view_as(rows)
+        depth = self.levels.on(input.device).depth[owner]  # (N, L)
+        own = seen.gather(1, depth.unsqueeze(2).expand(-1, -1, self.in_features))  # (N, L, D)
+        return row_logits(own.flatten(0, 1), rows.flatten(0, 1), weight, bias, self.sparse).view_as(rows)
+
+    def seen(self, input: Tensor) -> Tensor:
+        """What the decisions see: the features, (N, D); with a layer for each level (N, L, D), also of what that is."""
+        return input if self.layers is None or input.dim() == 3 else self.layers(input)
+
+    def _all_logits(self, seen: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The logits of all rows: (N, D) or (N, L, D) -> (N, R)."""
+        if self.levels is None:
+            return linear_logits(seen, weight, bias)
+        levels = self.levels.on(seen.device)
+        logits = []
+        start = 0
+        for depth, size in enumerate(self.level_rows):
+            some = levels.by_depth[start : start + size]
+            logits.append(linear_logits(seen[:, depth], weight[some], None if bias is None else bias[some]))
+            start += size
+        return torch.cat(logits, 1)[:, levels.place]
 
     def _below(self, input: Tensor, example: Tensor, node: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The children of nodes, and how probable each branch is; a leaf is its own child.
 
         Args:
-            input: (N, D).
+            input: (N, D), or what `seen` gives of it.
             example: a row of the input for each node, (P,).
             node: (P,).
 
@@ -214,8 +253,16 @@ class HierarchicalSoftmax(Head):
         row = tables.row[child]
         own = (row < len(self.weight)).nonzero().squeeze(1)
         rows, whose = row[own].unsqueeze(1), example[above][own]
+        seen = self.seen(input)
+        depth = None if self.levels is None else self.levels.on(input.device).depth[node][above][own]
         known = [
-            row_logits(input.index_select(0, whose[part]), rows[part], self.weight, self.bias, self.sparse)
+            row_logits(
+                seen.index_select(0, whose[part]) if depth is None else seen[whose[part], depth[part]],
+                rows[part],
+                self.weight,
+                self.bias,
+                self.sparse,
+            )
             for part in search.parts(len(own), search.MOST_NUMBERS // self.in_features)
         ]
         logits = torch.zeros_like(above, dtype=known[0].dtype).index_copy(0, own, torch.cat(known).squeeze(1))
@@ -247,7 +294,7 @@ class HierarchicalSoftmax(Head):
     def _log_prob(self, input: Tensor) -> Tensor:
         tables = self.tables
         # Nodes come first here, (R, N) and (M, N): what is gathered and added up are then whole rows of memory.
-        logits = linear_logits(input, self.weight, self.bias).t().contiguous()
+        logits = self._all_logits(self.seen(input), self.weight, self.bias).t().contiguous()
         fixed = (tables.num_rows < 2).unsqueeze(1)  # (M, 1) the nodes with a logit fixed at zero
         zero = logits.new_zeros(self.tree.num_nodes, logits.shape[1])
         owner = tables.row_owner.unsqueeze(1).expand_as(logits)
@@ -266,6 +313,49 @@ class HierarchicalSoftmax(Head):
             end = start + size
             levels.append(levels[-1][above[start:end] - before] + decision[start:end])
         return torch.cat(levels)[tables.place[: self.num_classes]].t()
+
+
+class LevelLayers(nn.Module):
+    r"""A hidden layer for each level of a tree: :math:`\max(0, U_l x + u_l)`, (N, D) -> (N, L, D).
+
+    Args:
+        levels: L.
+        features: D.
+        device: where the parameters are made.
+        dtype: dtype of the parameters.
+    """
+
+    def __init__(
+        self, levels: int, features: int, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> None:
+        super().__init__()
+        self.levels, self.in_features = levels, features
+        self.weight, self.bias = linear_parameters(levels * features, features, True, device, dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """What each level sees of the features."""
+        seen = F.linear(input, self.weight, self.bias).relu()
+        return seen.view(*seen.shape[:-1], self.levels, self.in_features)
+
+
+class Levels(NamedTuple):
+    """Where in a tree the rows of the weights belong."""
+
+    depth: Tensor  # (M,) edges from the root to a node
+    by_depth: Tensor  # (R,) the rows, those nearest the root first
+    place: Tensor  # (R,) of a row in `by_depth`
+
+
+@on_cpu
+def _levels(tree: Tree) -> Levels:
+    """Where the rows belong; a row is of the node that decides."""
+    by_depth = _row_depth(tree).argsort(stable=True)
+    return Levels(depth=tree.node_depth.clone(), by_depth=by_depth, place=by_depth.argsort())
+
+
+def _row_depth(tree: Tree) -> Tensor:
+    """The edges from the root to the node of each row, (R,)."""
+    return tree.node_depth.repeat_interleave(_num_rows(tree))
 
 
 def _own_parent(tree: Tree) -> Tensor:

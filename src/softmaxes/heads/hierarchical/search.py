@@ -55,6 +55,7 @@ def topk(head: "HierarchicalSoftmax", input: Tensor, k: int, down: bool) -> tupl
         Their log-probabilities, (N, k), and the classes, (N, k).
     """
     some = min(k + SPARE_NODES, head.num_classes)
+    input = head.seen(input)
     with torch.no_grad():
         if down:
             limit = max(1, len(head.weight) // ROWS_PER_READ)
@@ -97,7 +98,7 @@ def beam(head: "HierarchicalSoftmax", input: Tensor, k: int, width: int) -> tupl
     head._check_input(input)
     k = head._check_k(k)
     width = head._at_least("width", width, k)
-    flat = input.reshape(-1, head.in_features)
+    flat = head.seen(input.reshape(-1, head.in_features))
     with torch.no_grad():
         found, _ = _beam(head, flat, width)
         classes = _best(found, len(flat), k).node.view(-1, k)
@@ -154,6 +155,7 @@ def drawn(
     head: "HierarchicalSoftmax", input: Tensor, num_samples: int, other_than: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What `sample` gives, and the log of the probability of all that can be drawn: (N, D) -> (N, K), (N, K), (N,)."""
+    input = head.seen(input)
     # Going down asks how far it has come, which the meta device and `torch.func.vmap` cannot say.
     if len(head.weight) <= MOST_SCORED_ROWS or head.weight.device.type == "meta" or mapped(input):
         return _drawn_of_all(head, input, num_samples, other_than)
@@ -316,7 +318,7 @@ def descend(
     head._number("probability", probability, "in 0..1", lambda p: 0 <= p <= 1)
     depth = head.tree.depth if max_depth is None else head._at_least("max_depth", max_depth, 0)
     floor = math.log(probability) if probability > 0 else -math.inf
-    flat = input.reshape(-1, head.in_features)
+    flat = head.seen(input.reshape(-1, head.in_features))
     at = _root(head, flat)
     for _ in range(min(depth, head.tree.depth)):
         children = _expand(head, flat, at)

@@ -37,7 +37,7 @@ from softmaxes import (
 )
 from softmaxes.files import InputError
 from softmaxes.lab.heads.entry import Classes, Entry, Knob
-from softmaxes.lab.heads.growth import Growth
+from softmaxes.lab.heads.growth import Growth, over_tree
 from softmaxes.lab.heads.mistakes import LeakyTree, NoisySoftmax, SoftmaxTwice
 
 AGGLOMERATED = 20_000  # classes at most of Ward's clustering: more distances than these take over 3 GB
@@ -45,6 +45,7 @@ FLAT = "O(D C)"
 FEW = "O(D sqrt C)"
 PATH = "O(D log C)"
 WITH_LAYER = {FLAT: "O(D^2 + D C)", FEW: "O(D^2 + D sqrt C)", PATH: "O(D^2 + D log C)"}
+WITH_LAYERS = {FEW: "O(D^2 + D sqrt C)", PATH: "O(D^2 log C)"}
 
 FAMILIES: dict[str, Callable[..., Entry]] = {}
 
@@ -174,6 +175,9 @@ def hierarchical(
     ] = None,
     relearn: Relearn = False,
     hidden: Hidden = False,
+    layers: Annotated[
+        bool, Field(description="Whether each level of the tree sees the features through a hidden layer of its own.")
+    ] = False,
     unused_leaves: Annotated[
         bool, Field(description="A mistake: whether leaves that are no class take probability. For studies of it.")
     ] = False,
@@ -193,7 +197,7 @@ def hierarchical(
     }
     start = start or ("tree" if tree in known else "flat")
     if unused_leaves:
-        if (tree, arity, start, relearn) != ("balanced", 2, "tree", False):
+        if (tree, arity, start, relearn, layers) != ("balanced", 2, "tree", False, False):
             raise InputError("unused_leaves: expected no with another tree than the balanced binary one, got yes.")
         return _behind_a_layer(Entry(lambda features, card: LeakyTree(features, _classes(card)), PATH), hidden)
     if tree == "groups" and arity != 2:
@@ -204,21 +208,23 @@ def hierarchical(
     if start == "tree":
         if relearn:
             raise InputError("relearn: expected no with start=tree, which learns no tree, got yes.")
-        entry = _over(known[tree])
+        entry = _over(known[tree], layers)
     else:
-        growth = Growth(learned[tree], from_means=start == "random", again=relearn)
-        entry = _over(known["random"]) if start == "random" else softmax()._replace(cost=PATH)
+        put = partial(over_tree, level_layers=layers)
+        growth = Growth(learned[tree], from_means=start == "random", again=relearn, put=put)
+        entry = _over(known["random"], layers) if start == "random" else softmax()._replace(cost=PATH)
         entry = entry._replace(tree=None, growth=growth)
     if tree == "agglomerative":
         entry = entry._replace(most_classes=AGGLOMERATED)
-    return _behind_a_layer(entry._replace(cost=FEW) if tree == "groups" else entry, hidden)
+    entry = entry._replace(cost=FEW) if tree == "groups" else entry
+    return entry._replace(cost=WITH_LAYERS[entry.cost]) if layers and not hidden else _behind_a_layer(entry, hidden)
 
 
-def _over(tree: Callable[[Classes], Tree]) -> Entry:
+def _over(tree: Callable[[Classes], Tree], layers: bool) -> Entry:
     """A head over a tree that the data gives."""
 
     def build(features: int, card: Classes, sparse: bool) -> Head:
-        return HierarchicalSoftmax(features, tree(card), sparse=sparse)
+        return HierarchicalSoftmax(features, tree(card), sparse=sparse, level_layers=layers)
 
     return _few_rows(PATH, build, tree)
 

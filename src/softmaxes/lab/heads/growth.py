@@ -10,10 +10,10 @@ from softmaxes import Head, HierarchicalSoftmax, Tree
 FLAT_SHARE = 5  # a tree takes over after one epoch in five
 
 
-def over_tree(head: Head, tree: Tree, sparse: bool) -> Head:
+def over_tree(head: Head, tree: Tree, sparse: bool, level_layers: bool = False) -> Head:
     """A new hierarchical softmax over the tree, on the device of the head that it replaces."""
     device = next(head.parameters()).device
-    return HierarchicalSoftmax(head.in_features, tree, sparse=sparse, device=device)
+    return HierarchicalSoftmax(head.in_features, tree, sparse=sparse, device=device, level_layers=level_layers)
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,10 @@ NAMES = {
         "hierarchical:tree=clustered,arity=10,start=random,relearn=yes,hidden=yes",
         "The same behind a hidden layer of its own.",
     ),
+    "hierarchical-grown-10-layers": Named(
+        "hierarchical:tree=clustered,arity=10,start=random,relearn=yes,layers=yes",
+        "As hierarchical-grown-10, each level of the tree behind a hidden layer of its own.",
+    ),
     "tree-sampled-grown": Named(
         "tree-sampled:proposal_weight=0.3,tree=clustered,relearn=yes",
         "The same over a tree as hierarchical-grown's; its loss weighs three tenths.",

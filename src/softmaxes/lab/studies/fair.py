@@ -14,6 +14,7 @@ HEADS = (
     "hierarchical-grown-10",
     "hierarchical-random-10",
     "hierarchical-grown-10-hidden",
+    "hierarchical-grown-10-layers",
     "hierarchical-relearned-10",
     "hierarchical-late-10",
     "adaptive",
@@ -47,7 +48,8 @@ def study(card: DataCard, seeds: int, changes: Mapping[str, Any]) -> Study:
             "their order, over a tree that it grows in training, and over one that a flat start has learned, each "
             "with its control, a random tree of that arity after the same start; adaptive; sampled by frequency, by a "
             "random tree and by a grown one; entmax; cosine. Softmax and the grown tree also behind a hidden layer of "
-            "their own, as wide as the features. All are decoded exactly, by the most probable class."
+            "their own, as wide as the features, and the grown tree with such a layer for each of its levels. All are "
+            "decoded exactly, by the most probable class."
         ),
         runs=seed_by_seed(HEADS, range(seeds), **setting),
         tuning=Tuning(trials=TRIALS),
