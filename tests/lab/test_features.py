@@ -238,7 +238,10 @@ BAD: list[tuple[Callable[[Arrays], Arrays], str]] = [
     (changed("train_features", lambda array: array.astype(complex)), "got complex128"),
     (changed("test_features", lambda array: array[:, :2]), "test vectors of the training vectors' 3 numbers, got 2"),
     (changed("train_labels", lambda array: array[1:]), "train_labels.*: expected 40 labels, one a vector, got 39"),
-    (changed("train_labels", lambda array: array[:, None]), r"train_labels.*: expected labels as integers \(N,\), got"),
+    (
+        changed("train_labels", lambda array: array[:, None]),
+        r"train_labels.*: expected labels as integers or strings \(N,\)",
+    ),
     (changed("test_labels", lambda array: array - 1), r"test_labels.*: expected labels in 0\.\.100519, .* got -1"),
     (
         changed("test_labels", lambda array: array + 2**40),
@@ -290,21 +293,129 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"mine.npz: expected arrays .*, or features and labels, got no test_labels"):
         load_features(as_npz(tmp_path, content))
     folder = as_npy(tmp_path, content)
-    with pytest.raises(InputError, match=r"mine: expected train_features.npy and .*, got no test_labels.npy"):
+    with pytest.raises(InputError, match=r"mine: expected arrays train_features, .*, got no test_labels among"):
         load_features(folder)
     with pytest.raises(InputError, match=r"nowhere: expected a file .npz or a folder with vectors, got none"):
         load_features(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"empty: expected train_features.npy, .*, or train.parquet .*, got none"):
+    with pytest.raises(InputError, match=r"empty: expected train_features, .*, or train.parquet .*, got none"):
         load_features(tmp_path / "empty")
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(InputError, match=r"notes.txt: expected a file .npz, or a folder of .npy or parquet files"):
+    with pytest.raises(InputError, match=r"notes.txt: expected a file .npz or .parquet, or a folder of .npy or"):
         load_features(tmp_path / "notes.txt")
     (folder / "train.parquet").touch()
     with pytest.raises(
-        InputError, match=r"expected .npy files or parquet files, got both: train_features.npy, train.par"
+        InputError, match=r"expected .npy files or parquet files, got both: test_features.npy, train.par"
     ):
         load_features(folder)
+
+
+SPELLINGS = [
+    ("X_train", "y_train", "X_test", "y_test"),
+    ("x_train", "train_y", "testX", "y_test"),
+    ("embeddings-train", "targets_train", "Test_Vectors", "test_label"),
+]
+
+
+@pytest.mark.parametrize("names", SPELLINGS)
+@pytest.mark.parametrize("layout", [as_npz, as_npy])
+def test_arrays_may_have_the_names_that_people_give_them(
+    layout: Callable[[Path, Arrays], Path], names: tuple[str, ...], tmp_path: Path
+) -> None:
+    content = arrays()
+    path = layout(tmp_path, {name: content[own] for name, own in zip(names, content, strict=True)})
+    check_is(load_features(path), content)
+    check_is(load_data(str(path)), content)
+
+
+@pytest.mark.parametrize("layout", [as_npz, as_npy])
+def test_one_set_may_lie_in_a_file_or_a_folder(layout: Callable[[Path, Arrays], Path], tmp_path: Path) -> None:
+    content = arrays()
+    one = {"X": content["train_features"], "y": content["train_labels"]}
+    data = load_features(layout(tmp_path, one))
+    assert (len(data.train_inputs), len(data.test_inputs)) == (36, 4)
+    assert data.description.endswith("a tenth of them held out as test examples at seed 0.")
+    known = {tuple(row.tolist()): label for row, label in zip(one["X"], one["y"].tolist(), strict=True)}
+    for part in ("train", "test"):
+        for row, label in zip(getattr(data, f"{part}_inputs"), getattr(data, f"{part}_labels"), strict=True):
+            assert known[tuple(row.tolist())] == label
+
+
+@pytest.mark.parametrize("layout", [as_npz, as_npy])
+def test_labels_may_be_strings(layout: Callable[[Path, Arrays], Path], tmp_path: Path) -> None:
+    """They name the classes, which are sorted; the last one has no training example."""
+    content = arrays()
+    named = np.array(["pear", "apple", "fig", "lime"])
+    texts = {part: named[content[f"{part}_labels"]] for part in ("train", "test")}
+    texts["test"][-1] = "zest"
+    data = load_features(layout(tmp_path, content | {f"{part}_labels": one for part, one in texts.items()}))
+    assert list(data.class_names) == ["apple", "fig", "lime", "pear", "zest"]
+    for part, one in texts.items():
+        assert [data.class_names[label] for label in getattr(data, f"{part}_labels").tolist()] == one.tolist()
+    np.testing.assert_array_equal(data.train_inputs.numpy(), content["train_features"])  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("layout", [as_npz, as_npy])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda content: content | {"X_train": content["train_features"]},
+            "expected one array of train features, got (X_train and train_features|train_features and X_train)",
+        ),
+        (
+            lambda content: content | {"test_labels": np.array(["a"] * 12)},
+            r"train_labels.*: expected labels as strings, as the others are, got int64 \(40,\)",
+        ),
+        (
+            lambda content: (
+                content
+                | {
+                    "train_labels": np.array(["a"] * 40),
+                    "test_labels": np.array(["b"] * 12),
+                    "class_names": np.array(["a"]),
+                }
+            ),
+            "class_names.*: expected none beside labels that are strings",
+        ),
+        (
+            lambda content: content | {"train_labels": np.array(["a\x1b[m"] * 40), "test_labels": np.array(["b"] * 12)},
+            "train_labels.*: expected class names of at most 1,000 printable characters",
+        ),
+        (
+            lambda content: content | {"train_labels": content["train_labels"].astype(object)},
+            "Python objects, which are not unpickled",
+        ),
+    ],
+)
+def test_names_and_strings_that_do_not_fit_are_refused(
+    layout: Callable[[Path, Arrays], Path], change: Callable[[Arrays], Arrays], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        load_features(layout(tmp_path, change(arrays())))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strings", [False, True])
+def test_one_parquet_file_has_a_tenth_held_out(strings: bool, tmp_path: Path) -> None:
+    content = arrays()
+    folder = as_parquet(tmp_path, content)
+    if strings:
+        named = np.array(["pear", "apple", "fig", "lime"])[content["train_labels"]]
+        table = {"features": pa.array(list(content["train_features"])), "label": named}
+        parquet.write_table(pa.table(table), folder / "train.parquet")
+    data = load_features(folder / "train.parquet")
+    assert (data.name, len(data.train_inputs), len(data.test_inputs)) == ("train", 36, 4)
+    assert list(data.class_names) == (["apple", "fig", "lime", "pear"] if strings else ["0", "1", "2", "3"])
+    rows = {
+        tuple(row.tolist()): label
+        for row, label in zip(content["train_features"], content["train_labels"].tolist(), strict=True)
+    }
+    back = {"apple": 1, "fig": 2, "lime": 3, "pear": 0}
+    for part in ("train", "test"):
+        for row, label in zip(getattr(data, f"{part}_inputs"), getattr(data, f"{part}_labels").tolist(), strict=True):
+            name = data.class_names[label]
+            assert rows[tuple(row.tolist())] == (back[name] if strings else int(name))
 
 
 def never(*_: Any) -> Any:

@@ -270,7 +270,6 @@ def test_a_class_called_train_is_a_class(tmp_path):
             ["train/a", "train/b", "test/a", "test/b", "test/c"],
             "test: expected the classes of .*, got c",
         ),
-        (["train/a", "train/b", "test/a"], "test: expected a test image of class b, got none"),
         ([], "expected a folder for each class, got no folders"),
         (["only"], "expected at least 2 classes, got 1"),
         (["train\x1b/a", "test/a"], r"expected folder names of printable characters, got 'train\\x1b and test'"),
@@ -557,6 +556,20 @@ def test_a_class_with_nothing_readable_is_named(tmp_path, split, message):
     (root / "a").mkdir()
     (root / "a" / "0.png").write_bytes(b"broken")
     with pytest.raises(InputError, match=message):
+        load_folder(tmp_path)
+
+
+def test_a_class_without_a_test_image_is_told_and_goes_on(tmp_path):
+    write_classes(tmp_path / "train", "a", "b", "c", "d")
+    write_classes(tmp_path / "test", "a", "b")
+    (tmp_path / "test" / "c").mkdir()
+    data = load_folder(tmp_path)
+    assert list(data.class_names) == ["a", "b", "c", "d"]
+    assert data.counts(data.test_labels).tolist()[2:] == [0, 0]
+    assert data.description.endswith("split as in train/ and test/; 2 classes without a test image: c, d.")
+    for image in (tmp_path / "test").glob("*/*"):
+        image.write_bytes(b"broken")
+    with pytest.raises(InputError, match=r"test: expected a test image, got none that can be read\.$"):
         load_folder(tmp_path)
 
 

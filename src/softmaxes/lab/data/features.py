@@ -4,8 +4,9 @@ No code in these files is run: arrays of objects, which numpy would unpickle, ar
 """
 
 import json
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,19 @@ from softmaxes.lab.data.converted import (
     is_strings,
     open_parquet,
 )
-from softmaxes.lab.data.dataset import CHUNK, Data
+from softmaxes.lab.data.dataset import CHUNK, Data, check_memory
 from softmaxes.lab.data.npy import Array, Stored, check_unfolded, map_in, npy, npz, save_whole
 
 Integers = npt.NDArray[np.int64]
 
 PARTS = ("train", "test")
+# What people call the arrays: the part may stand before or behind, as in train_features and X_train.
+_NAMED = re.compile(
+    r"(?:(?P<before>train|test)[_-]?)?(?:(?P<features>features?|embeddings?|vectors?|x)|(?P<labels>labels?|targets?|y))"
+    r"(?:[_-]?(?P<behind>train|test))?",
+    re.IGNORECASE,
+)
+WANTED = "train_features, train_labels, test_features, test_labels, or features and labels"
 # A larger label is a mistake, such as the number of a customer: every class costs memory, seen or not.
 MOST_CLASSES = 20_000_000
 MOST_UNSEEN = 100_000  # classes that there may be whatever the examples
@@ -48,21 +56,22 @@ def load_features(path: Path, *, seed: int = 0) -> Data:
     - a file ``.npz`` with the arrays ``train_features`` (N, D), ``train_labels`` (N,), ``test_features`` and
       ``test_labels``; or with ``features`` and ``labels``, of which a tenth is held out as the test set. It is read
       whole.
-    - a folder with ``train_features.npy``, ``train_labels.npy``, ``test_features.npy`` and ``test_labels.npy``. The
-      features stay in their files, from which training reads the rows of each batch: they may be larger than the
-      memory.
+    - a folder with these as ``.npy`` files. Where there are parts, the features stay in their files, from which
+      training reads the rows of each batch: they may be larger than the memory.
     - a folder with ``train.parquet`` and ``test.parquet``, with the columns ``features`` (lists of numbers) and
-      ``label`` (integers, or strings as class names). They are converted once to .npy files in `cache_dir`. It needs
-      the extra: ``pip install 'softmaxes[parquet]'``.
+      ``label`` (integers, or strings as class names); or one file ``.parquet``, of which a tenth is held out. They are
+      converted once to .npy files in `cache_dir`. It needs the extra: ``pip install 'softmaxes[parquet]'``.
 
-    Features are float16, float32 or float64, labels integers from 0. There are as many classes as the largest label
-    says, or as ``class_names`` has, an array of strings that may lie beside the others; at most `MOST_UNSEEN` and
-    `MOST_OF_AN_EXAMPLE` more for each example, and at most `MOST_CLASSES`. What the files say of themselves is compared
-    before the numbers are read.
+    Arrays may have other usual names: ``X`` or ``embeddings``, ``y`` or ``targets``, ``X_train`` and so on.
+
+    Features are float16, float32 or float64. Labels are integers from 0, or strings, which are the names of the
+    classes. With integers there are as many classes as the largest label says, or as ``class_names`` has, an array of
+    strings that may lie beside the others; at most `MOST_UNSEEN` and `MOST_OF_AN_EXAMPLE` more for each example, and at
+    most `MOST_CLASSES`. What the files say of themselves is compared before the numbers are read.
 
     Args:
         path: the file or the folder.
-        seed: of the choice of what is held out, where the file has one set alone.
+        seed: of the choice of what is held out, where there is one set alone.
 
     Raises:
         InputError: something is missing, broken or does not fit; the message says which file.
@@ -70,32 +79,70 @@ def load_features(path: Path, *, seed: int = 0) -> Data:
     if not path.exists():
         raise InputError(f"{path}: expected a file .npz or a folder with vectors, got none of that name.")
     if not path.is_dir():
+        if path.suffix == ".parquet":
+            return _from_one_parquet(path, seed)
         if path.suffix != ".npz":
-            raise InputError(f"{path}: expected a file .npz, or a folder of .npy or parquet files, got another file.")
-        return _from_npz(path, seed)
-    arrays = [path / f"{part}_{what}.npy" for part in PARTS for what in ("features", "labels")]
-    tables = [path / f"{part}.parquet" for part in PARTS]
-    found = [[file for file in files if file.exists()] for files in (arrays, tables)]
-    if all(found):
-        raise InputError(
-            f"{path}: expected .npy files or parquet files, got both: {found[0][0].name}, {found[1][0].name}."
-        )
-    wanted = arrays if found[0] else tables
-    if missing := [file.name for file in wanted if not file.exists()]:
-        if not any(found):
             raise InputError(
-                f"{path}: expected {', '.join(file.name for file in arrays)}, or train.parquet and test.parquet, "
-                "got none."
+                f"{path}: expected a file .npz or .parquet, or a folder of .npy or parquet files, got another file."
             )
-        raise InputError(f"{path}: expected {' and '.join(file.name for file in wanted)}, got no {missing[0]}.")
-    return _from_arrays(path) if found[0] else _from_parquet(path)
+        return _from_npz(path, seed)
+    arrays = sorted(file for file in path.glob("*.npy") if role(file.stem) is not None)
+    tables = [path / f"{part}.parquet" for part in PARTS]
+    there = [file for file in tables if file.exists()]
+    if arrays and there:
+        raise InputError(f"{path}: expected .npy files or parquet files, got both: {arrays[0].name}, {there[0].name}.")
+    if arrays:
+        return _from_arrays(path, arrays, seed)
+    if len(there) == 1:
+        (missing,) = set(tables) - set(there)
+        raise InputError(f"{path}: expected train.parquet and test.parquet, got no {missing.name}.")
+    if not there:
+        raise InputError(f"{path}: expected {WANTED} as .npy files, or train.parquet and test.parquet, got none.")
+    return _from_parquet(path)
 
 
 def holds_features(path: Path) -> bool:
     """Whether a path is one of vectors: a file .npz, or a folder with files that `load_features` knows."""
     if path.is_dir():
-        return any((path / f"{part}{end}").is_file() for part in PARTS for end in ("_features.npy", ".parquet"))
+        known = {role(file.stem) for file in path.glob("*.npy")}
+        return any((part, "features") in known for part in ("", *PARTS)) or any(
+            (path / f"{part}.parquet").is_file() for part in PARTS
+        )
     return path.suffix == ".npz"
+
+
+def role(name: str) -> tuple[str, str] | None:
+    """Of an array's name the part, ``train``, ``test`` or none, and whether it has features or labels."""
+    found = _NAMED.fullmatch(name)
+    if found is None or (found["before"] and found["behind"]):
+        return None
+    return (found["before"] or found["behind"] or "").lower(), "features" if found["features"] else "labels"
+
+
+def _roles(where: Path, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """For each part the names of its features and labels; the part is empty where there is one set alone.
+
+    Raises:
+        InputError: one is missing, or there are two for one.
+    """
+    found: dict[tuple[str, str], str] = {}
+    every = list(names)
+    for name in every:
+        if (known := role(name)) is not None:
+            if known in found:
+                raise InputError(
+                    f"{where}: expected one array of {' '.join(known).strip()}, got {found[known]} and {name}."
+                )
+            found[known] = name
+    split = any(part for part, _ in found)
+    parts = PARTS if split else ("",)
+    for part in parts:
+        for what in ("features", "labels"):
+            if (part, what) not in found:
+                name = f"{part}_{what}" if part else "train_features" if not found else what
+                got = ", ".join(map(repr, every[:10])) or "none"
+                raise InputError(f"{where}: expected arrays {WANTED}, got no {name} among {got}.")
+    return {part: {what: found[part, what] for what in ("features", "labels")} for part in parts}
 
 
 def mapped(path: Path) -> Tensor:
@@ -113,65 +160,77 @@ def mapped(path: Path) -> Tensor:
 
 
 def _from_npz(path: Path, seed: int) -> Data:
-    whole, halves = ("features", "labels"), tuple(f"{part}_{what}" for part in PARTS for what in ("features", "labels"))
     with npz(path) as members:
-        wanted = whole if set(whole) <= set(members) and not set(halves) & set(members) else halves
-        if missing := [name for name in wanted if name not in members]:
-            got = ", ".join(map(repr, list(members)[:10])) or "none"
-            raise InputError(
-                f"{path}: expected arrays {', '.join(halves)}, or features and labels, got no {missing[0]} among {got}."
-            )
-        stored = {name: members[name]() for name in wanted}
+        roles = _roles(path, members)
+        parts = {part: {what: members[name]() for what, name in names.items()} for part, names in roles.items()}
         named = members["class_names"]() if "class_names" in members else None
-        parts = {"": stored} if wanted == whole else {part: _of_part(stored, part) for part in PARTS}
         _check_fit(list(parts.values()), named)
-        unfolded = sum(one.bytes for one in (*stored.values(), *([] if named is None else [named])))
+        stored = [one for part in parts.values() for one in part.values()]
+        unfolded = sum(one.bytes for one in (*stored, *([] if named is None else [named])))
         check_unfolded(str(path), unfolded, path.stat().st_size, "save them with np.savez")
-        vectors, labels = {}, {}
-        for part, arrays in parts.items():
-            labels[part] = _labels(arrays["labels"].read(), arrays["labels"].where, _most_classes(*parts.values()))
-        class_names = None if named is None else _names(named)
-        for part, arrays in parts.items():
-            vectors[part] = np.ascontiguousarray(
-                arrays["features"].read(), dtype=arrays["features"].dtype.newbyteorder("=")
-            )
-    description = "Feature vectors from a file"
-    if wanted == whole:
+        labels, class_names = _labels_of({part: arrays["labels"] for part, arrays in parts.items()}, named)
+        vectors = {
+            part: np.ascontiguousarray(arrays["features"].read(), dtype=arrays["features"].dtype.newbyteorder("="))
+            for part, arrays in parts.items()
+        }
+    return _in_memory(path, path.stem, "Feature vectors from a file", vectors, labels, class_names, seed)
+
+
+def _in_memory(
+    path: Path,
+    name: str,
+    description: str,
+    vectors: Mapping[str, Array],
+    labels: Mapping[str, Integers],
+    class_names: Sequence[str] | None,
+    seed: int,
+) -> Data:
+    """Data of two parts; of one set alone a tenth is held out."""
+    if "" in vectors:
         shuffled = np.random.default_rng(seed).permutation(len(labels[""]))
         held_out = max(1, len(shuffled) // 10)
-        for part, rows in (("test", np.sort(shuffled[:held_out])), ("train", np.sort(shuffled[held_out:]))):
-            vectors[part], labels[part] = vectors[""][rows], labels[""][rows]
+        rows = {"test": np.sort(shuffled[:held_out]), "train": np.sort(shuffled[held_out:])}
+        vectors = {part: vectors[""][some] for part, some in rows.items()}
+        labels = {part: labels[""][some] for part, some in rows.items()}
         description += f", a tenth of them held out as test examples at seed {seed}"
-    return _data(
-        path.stem,
-        f"{description}.",
-        path,
-        {part: torch.from_numpy(vectors[part]) for part in PARTS},
-        labels,
-        class_names,
-    )
+    tensors = {part: torch.from_numpy(vectors[part]) for part in PARTS}
+    return _data(name, f"{description}.", path, tensors, labels, class_names)
 
 
-def _of_part(stored: dict[str, Stored], part: str) -> dict[str, Stored]:
-    return {what: stored[f"{part}_{what}"] for what in ("features", "labels")}
-
-
-def _from_arrays(folder: Path) -> Data:
-    stored = {f"{part}_{what}": npy(folder / f"{part}_{what}.npy") for part in PARTS for what in ("features", "labels")}
-    parts = {part: _of_part(stored, part) for part in PARTS}
+def _from_arrays(folder: Path, files: Sequence[Path], seed: int) -> Data:
+    roles = _roles(folder, (file.stem for file in files))
+    parts = {part: {what: npy(folder / f"{name}.npy") for what, name in names.items()} for part, names in roles.items()}
     named = npy(path) if (path := folder / "class_names.npy").exists() else None
     _check_fit(list(parts.values()), named)
-    files = {part: (folder / f"{part}_features.npy").absolute() for part in PARTS}
-    most = _most_classes(*parts.values())
-    return _data(
-        folder.resolve().name or "features",
-        "Feature vectors from files.",
-        folder,
-        {part: mapped(files[part]) for part in PARTS},
-        {part: _labels(parts[part]["labels"].read(), parts[part]["labels"].where, most) for part in PARTS},
-        None if named is None else _names(named),
-        files,
-    )
+    labels, class_names = _labels_of({part: arrays["labels"] for part, arrays in parts.items()}, named)
+    name = folder.resolve().name or "features"
+    if "" in parts:
+        features = parts[""]["features"]
+        check_memory(features.bytes, features.where, "vectors")
+        vectors = {"": np.ascontiguousarray(features.read(), dtype=features.dtype.newbyteorder("="))}
+        return _in_memory(folder, name, "Feature vectors from files", vectors, labels, class_names, seed)
+    places = {part: (folder / f"{roles[part]['features']}.npy").absolute() for part in PARTS}
+    tensors = {part: mapped(places[part]) for part in PARTS}
+    return _data(name, "Feature vectors from files.", folder, tensors, labels, class_names, places)
+
+
+def _labels_of(stored: Mapping[str, Stored], named: Stored | None) -> tuple[dict[str, Integers], Sequence[str] | None]:
+    """The labels of each part, and the names of the classes if there are some: strings are names themselves."""
+    if all(one.dtype.kind != "U" for one in stored.values()):
+        most = _most_classes(*({"labels": one} for one in stored.values()))
+        labels = {part: _labels(one.read(), one.where, most) for part, one in stored.items()}
+        return labels, None if named is None else _names(named)
+    for one in stored.values():
+        if one.dtype.kind != "U":
+            raise InputError(f"{one.where}: expected labels as strings, as the others are, got {one}.")
+    if named is not None:
+        raise InputError(
+            f"{named.where}: expected none beside labels that are strings, which name the classes, got {named}."
+        )
+    texts = {part: np.array(_names(one), dtype=object) for part, one in stored.items()}
+    class_names, codes = np.unique(np.concatenate(list(texts.values())), return_inverse=True)
+    ends = np.cumsum([len(one) for one in texts.values()])[:-1]
+    return dict(zip(texts, np.split(codes.astype(np.int64), ends), strict=True)), class_names.tolist()
 
 
 def _data(
@@ -179,7 +238,7 @@ def _data(
     description: str,
     path: Path,
     vectors: dict[str, Tensor],
-    labels: dict[str, Integers],
+    labels: Mapping[str, Integers],
     class_names: Sequence[str] | None,
     files: dict[str, Path] | None = None,
 ) -> Data:
@@ -204,8 +263,8 @@ def _check_fit(parts: Sequence[dict[str, Stored]], named: Stored | None) -> None
     for part in parts:
         features, labels = part["features"], part["labels"]
         _check_vectors(features)
-        if len(labels.shape) != 1 or labels.dtype.kind not in "iu":
-            raise InputError(f"{labels.where}: expected labels as integers (N,), got {labels}.")
+        if len(labels.shape) != 1 or labels.dtype.kind not in "iuU":
+            raise InputError(f"{labels.where}: expected labels as integers or strings (N,), got {labels}.")
         if labels.shape != features.shape[:1]:
             raise InputError(
                 f"{labels.where}: expected {features.shape[0]} labels, one a vector, got {labels.shape[0]}."
@@ -289,6 +348,23 @@ def _from_parquet(folder: Path) -> Data:
     vectors = {part: mapped(files[part]) for part in PARTS}
     name = folder.resolve().name or "features"
     return _data(name, "Feature vectors from parquet files.", folder, vectors, labels, class_names, files)
+
+
+def _from_one_parquet(path: Path, seed: int) -> Data:
+    folder = _converted(path)
+    features = npy(folder / "features.npy")
+    check_memory(features.bytes, str(path), "vectors")
+    stored = npy(folder / "labels.npy")
+    labels = _labels(stored.read(), f"{path}, label", _most_classes({"labels": stored}))
+    class_names = None
+    if (named := folder / "names.json").exists():
+        names = _printable(json.loads(named.read_text(encoding="utf-8")), str(path))
+        class_names = sorted(names)
+        place = {name: label for label, name in enumerate(class_names)}
+        labels = np.array([place[name] for name in names], dtype=np.int64)[labels]
+    return _in_memory(
+        path, path.stem, "Feature vectors from a parquet file", {"": features.read()}, {"": labels}, class_names, seed
+    )
 
 
 def _converted(path: Path) -> Path:

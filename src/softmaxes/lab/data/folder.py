@@ -25,6 +25,7 @@ from softmaxes.files import InputError, open_regular
 from softmaxes.lab.data.dataset import Data, check_memory, clip
 from softmaxes.lab.machine import usable_cores
 from softmaxes.lab.starting import without_script
+from softmaxes.names import plural
 
 SPLIT = {  # words in the names of folders that are no classes, in the order in which one to test on is chosen
     "train": "train|training|trn|trainval",
@@ -40,6 +41,7 @@ _OF_NOTHING = re.compile(f"(?:{BESIDE})*")
 _MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")  # of a part of a JPEG; within a scan there is none
 IN_PROCESS_LIMIT = 2000  # images; for fewer, starting other processes takes longer than it saves
 LISTED = 20
+NAMED = 5  # classes without a test image, in the description
 RUNS_A_PROGRAM = {"EPS"}  # formats that Pillow hands to another program to draw
 MOST_FILES = 2**21  # files and folders in a folder
 MOST_DEPTH = 64  # folders within folders
@@ -76,7 +78,7 @@ def load_folder(
         jobs: how many processes decode; by default one a core, and for small sets none but this one.
 
     Raises:
-        InputError: the folders fit none of the layouts, a class lacks images, or a test class is unknown.
+        InputError: the folders fit none of the layouts, a class lacks training images, or a test class is unknown.
     """
     if not data_dir.is_dir():
         raise InputError(f"{data_dir}: expected a folder of folders of images, got no folder of that name.")
@@ -96,7 +98,7 @@ def load_folder(
     labels = [label for label, name in enumerate(class_names) for _ in train_files[name]]
     train_total = len(files)
     if test_dir is not None:
-        test_files, _ = _list_classes(test_dir, grouped)
+        test_files, _ = _list_classes(test_dir, grouped, may_lack=True)
         if unknown := sorted(set(test_files) - set(train_files)):
             raise InputError(f"{test_dir}: expected the classes of {train_dir}, got {unknown[0]}, which it lacks.")
         files += [path for name in class_names for path in test_files.get(name, ())]
@@ -119,11 +121,19 @@ def load_folder(
         in_test = np.arange(len(files)) >= train_total
         split = f"split as in {parts[0]}/ and {parts[1]}/"
     train, test = np.flatnonzero(readable & ~in_test), np.flatnonzero(readable & in_test)
-    for rows, part, folder in ((train, "training", train_dir), (test, "test", test_dir or data_dir)):
-        for label in np.flatnonzero(np.bincount(label_of_file[rows], minlength=len(class_names)) == 0):
-            raise InputError(
-                f"{folder}: expected a {part} image of class {class_names[label]}, got none that can be read."
-            )
+    without = [
+        np.flatnonzero(np.bincount(label_of_file[rows], minlength=len(class_names)) == 0) for rows in (train, test)
+    ]
+    for label in without[0]:
+        raise InputError(
+            f"{train_dir}: expected a training image of class {class_names[label]}, got none that can be read."
+        )
+    if len(test) == 0:
+        raise InputError(f"{test_dir or data_dir}: expected a test image, got none that can be read.")
+    if len(without[1]):
+        split += (
+            f"; {plural(len(without[1]), 'class', 'classes')} without a test image: {_some(without[1], class_names)}"
+        )
 
     group_names = sorted({name.partition("/")[0] for name in class_names}) if grouped else None
     number = {group: place for place, group in enumerate(group_names or ())}
@@ -222,8 +232,19 @@ def _unwrapped(folder: Path) -> Path:
     return folder
 
 
-def _list_classes(root: Path, grouped: bool | None = None) -> tuple[dict[str, list[Path]], bool]:
-    """The files of each class below `root`, and whether the first level is groups: found out if `grouped` is None."""
+def _some(labels: npt.NDArray[np.int64], class_names: Sequence[str]) -> str:
+    """The names of some classes, or of the first few of many."""
+    more = ", …" if len(labels) > NAMED else ""
+    return clip(", ".join(class_names[label] for label in labels[:NAMED].tolist())) + more
+
+
+def _list_classes(
+    root: Path, grouped: bool | None = None, may_lack: bool = False
+) -> tuple[dict[str, list[Path]], bool]:
+    """The files of each class below `root`, and whether the first level is groups: found out if `grouped` is None.
+
+    Where classes may lack files, an empty folder is one without.
+    """
     tops = _subfolders(root)
     if not tops:
         raise InputError(f"{root}: expected a folder for each class, got no folders.")
@@ -239,7 +260,7 @@ def _list_classes(root: Path, grouped: bool | None = None) -> tuple[dict[str, li
         if not name.isprintable():
             raise InputError(f"{root}: expected class names of printable characters, got {name!a}.")
         files[name] = sorted(files_below(folder, hidden=False))
-        if not files[name]:
+        if not files[name] and not may_lack:
             raise InputError(f"{root}: expected an image of class {name}, got an empty folder.")
         total += len(files[name])
         if total > MOST_FILES:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from softmaxes.files import InputError, said
-from softmaxes.lab.data.features import mapped
+from softmaxes.lab.data.features import mapped, role
 from softmaxes.lab.data.folder import decoded_images, files_below
 from softmaxes.lab.data.npy import check_unfolded, npz
 from softmaxes.lab.data.ragged import Texts
@@ -106,10 +106,11 @@ class Inputs:
             matrix = mapped(place)
         elif place.suffix == ".npz":
             with npz(place) as members:
-                if "features" not in members:
+                names = [name for name in members if role(name) == ("", "features")]
+                if len(names) != 1:
                     got = ", ".join(map(repr, list(members)[:10])) or "none"
-                    raise InputError(f"{place}: expected an array features, got none of that name among {got}.")
-                stored = members["features"]()
+                    raise InputError(f"{place}: expected one array features, or X, got {len(names)} among {got}.")
+                stored = members[names[0]]()
                 if len(stored.shape) != 2 or stored.dtype.kind != "f" or stored.dtype.itemsize > 8 or 0 in stored.shape:
                     raise InputError(
                         f"{stored.where}: expected vectors as float16, float32 or float64 (N, D), got {stored}."
