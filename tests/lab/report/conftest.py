@@ -1,7 +1,5 @@
 """Reports that tests only read, and the browser that opens them: each is made once."""
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,33 +12,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole study's report, with some classes named by strangers."""
     study, card, results = whole_study()
     return write_report(study, hostile(card), results, tmp_path_factory.mktemp("report"))
-
-
-CHROMIUM_FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="package")
-def browser():
-    """A headless Chromium, for the tests that open the page as its readers do."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        reason = "no chromium, chromium-browser or google-chrome on the path: the page is not opened"
-        if os.environ.get("SOFTMAXES_REQUIRE_CHROMIUM") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="package")

@@ -1,7 +1,7 @@
-"""`softmaxes predict`: what a trained classifier says of inputs of the user's own."""
+"""`softmaxes predict` and `demo`: what trained classifiers say of inputs of the user's own."""
 
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
@@ -107,6 +107,43 @@ def predict(
         plain().print(f"{plural(said, 'input')}: {printable(str(out))}")
     if not said:
         raise InputError("expected an input that can be read, got none.")
+    return 0
+
+
+def demo(
+    run: RunOf,
+    /,
+    *,
+    host: Annotated[
+        str, Parameter(help="Address to listen at. The default is reached from this machine alone.")
+    ] = "127.0.0.1",
+    port: Annotated[Whole, Parameter(help="Port to listen at; 0 takes a free one.")] = 8000,
+    trust_code: Trust = False,
+) -> int:
+    """Show a web page on which the heads of a comparison are asked about an image or a text.
+
+    Each head tells its five most probable classes, and the way through its tree if it has one; the page says where
+    they disagree. What is sent to the page is not stored. Needs `pip install 'softmaxes[demo]'`.
+
+    ```
+    softmaxes demo runs/glyphs
+    softmaxes demo runs/cifar100/runs/0123456789abcdef.json --port 0
+    ```
+    """
+    from softmaxes.lab.use.demo import bound, check_installed, check_kind, serve
+    from softmaxes.lab.use.loading import load_each
+
+    check_range("--port", port, 0, 2**16 - 1)
+    check_installed()
+    classifiers = load_each(run, trust_code=trust_code)
+    check_kind(classifiers)
+    with bound(host, port) as listening:
+        at = listening.getsockname()
+        shown = f"[{at[0]}]" if ":" in at[0] else at[0]
+        console = plain()
+        console.print(f"{', '.join(classifiers)}: http://{shown}:{at[1]}/  (Ctrl-C ends it)")
+        with suppress(KeyboardInterrupt):
+            serve(classifiers, host, listening)
     return 0
 
 

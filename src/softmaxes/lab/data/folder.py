@@ -427,13 +427,27 @@ def _formats() -> list[str]:
 
 
 def _decode(path: Path, size: tuple[int, int]) -> Pixels | str:
-    """The image as (3, height, width), or in words why there is none."""
+    """The image of a file as (3, height, width), or in words why there is none."""
+    try:
+        with open_regular(path, LARGEST_FILE) as file:
+            return decoded(file, size)
+    except (OSError, InputError) as error:
+        return _reason(error, f"{path}: ")
+
+
+def decoded(file: BinaryIO, size: tuple[int, int]) -> Pixels | str:
+    """An image as (3, height, width), or in words why there is none; turned, laid on white, scaled and cropped.
+
+    Args:
+        file: its bytes, which may be a stranger's.
+        size: height and width.
+    """
     height, width = size
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with open_regular(path, LARGEST_FILE) as file, Image.open(file, formats=_formats()) as opened:
+            with Image.open(file, formats=_formats()) as opened:
                 opened.draft(None, (4 * width, 4 * height))  # lets a JPEG skip detail nobody will see
                 if opened.width * opened.height > MOST_PIXELS:
                     raise ValueError(f"{opened.width} x {opened.height} pixels, which are more than {MOST_PIXELS:,}")
@@ -445,8 +459,12 @@ def _decode(path: Path, size: tuple[int, int]) -> Pixels | str:
         except UnidentifiedImageError:
             return "no image, or of an unknown format"
         except Exception as error:  # a broken image can raise anything
-            said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            return clip(" ".join(said.removeprefix(f"{path}: ").split()).rstrip(".")) or type(error).__name__
+            return _reason(error)
+
+
+def _reason(error: Exception, place: str = "") -> str:
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return clip(" ".join(said.removeprefix(place).split()).rstrip(".")) or type(error).__name__
 
 
 def _scans(file: BinaryIO) -> int:

@@ -4,12 +4,13 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from rich.table import Table
 from rich.text import Text
+from torch import Tensor
 
 from softmaxes.lab.use.inputs import Batch, Inputs
 from softmaxes.lab.use.loading import Step, Trained
@@ -37,7 +38,6 @@ class Answer(NamedTuple):
     path: list[Step]
 
 
-@torch.no_grad()
 def answers(classifier: Trained, inputs: Inputs, k: int) -> Iterator[tuple[Batch, list[Answer]]]:
     """The k most probable classes of each input that can be read, batch by batch.
 
@@ -46,26 +46,22 @@ def answers(classifier: Trained, inputs: Inputs, k: int) -> Iterator[tuple[Batch
         inputs: what it is asked about.
         k: how many classes; all if there are fewer.
     """
-    device = next(classifier.parameters()).device
-    k = min(k, len(classifier.class_names))
     for batch in inputs:
-        if not batch.names:
-            yield batch, []
-            continue
-        input = batch.input.to(device)
-        values, classes = classifier.topk(input, k)
-        paths = classifier.paths(input, classes[:, 0])
-        said = []
-        for name, row, some, path in zip(batch.names, values.tolist(), classes.tolist(), paths, strict=True):
-            possible = [
-                (one, min(math.exp(value), 1.0)) for one, value in zip(some, row, strict=True) if value > -math.inf
-            ]
-            said.append(
-                Answer(
-                    name, [classifier.class_names[one] for one, _ in possible], [share for _, share in possible], path
-                )
-            )
-        yield batch, said
+        yield batch, answers_of(classifier, batch.names, batch.input, k) if batch.names else []
+
+
+@torch.no_grad()
+def answers_of(classifier: Trained, names: Sequence[str], input: Tensor, k: int) -> list[Answer]:
+    """The same of some inputs, N of them and their names."""
+    input = input.to(next(classifier.parameters()).device)
+    values, classes = classifier.topk(input, min(k, len(classifier.class_names)))
+    paths = classifier.paths(input, classes[:, 0])
+    said = []
+    for name, row, some, path in zip(names, values.tolist(), classes.tolist(), paths, strict=True):
+        possible = [(one, min(math.exp(value), 1.0)) for one, value in zip(some, row, strict=True) if value > -math.inf]
+        found = [classifier.class_names[one] for one, _ in possible]
+        said.append(Answer(name, found, [share for _, share in possible], path))
+    return said
 
 
 def as_table(said: Iterable[Answer]) -> Table:
@@ -99,17 +95,19 @@ def csv_rows(said: Iterable[Answer]) -> str:
 
 def json_rows(said: Iterable[Answer]) -> str:
     """A line of JSON for each answer."""
-    lines = []
-    for one in said:
-        classes = [
-            {"class": name, "probability": share} for name, share in zip(one.classes, one.probabilities, strict=True)
-        ]
-        path = [
-            {"node": step.node, **({"name": step.name} if step.name else {}), "probability": step.probability}
-            for step in one.path
-        ]
-        lines.append(json.dumps({"input": one.input, "classes": classes, **({"path": path} if path else {})}))
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{json.dumps(as_record(one))}\n" for one in said)
+
+
+def as_record(one: Answer) -> dict[str, Any]:
+    """An answer as JSON has it."""
+    classes = [
+        {"class": name, "probability": share} for name, share in zip(one.classes, one.probabilities, strict=True)
+    ]
+    path = [
+        {"node": step.node, **({"name": step.name} if step.name else {}), "probability": step.probability}
+        for step in one.path
+    ]
+    return {"input": one.input, "classes": classes, **({"path": path} if path else {})}
 
 
 def in_words(path: Iterable[Step]) -> str:

@@ -165,12 +165,12 @@ class Inputs:
                 source = lines(place, lambda size: None)
                 name = _shown(place)
             for number, line in enumerate(source, 1):
-                yield f"{name}, line {number:,}", _text(line)
+                yield f"{name}, line {number:,}", as_trained(line)
         for number, text in enumerate(self._texts, 1):
-            yield f"--text, {number}", _text(text)
+            yield f"--text, {number}", as_trained(text)
 
 
-def _text(text: str) -> str:
+def as_trained(text: str) -> str:
     """A text as training has it."""
     text = normal(text)
     encoded = text.encode()

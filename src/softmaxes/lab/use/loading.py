@@ -167,6 +167,31 @@ def load(
     return Trained(members, [result.run for _, result in results], card).to(device)
 
 
+def load_each(path: str | Path, *, device: str = "cpu", trust_code: bool = False) -> dict[str, Trained]:
+    """A classifier of each head of a comparison, of the first seed whose run has ended; or the one of a run.
+
+    Args:
+        path: the folder of a comparison, or a run in it.
+        device: where they are put.
+        trust_code: as in `load`.
+
+    Raises:
+        InputError: as in `load`.
+    """
+    if not Path(path).is_dir():
+        one = load(path, device=device, trust_code=trust_code)
+        return {one.runs[0].head: one}
+    store = Store(Path(path))
+    found: dict[str, Trained] = {}
+    for run in store.study().runs:
+        if run.head in found or (result := store.result(run)) is None or result.diverged is not None:
+            continue
+        found[run.head] = load(store.weights(run), device=device, trust_code=trust_code)
+    if not found:
+        raise InputError(f"{path}: expected a run that has ended, got none; train one first.")
+    return found
+
+
 def _results(path: Path, head: str | None, seed: int | None) -> tuple[Store, list[Result]]:
     """The finished runs that a path means, in the order of their comparison."""
     if not path.is_dir():
