@@ -200,6 +200,13 @@ def widen(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 
+def log_sigmoid(logits: Tensor) -> Tensor:
+    """The logarithm of the logistic function."""
+    if torch.onnx.is_in_onnx_export():  # which takes the logarithm of a sigmoid, and ONNX Runtime's ends at exp(-18)
+        return -F.softplus(-logits)
+    return F.logsigmoid(logits)
+
+
 def log_of_sparse(probability: Tensor) -> Tensor:
     """The logarithm, -inf of zero; there its gradient is zero."""
     nothing = probability == 0

@@ -30,7 +30,7 @@ class SphericalSoftmax(Head):
 
     Shape:
         - input: :math:`(*, D)`
-        - target: :math:`(*)`, int64
+        - target: :math:`(*)`, integers
         - loss: :math:`(*)`; log_prob: :math:`(*, C)`
 
     Attributes:
@@ -77,6 +77,9 @@ class SphericalSoftmax(Head):
 
     def _log_prob(self, input: Tensor) -> Tensor:
         logits = linear_logits(input, self.weight, self.bias)
+        # The larger of |z| and the root of epsilon is taken out, so that no square overflows. ONNX has no hypotenuse.
         floor = torch.full_like(logits, math.sqrt(self.epsilon))
-        log_prob = torch.log_softmax(2 * torch.hypot(logits, floor).log(), dim=1)  # no square that overflows
-        return in_order_of(logits.abs(), log_prob)
+        size = logits.abs()
+        larger, smaller = torch.maximum(size, floor), torch.minimum(size, floor)
+        log_prob = torch.log_softmax(2 * larger.log() + (smaller / larger).square().log1p(), dim=1)
+        return in_order_of(size, log_prob)
