@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from cases import CASES, ONE_OF_EACH, Case
+from cases import CASES, ONE_OF_EACH, RAGGED, Case
 from softmaxes import (
     NCE,
     AdaptiveSoftmax,
@@ -43,6 +43,7 @@ from softmaxes.heads import flat
 from softmaxes.heads.hierarchical import compiled as kernel
 from softmaxes.heads.hierarchical import head as hierarchical
 from softmaxes.heads.hierarchical import search
+from softmaxes.testing import Served
 
 UNIFORM = Sampler.uniform(3)
 
@@ -778,6 +779,20 @@ def test_compiles_to_one_graph(case: Case) -> None:
     for training in (True, False):
         head.train(training)
         torch.compile(head, backend="eager", fullgraph=True)(x, y)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "make", [lambda: Softmax(4, 5), lambda: HierarchicalSoftmax(4, RAGGED), lambda: Entmax(4, 150)]
+)
+def test_sequences_of_any_length_are_exported(make: Callable[[], Head]) -> None:
+    served = Served(make().eval(), 3)
+    sizes = {"input": {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}}
+    program = torch.export.export(served, (torch.randn(2, 3, 4),), dynamic_shapes=sizes).module()
+    for shape in ((1, 1), (1, 9), (5, 1), (4, 30)):
+        x = torch.randn(*shape, 4)
+        for found, expected in zip(program(x), served(x), strict=True):
+            torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from softmaxes.head import Head
-from softmaxes.layers import in_order_of, linear_logits, linear_parameters
+from softmaxes.layers import hypot, in_order_of, linear_logits, linear_parameters
 
 
 @final
@@ -77,9 +77,6 @@ class SphericalSoftmax(Head):
 
     def _log_prob(self, input: Tensor) -> Tensor:
         logits = linear_logits(input, self.weight, self.bias)
-        # The larger of |z| and the root of epsilon is taken out, so that no square overflows. ONNX has no hypotenuse.
         floor = torch.full_like(logits, math.sqrt(self.epsilon))
-        size = logits.abs()
-        larger, smaller = torch.maximum(size, floor), torch.minimum(size, floor)
-        log_prob = torch.log_softmax(2 * larger.log() + (smaller / larger).square().log1p(), dim=1)
-        return in_order_of(size, log_prob)
+        log_prob = torch.log_softmax(2 * hypot(logits, floor).log(), dim=1)  # no square that overflows
+        return in_order_of(logits.abs(), log_prob)
