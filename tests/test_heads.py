@@ -1,6 +1,7 @@
 """What is particular to a head and no law can know."""
 
 import contextlib
+import copy
 import itertools
 import math
 import re
@@ -10,10 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from cases import CASES, ONE_OF_EACH, Case
+from cases import CASES, ONE_OF_EACH, RAGGED, Case
 from softmaxes import (
     NCE,
     AdaptiveSoftmax,
@@ -41,6 +42,8 @@ from softmaxes import (
 from softmaxes.heads import flat
 from softmaxes.heads.hierarchical import compiled as kernel
 from softmaxes.heads.hierarchical import head as hierarchical
+from softmaxes.heads.hierarchical import search
+from softmaxes.testing import Served
 
 UNIFORM = Sampler.uniform(3)
 
@@ -371,8 +374,83 @@ def test_class_weights_as_in_cross_entropy() -> None:
     keep = y != -100
     loss = head(x[keep], y[keep])
     logits = torch.nn.functional.linear(x, head.weight, head.bias)
-    expected = torch.nn.functional.cross_entropy(logits, y, weight, reduction="sum")
-    torch.testing.assert_close((weight[y[keep]] * loss).sum(), expected)
+    for reduction, divisor in (("sum", 1.0), ("mean", weight[y[keep]].sum())):
+        expected = torch.nn.functional.cross_entropy(logits, y, weight, reduction=reduction)
+        torch.testing.assert_close((weight[y[keep]] * loss).sum() / divisor, expected)
+
+
+def test_a_head_from_a_linear_layer_has_the_layer_s_own_parameters() -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(4, 3, dtype=torch.float64).eval()
+    linear.weight.requires_grad_(False)
+    state = torch.get_rng_state()
+    head = Softmax.from_linear(linear)
+    assert torch.equal(state, torch.get_rng_state())
+    assert head.weight is linear.weight
+    assert head.bias is linear.bias
+    assert repr(head) == "Softmax(in_features=4, num_classes=3, bias=True)"
+    assert not head.training
+    assert not head.weight.requires_grad
+    x, y = torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2])
+    optimiser = torch.optim.SGD(linear.parameters(), lr=1.0)  # the layer's
+    for _ in range(3):
+        optimiser.zero_grad()
+        loss = head(x, y)
+        torch.testing.assert_close(loss, nn.functional.cross_entropy(linear(x), y, reduction="none"))
+        loss.mean().backward()
+        optimiser.step()
+    assert bool((head(x, y).mean() < loss.mean()).all())
+    model = nn.Sequential(linear)
+    before = list(model.state_dict())
+    model[0] = head
+    assert list(model.state_dict()) == before
+    assert Softmax.from_linear(nn.Linear(4, 3, bias=False)).bias is None
+
+
+def test_what_is_no_linear_layer_is_refused() -> None:
+    normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))  # type: ignore[no-untyped-call]
+    for wrong, name in ((nn.Conv1d(4, 3, 1), "Conv1d"), (normed, "ParametrizedLinear"), (3, "int")):
+        message = f"^Softmax: expected linear to be a torch.nn.Linear with parameters of its own, got {name}\\.$"
+        with pytest.raises(TypeError, match=message):
+            Softmax.from_linear(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^Softmax: expected num_classes to be at least 2, got 1\.$"):
+        Softmax.from_linear(nn.Linear(4, 1))
+
+
+def test_targets_of_other_integer_dtypes_are_checked_as_they_are() -> None:
+    head, x = Softmax(4, 3), torch.randn(2, 4)
+    for dtype, wrong, got in ((torch.int32, -1, -1), (torch.uint8, 255, 255), (torch.int16, 3, 3)):
+        with pytest.raises(ValueError, match=rf"^Softmax: expected target in 0..2, got {got}\.$"):
+            head(x, torch.tensor([0, wrong], dtype=dtype))
+    for wider in (torch.uint16, torch.uint32, torch.uint64):
+        assert torch.equal(head(x, torch.tensor([2, 1], dtype=wider)), head(x, torch.tensor([2, 1])))
+    with pytest.raises(TypeError, match=r"^Softmax: expected target of an integer dtype, got torch\.bool\.$"):
+        head(x, torch.tensor([True, False]))
+    tree = HierarchicalSoftmax(4, Tree.balanced(3))
+    few = torch.tensor([2, 1], dtype=torch.uint8)
+    assert torch.equal(search.decisions(tree, x, few)[1], search.decisions(tree, x, few.long())[1])
+    assert not bool((search.sample(tree, x, 20, few)[1] == few.unsqueeze(1)).any())
+
+
+def test_weights_can_be_those_of_an_embedding() -> None:
+    torch.manual_seed(0)
+    embedding, head = nn.Embedding(5, 4), Softmax(4, 5)
+    head.weight = embedding.weight
+    model = nn.ModuleDict({"embedding": embedding, "head": head})
+    assert [name for name, _ in model.named_parameters()] == ["embedding.weight", "head.bias"]
+    words, y = torch.tensor([0, 1, 2]), torch.tensor([1, 2, 3])
+    loss = head(embedding(words), y).sum()
+    (found,) = torch.autograd.grad(loss, [embedding.weight], retain_graph=True)
+    logits = nn.functional.linear(embedding(words), embedding.weight, head.bias)
+    (expected,) = torch.autograd.grad(nn.functional.cross_entropy(logits, y, reduction="sum"), [embedding.weight])
+    torch.testing.assert_close(found, expected)
+    other = copy.deepcopy(model)
+    assert other["head"].weight is other["embedding"].weight
+    with torch.no_grad():
+        embedding.weight.add_(1.0)
+    other.load_state_dict(model.state_dict())
+    assert other["head"].weight is other["embedding"].weight
+    assert torch.equal(other["head"].log_prob(torch.ones(4)), head.log_prob(torch.ones(4)))
 
 
 MASKABLE: list[Callable[[], Head]] = [
@@ -701,6 +779,20 @@ def test_compiles_to_one_graph(case: Case) -> None:
     for training in (True, False):
         head.train(training)
         torch.compile(head, backend="eager", fullgraph=True)(x, y)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "make", [lambda: Softmax(4, 5), lambda: HierarchicalSoftmax(4, RAGGED), lambda: Entmax(4, 150)]
+)
+def test_sequences_of_any_length_are_exported(make: Callable[[], Head]) -> None:
+    served = Served(make().eval(), 3)
+    sizes = {"input": {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}}
+    program = torch.export.export(served, (torch.randn(2, 3, 4),), dynamic_shapes=sizes).module()
+    for shape in ((1, 1), (1, 9), (5, 1), (4, 30)):
+        x = torch.randn(*shape, 4)
+        for found, expected in zip(program(x), served(x), strict=True):
+            torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softmaxes.head import Head
-from softmaxes.layers import widen
+from softmaxes.layers import highest, widen
 from softmaxes.testing import LAWS, Law, check_head, compiled, exported
 
 
@@ -292,10 +292,51 @@ class RowsAreANumber(Plain):
         return self.logits(input).reshape(input.shape[:1].numel(), 5).log_softmax(1)
 
 
+class AsksInTopk(Plain):
+    """A search that asks how far it has come."""
+
+    def _topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        log_prob = self._log_prob(input)
+        while not bool((log_prob.topk(k).values > -torch.inf).all()):
+            log_prob = log_prob + 1
+        return highest(log_prob, k)
+
+
+class SearchesForFew(Plain):
+    """Another way for small batches than for large ones."""
+
+    def _predict(self, input: Tensor) -> Tensor:
+        return self._log_prob(input).argmax(1) if len(input) < 32 else highest(self._log_prob(input), 1)[1].squeeze(1)
+
+
+class TiesAsTheyFallExported(TiesAsTheyFall):
+    """The eager way goes by the order of the classes, and the exported one does not."""
+
+    def _topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        return super()._topk(input, k) if torch.compiler.is_exporting() else highest(self._log_prob(input), k)
+
+
+class OtherWhenExported(Plain):
+    def _predict(self, input: Tensor) -> Tensor:
+        log_prob = self._log_prob(input)
+        return log_prob.argmin(1) if torch.compiler.is_exporting() else log_prob.argmax(1)
+
+
 class WantsAnInt(Plain):
     def topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
         values, classes = super().topk(input, k)
         return (values, classes) if type(k) is int else (values.flip(-1), classes.flip(-1))
+
+
+class WantsInt64(Plain):
+    def _check_target(self, input: Tensor, target: Tensor) -> Tensor:
+        super()._check_target(input, target)
+        return target
+
+
+class TakesAMask(Plain):
+    def _check_target(self, input: Tensor, target: Tensor) -> Tensor:
+        return super()._check_target(input, target.long() if isinstance(target, Tensor) else target)
 
 
 RED: dict[str, Callable[..., Head]] = {
@@ -336,6 +377,12 @@ ALSO_RED: list[tuple[str, Callable[..., Head]]] = [
     ("gradient_of_log_prob", LogOfZero),
     ("batch_does_not_matter", AveragesInTraining),
     ("compiled", WrapsTargetsUnseen),
+    ("exported", AsksInTopk),
+    ("exported", SearchesForFew),
+    ("exported", TiesAsTheyFallExported),
+    ("exported", OtherWhenExported),
+    ("integers_are_integers", WantsInt64),
+    ("bad_arguments_are_refused", TakesAMask),
     ("extreme_features", DividesByTheNorm),
     ("extreme_features", OverflowsFarOut),
 ]

@@ -12,6 +12,8 @@ from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
 from softmaxes import checks
 from softmaxes.layers import autocasts, highest
 
+INTEGERS = {torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64}
+
 
 class Head(nn.Module, ABC):
     r"""An output layer that owns its weights, its training loss and the distribution it is judged by.
@@ -28,8 +30,9 @@ class Head(nn.Module, ABC):
 
     Shape:
         - input: :math:`(*, D)`, of the parameters' dtype. Under autocast float32, float16 and bfloat16 are all taken.
-        - target: :math:`(*)`, int64, in :math:`[0, C)`. Where looking would mean waiting, on an accelerator and in a
-          compiled graph, a class out of range is a RuntimeError, on an accelerator perhaps of a later call.
+        - target: :math:`(*)`, integers of any dtype, in :math:`[0, C)`. Where looking would mean waiting, on an
+          accelerator and in a compiled graph, a class out of range is a RuntimeError, on an accelerator perhaps of a
+          later call.
         - log-probabilities are float32 at least, also where the features are bfloat16: in half precision a distribution
           does not sum to one.
 
@@ -74,12 +77,13 @@ class Head(nn.Module, ABC):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Training loss of each example, in nats, never reduced.
 
-        Class weights and ignored labels are a line outside: ``(weight[target] * head(input, target)).mean()``,
-        ``head(input[keep], target[keep])``.
+        Class weights and ignored labels are a line outside. As in `torch.nn.functional.cross_entropy`, the weighted
+        losses are divided by the sum of the targets' weights:
+        ``(weight[target] * head(input, target)).sum() / weight[target].sum()``, ``head(input[keep], target[keep])``.
 
         Args:
             input: features, (*, D).
-            target: classes, (*), int64.
+            target: classes, (*), integers.
 
         Returns:
             The loss, (*).
@@ -89,7 +93,7 @@ class Head(nn.Module, ABC):
             ValueError: a shape, a device or (on the CPU) a class is not one expected.
         """
         self._check_input(input)
-        self._check_target(input, target)
+        target = self._check_target(input, target)
         flat = _reshaped(target, -1)
         loss = self._loss(_reshaped(input, -1, self.in_features), flat)
         return _reshaped(self._shaped("_loss", loss, flat.shape[0]), *target.shape)
@@ -117,7 +121,7 @@ class Head(nn.Module, ABC):
 
         Args:
             input: features, (*, D).
-            target: classes, (*), int64.
+            target: classes, (*), integers.
 
         Returns:
             Log-probabilities, (*).
@@ -127,7 +131,7 @@ class Head(nn.Module, ABC):
             ValueError: a shape, a device or (on the CPU) a class is not one expected.
         """
         self._check_input(input)
-        self._check_target(input, target)
+        target = self._check_target(input, target)
         found = self._target_log_prob(_reshaped(input, -1, self.in_features), _reshaped(target, -1))
         return _reshaped(found, *target.shape)
 
@@ -231,12 +235,15 @@ class Head(nn.Module, ABC):
             raise ValueError(f"{type(self).__name__}: expected k in 1..{self.num_classes}, got {k}.")
         return k
 
-    def _check_target(self, input: Tensor, target: Tensor) -> None:
+    def _check_target(self, input: Tensor, target: Tensor) -> Tensor:
+        """The target, as int64."""
         name = type(self).__name__
         if not isinstance(target, Tensor):
             raise TypeError(f"{name}: expected target to be a Tensor, got {type(target).__name__}.")
         if target.dtype != torch.int64:
-            raise TypeError(f"{name}: expected target of dtype torch.int64, got {target.dtype}.")
+            if target.dtype not in INTEGERS:
+                raise TypeError(f"{name}: expected target of an integer dtype, got {target.dtype}.")
+            target = target.long()
         if target.shape != input.shape[:-1]:
             raise ValueError(
                 f"{name}: expected target of shape {tuple(input.shape[:-1])}, input's without its last dimension, "
@@ -245,15 +252,16 @@ class Head(nn.Module, ABC):
         if target.device != input.device:
             raise ValueError(f"{name}: expected target on {input.device}, where input is, got {target.device}.")
         rule = f"{name}: expected target in 0..{self.num_classes - 1}"
-        compiling = torch.compiler.is_compiling()
-        while not compiling and is_functorch_wrapped_tensor(target):
-            target = get_unwrapped(target)
-        if compiling or target.device.type != "cpu" or type(target) is not Tensor:  # values that cannot be read now
-            torch._assert_async(((target >= 0) & (target < self.num_classes)).all(), rule)
-        elif target.numel() > 0:
-            low, high = (int(bound) for bound in target.aminmax())
+        compiling, seen = torch.compiler.is_compiling(), target
+        while not compiling and is_functorch_wrapped_tensor(seen):
+            seen = get_unwrapped(seen)
+        if compiling or seen.device.type != "cpu" or type(seen) is not Tensor:  # values that cannot be read now
+            torch._assert_async(((seen >= 0) & (seen < self.num_classes)).all(), rule)
+        elif seen.numel() > 0:
+            low, high = (int(bound) for bound in seen.aminmax())
             if low < 0 or high >= self.num_classes:
                 raise ValueError(f"{rule}, got {low if low < 0 else high}.")
+        return target
 
 
 class _SparseRows(nn.Embedding):

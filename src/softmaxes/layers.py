@@ -200,6 +200,21 @@ def widen(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 
+def log_sigmoid(logits: Tensor) -> Tensor:
+    """The logarithm of the logistic function."""
+    if torch.onnx.is_in_onnx_export():  # which takes the logarithm of a sigmoid, and ONNX Runtime's is zero below -18
+        return -F.softplus(-logits)
+    return F.logsigmoid(logits)
+
+
+def hypot(some: Tensor, others: Tensor) -> Tensor:
+    """The root of the sum of two squares, not both zero, without the squares, which may overflow."""
+    if torch.onnx.is_in_onnx_export():  # which has none
+        larger, smaller = torch.maximum(some.abs(), others.abs()), torch.minimum(some.abs(), others.abs())
+        return larger * ((smaller / larger).square() + 1).sqrt()
+    return torch.hypot(some, others)
+
+
 def log_of_sparse(probability: Tensor) -> Tensor:
     """The logarithm, -inf of zero; there its gradient is zero."""
     nothing = probability == 0

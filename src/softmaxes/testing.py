@@ -9,7 +9,7 @@ import inspect
 import math
 import pickle
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -556,32 +556,66 @@ def function_transforms(make_head: MakeHead, in_features: int) -> None:
 
 
 def exported(make_head: MakeHead, in_features: int) -> None:
-    """`torch.export` of `log_prob` and `predict` takes any batch size."""
+    """`torch.export` of `log_prob`, `predict` and `topk` takes any batch size, and gives what the head gives."""
     head, input, _ = _example(make_head, in_features)
-    head.eval()
-
-    class Judged(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = head
-
-        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-            return self.head.log_prob(x), self.head.predict(x)
-
+    served = Served(head.eval(), min(3, head.num_classes))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own
         try:
-            sizes = {"x": {0: torch.export.Dim("batch")}}
-            program = torch.export.export(Judged(), (input,), dynamic_shapes=sizes).module()
+            sizes = {"input": {0: torch.export.Dim("batch")}}
+            program = torch.export.export(served, (input,), dynamic_shapes=sizes).module()
         except Exception as error:
             raise AssertionError(f"exported: expected an export with any batch size, got: {error}") from error
-    for rows in (1, 3, 40):
-        x = torch.randn(rows, in_features)
-        log_prob, predicted = program(x)
-        _close(log_prob.nan_to_num(), head.log_prob(x).nan_to_num(), f"log_prob exported, for {rows} rows")
-        _true(
-            torch.equal(predicted, log_prob.argmax(-1)), f"expected predict exported to be the argmax, for {rows} rows"
-        )
+    for rows in (1, 3, 40, 1000):
+        same_answers(served, program, torch.randn(rows, in_features))
+    with torch.no_grad():
+        for parameter in (*head.parameters(), *program.parameters()):
+            parameter.zero_()
+    x = torch.randn(3, in_features)
+    _true(torch.equal(program(x)[3], served(x)[3]), "expected topk exported to give the lower of equal classes")
+
+
+class Served(torch.nn.Module):
+    """What a head is judged by, as the module that `torch.export` and `torch.onnx.export` want.
+
+    Its forward maps features, (N, D), to `log_prob`, `predict` and both results of `topk`.
+    """
+
+    def __init__(self, head: Head, k: int) -> None:
+        super().__init__()
+        self.head, self.k = head, k
+
+    def forward(self, input: Tensor) -> tuple[Tensor, ...]:
+        """Log-probabilities, the most probable class, and the k most probable ones with their log-probabilities."""
+        return self.head.log_prob(input), self.head.predict(input), *self.head.topk(input, self.k)
+
+
+def same_answers(served: torch.nn.Module, program: Callable[[Tensor], Sequence[Tensor]], input: Tensor) -> None:
+    """Check that what was made of a module for a machine without it, by an export, says what the module says.
+
+    Of classes that rounding alone tells apart either will do. Where some probabilities are zero, they are compared in
+    place of their logarithms, in which a rounding error near zero is large.
+
+    Args:
+        served: `Served`, or a network that ends in it.
+        program: what was made of it.
+        input: what the module takes, of N examples.
+
+    Raises:
+        AssertionError: it says something else.
+    """
+    with torch.no_grad():
+        (log_prob, predicted, values, classes), found = served(input), program(input)
+    where = f"exported, for {len(input)} examples"
+    judged = torch.exp if bool(log_prob.isneginf().any()) else torch.clone
+    known = judged(log_prob)
+    _close(judged(found[0]), known, f"log_prob {where}")
+    _close(judged(found[2]), judged(values), f"the values of topk {where}")
+    for what, some, own in (("predict", found[1:2], predicted.unsqueeze(1)), ("topk", found[3:], classes)):
+        got = some[0].view(own.shape)
+        _equal(got.dtype, torch.int64, f"dtype of {what} {where}")
+        _close(known.gather(1, got), known.gather(1, own), f"log_prob of the classes of {what} {where}")
+    _equal(int(found[3].sort(1).values.diff(dim=1).eq(0).sum()), 0, f"classes named twice by topk {where}")
 
 
 def bad_arguments_are_refused(make_head: MakeHead, in_features: int) -> None:
@@ -599,6 +633,7 @@ def bad_arguments_are_refused(make_head: MakeHead, in_features: int) -> None:
         ("features of another dtype", lambda: head.topk(x.double(), 1), TypeError, "torch.float64"),
         ("features on another device", lambda: head.log_prob(x.to("meta")), ValueError, "meta"),
         ("floating-point targets", lambda: head(x, y.float()), TypeError, "torch.float32"),
+        ("targets that are true or false", lambda: head.target_log_prob(x, y > 0), TypeError, "torch.bool"),
         ("a list of features", lambda: head.predict([[1.0] * in_features]), TypeError, "list"),  # type: ignore[arg-type]
         ("a number for a target", lambda: head(x[0], 1), TypeError, "int"),
         ("float64 under autocast", lambda: _autocast(head, x.double(), y), TypeError, "torch.float64"),
@@ -624,13 +659,22 @@ def bad_arguments_are_refused(make_head: MakeHead, in_features: int) -> None:
 
 
 def integers_are_integers(make_head: MakeHead, in_features: int) -> None:
-    """Sizes and k may be any integers, such as NumPy's; what the head keeps are ints."""
-    head, input, _ = _example(make_head, in_features)
+    """Sizes and k may be any integers, such as NumPy's, and are kept as ints; targets may have any integer dtype."""
+    head, input, target = _example(make_head, in_features)
     twin = make_head(np.int64(in_features))  # type: ignore[arg-type]
     _true(type(twin.in_features) is int, "expected in_features to be kept as an int")
     _true(twin.in_features == in_features, f"expected {in_features} in_features")
     for k in (np.int64(2), np.uint8(1), torch.tensor(2)):
         _true(torch.equal(head.topk(input, k)[1], head.topk(input, int(k))[1]), f"expected topk to take {k!r}")  # type: ignore[arg-type]
+    target = target.clamp(max=127)
+    expected = _loss_at(0, copy.deepcopy(head), input, target), head.target_log_prob(input, target)
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
+        y = target.to(dtype)
+        try:
+            found = _loss_at(0, copy.deepcopy(head), input, y), head.target_log_prob(input, y)
+        except (TypeError, IndexError, RuntimeError) as error:
+            raise AssertionError(f"integers_are_integers: expected targets of {dtype} to be taken: {error}") from error
+        _true(all(map(torch.equal, found, expected)), f"expected the same of targets of {dtype} as of int64")
 
 
 def arguments_are_attributes(make_head: MakeHead, in_features: int) -> None:

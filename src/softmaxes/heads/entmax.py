@@ -43,7 +43,7 @@ class Entmax(Head):
 
     Shape:
         - input: :math:`(*, D)`
-        - target: :math:`(*)`, int64
+        - target: :math:`(*)`, integers
         - loss: :math:`(*)`; log_prob: :math:`(*, C)`
 
     Attributes:
@@ -146,5 +146,6 @@ def entmax_probability(logits: Tensor, alpha: Tensor | float) -> Tensor:
     if isinstance(alpha, Tensor) or alpha not in EXACT:
         p: Tensor = BISECTED(logits, alpha=alpha, dim=1)
     else:
-        p = EXACT[alpha](logits, dim=1, k=None if logits.is_meta else FIRST_SORTED)
+        whole = logits.is_meta or torch.compiler.is_exporting()  # where nobody can ask whether the sort has to go on
+        p = EXACT[alpha](logits, dim=1, k=None if whole else FIRST_SORTED)
     return p.masked_fill(lost, torch.nan)

@@ -1,9 +1,9 @@
 """The plain softmax, with cross-entropy."""
 
-from typing import ClassVar, final
+from typing import ClassVar, Self, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softmaxes.head import Head
@@ -29,7 +29,7 @@ class Softmax(Head):
 
     Shape:
         - input: :math:`(*, D)`
-        - target: :math:`(*)`, int64
+        - target: :math:`(*)`, integers
         - loss: :math:`(*)`; log_prob: :math:`(*, C)`
 
     Attributes:
@@ -71,6 +71,42 @@ class Softmax(Head):
         super().__init__(in_features, num_classes)
         self.weight, self.bias = linear_parameters(self.num_classes, self.in_features, bias, device, dtype)
         self.reset_parameters()
+
+    @classmethod
+    def from_linear(cls, linear: nn.Linear) -> Self:
+        """The head whose logits are those of a linear layer, from its own parameters: nothing is copied.
+
+        So an optimiser that has the layer's parameters has the head's, and what one of the two learns both know.
+        ``linear.load_state_dict(head.state_dict())`` is the way back from a head of its own.
+
+        Args:
+            linear: the last layer of a network that was trained with `torch.nn.functional.cross_entropy`.
+
+        Returns:
+            The head, in training mode if the layer is.
+
+        Raises:
+            TypeError: it is no `torch.nn.Linear`, or its parameters are computed, as by `torch.nn.utils.parametrize`.
+            ValueError: it has fewer than 2 outputs.
+
+        Example:
+            >>> import torch
+            >>> from softmaxes import Softmax
+            >>> linear = torch.nn.Linear(8, 10)
+            >>> head = Softmax.from_linear(linear)
+            >>> features, target = torch.randn(4, 8), torch.tensor([0, 3, 9, 3])
+            >>> expected = torch.nn.functional.cross_entropy(linear(features), target)
+            >>> torch.allclose(head(features, target).mean(), expected)
+            True
+        """
+        if not isinstance(linear, nn.Linear) or not {"weight", "bias"} <= linear._parameters.keys():
+            raise TypeError(
+                "Softmax: expected linear to be a torch.nn.Linear with parameters of its own, got "
+                f"{type(linear).__name__}."
+            )
+        head = cls(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
+        head.weight, head.bias = linear.get_parameter("weight"), linear._parameters["bias"]
+        return head.train(linear.training)
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         return -self._target_log_prob(input, target)

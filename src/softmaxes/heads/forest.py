@@ -31,7 +31,7 @@ class ForestSoftmax(Head):
 
     Shape:
         - input: :math:`(*, D)`
-        - target: :math:`(*)`, int64
+        - target: :math:`(*)`, integers
         - loss: :math:`(*)`; log_prob: :math:`(*, C)`
 
     Attributes:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softmaxes.head import Head
-from softmaxes.layers import in_order_of, linear_logits, linear_parameters, row_logits
+from softmaxes.layers import in_order_of, linear_logits, linear_parameters, log_sigmoid, row_logits
 from softmaxes.sampler import Sampler
 
 
@@ -39,7 +39,7 @@ class NegativeSampling(Head):
 
     Shape:
         - input: :math:`(*, D)`
-        - target: :math:`(*)`, int64
+        - target: :math:`(*)`, integers
         - loss: :math:`(*)`; log_prob: :math:`(*, C)`
 
     Attributes:
@@ -110,4 +110,4 @@ class NegativeSampling(Head):
 
     def _log_prob(self, input: Tensor) -> Tensor:
         logits = linear_logits(input, self.weight, self.bias)
-        return in_order_of(logits, torch.log_softmax(F.logsigmoid(logits), dim=1))
+        return in_order_of(logits, torch.log_softmax(log_sigmoid(logits), dim=1))

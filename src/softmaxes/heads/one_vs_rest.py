@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from softmaxes.head import Head
-from softmaxes.layers import in_order_of, linear_logits, linear_parameters
+from softmaxes.layers import in_order_of, linear_logits, linear_parameters, log_sigmoid
 
 
 @final
@@ -30,7 +30,7 @@ class OneVsRest(Head):
 
     Shape:
         - input: :math:`(*, D)`
-        - target: :math:`(*)`, int64
+        - target: :math:`(*)`, integers
         - loss: :math:`(*)`; log_prob: :math:`(*, C)`
 
     Attributes:
@@ -85,4 +85,4 @@ class OneVsRest(Head):
 
     def _log_prob(self, input: Tensor) -> Tensor:
         logits = linear_logits(input, self.weight, self.bias)
-        return in_order_of(logits, torch.log_softmax(F.logsigmoid(logits), dim=1))
+        return in_order_of(logits, torch.log_softmax(log_sigmoid(logits), dim=1))

@@ -4,10 +4,9 @@ from typing import ClassVar, final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from softmaxes.head import Head
-from softmaxes.layers import linear_logits, linear_parameters
+from softmaxes.layers import linear_logits, linear_parameters, log_sigmoid
 
 
 @final
@@ -29,7 +28,7 @@ class Sigsoftmax(Head):
 
     Shape:
         - input: :math:`(*, D)`
-        - target: :math:`(*)`, int64
+        - target: :math:`(*)`, integers
         - loss: :math:`(*)`; log_prob: :math:`(*, C)`
 
     Attributes:
@@ -73,4 +72,4 @@ class Sigsoftmax(Head):
 
     def _log_prob(self, input: Tensor) -> Tensor:
         logits = linear_logits(input, self.weight, self.bias)
-        return torch.log_softmax(logits + F.logsigmoid(logits), dim=1)
+        return torch.log_softmax(logits + log_sigmoid(logits), dim=1)

@@ -29,7 +29,7 @@ class Sparsemax(Head):
 
     Shape:
         - input: :math:`(*, D)`
-        - target: :math:`(*)`, int64
+        - target: :math:`(*)`, integers
         - loss: :math:`(*)`; log_prob: :math:`(*, C)`
 
     Attributes:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from softmaxes.head import Head
-from softmaxes.layers import in_order_of, linear_logits, linear_parameters
+from softmaxes.layers import hypot, in_order_of, linear_logits, linear_parameters
 
 
 @final
@@ -30,7 +30,7 @@ class SphericalSoftmax(Head):
 
     Shape:
         - input: :math:`(*, D)`
-        - target: :math:`(*)`, int64
+        - target: :math:`(*)`, integers
         - loss: :math:`(*)`; log_prob: :math:`(*, C)`
 
     Attributes:
@@ -79,5 +79,5 @@ class SphericalSoftmax(Head):
     def _log_prob(self, input: Tensor) -> Tensor:
         logits = linear_logits(input, self.weight, self.bias)
         floor = torch.full_like(logits, math.sqrt(self.epsilon))
-        log_prob = torch.log_softmax(2 * torch.hypot(logits, floor).log(), dim=1)  # no square that overflows
+        log_prob = torch.log_softmax(2 * hypot(logits, floor).log(), dim=1)  # no square that overflows
         return in_order_of(logits.abs(), log_prob)

@@ -30,7 +30,7 @@ class TaylorSoftmax(Head):
 
     Shape:
         - input: :math:`(*, D)`
-        - target: :math:`(*)`, int64
+        - target: :math:`(*)`, integers
         - loss: :math:`(*)`; log_prob: :math:`(*, C)`
 
     Attributes:
@@ -84,8 +84,12 @@ class TaylorSoftmax(Head):
         return torch.log_softmax(log_score, dim=1)
 
     def _log_polynomial(self, z: Tensor) -> Tensor:
-        """The logarithm of the polynomial; for large z with z**n taken out, so that nothing overflows."""
-        coefficients = [1 / math.factorial(k) for k in range(self.order + 1)]
+        """The logarithm of n! times the polynomial; for large z with z**n taken out, so that nothing overflows.
+
+        Its coefficients are n!/k!, from 1 to n!: of a smaller number than 1e-8 the optimiser of onnxscript takes a sum
+        for the other number.
+        """
+        coefficients = [float(math.perm(self.order, self.order - k)) for k in range(self.order + 1)]
         large = z.abs() > self.order
         inverse = 1 / z.where(large, 1.0)
         near = _horner(z.where(~large, 0.0), coefficients[::-1]).log()
@@ -95,7 +99,7 @@ class TaylorSoftmax(Head):
 
 def _horner(z: Tensor, coefficients: list[float]) -> Tensor:
     """The polynomial with these coefficients, of the highest power first."""
-    value = torch.zeros_like(z)
-    for coefficient in coefficients:
+    value = torch.full_like(z, coefficients[0])
+    for coefficient in coefficients[1:]:
         value = value * z + coefficient
     return value

@@ -118,7 +118,7 @@ def sample(
         head: the head.
         input: features, (*, D).
         num_samples: how many classes, at least 1.
-        other_than: a class for each example, (*), int64, that it does not draw; none by default.
+        other_than: a class for each example, (*), integers, that it does not draw; none by default.
 
     Returns:
         Their log-probabilities among the classes that can be drawn, (*, num_samples), and the classes,
@@ -143,8 +143,7 @@ def sample(
     head._check_input(input)
     num_samples = head._at_least("num_samples", num_samples, 1)
     if other_than is not None:
-        head._check_target(input, other_than)
-        other_than = other_than.reshape(-1)
+        other_than = head._check_target(input, other_than).reshape(-1)
     with torch.no_grad():
         values, classes, _ = drawn(head, input.reshape(-1, head.in_features), num_samples, other_than)
     shape = (*input.shape[:-1], num_samples)
@@ -337,7 +336,7 @@ def decisions(head: "HierarchicalSoftmax", input: Tensor, target: Tensor) -> tup
     Args:
         head: the head.
         input: features, (*, D).
-        target: classes, (*), int64.
+        target: classes, (*), integers.
 
     Returns:
         The log-probability of each node below its parent, (*, L) for a tree of depth L, and the nodes, (*, L), int64,
@@ -358,7 +357,7 @@ def decisions(head: "HierarchicalSoftmax", input: Tensor, target: Tensor) -> tup
                 [ 3,  2]])
     """
     head._check_input(input)
-    head._check_target(input, target)
+    target = head._check_target(input, target)
     nodes, values = head._branches(input.reshape(-1, head.in_features), target.reshape(-1), head.weight, head.bias)
     # They come from the class up, and end in repeats of the root.
     length = (nodes != head.tree.root).sum(1, keepdim=True)
