@@ -18,6 +18,7 @@ from .heads.registry import HEADS as HEADS
 from .records import DataCard as DataCard
 from .records import Run as Run
 from .records import Study as Study
+from .use.export import export as export
 from .use.loading import Trained as Trained
 from .use.loading import load as load
 

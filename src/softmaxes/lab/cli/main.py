@@ -15,7 +15,7 @@ from softmaxes.lab.cli.compare import compare, repeat, report, train
 from softmaxes.lab.cli.cost import advise, scale
 from softmaxes.lab.cli.data import list_heads, show_data
 from softmaxes.lab.cli.tree import app as tree_app
-from softmaxes.lab.cli.use import demo, predict
+from softmaxes.lab.cli.use import demo, export, predict
 from softmaxes.lab.console import plain, replace_unencodable
 from softmaxes.lab.machine import too_little
 from softmaxes.lab.stopping import farewell, stoppable
@@ -45,6 +45,7 @@ app.command(repeat, sort_key=3)
 app.command(report, sort_key=3)
 app.command(predict, sort_key=4)
 app.command(demo, sort_key=4)
+app.command(export, sort_key=4)
 app.command(list_heads, sort_key=5, name="heads")
 app.command(show_data, sort_key=6, name="data")
 app.command(tree_app)

@@ -1,4 +1,4 @@
-"""`softmaxes predict` and `demo`: what trained classifiers say of inputs of the user's own."""
+"""`softmaxes predict`, `demo` and `export`: trained classifiers in use."""
 
 import sys
 from contextlib import ExitStack, suppress
@@ -144,6 +144,48 @@ def demo(
         console.print(f"{', '.join(classifiers)}: http://{shown}:{at[1]}/  (Ctrl-C ends it)")
         with suppress(KeyboardInterrupt):
             serve(classifiers, host, listening)
+    return 0
+
+
+def export(
+    run: RunOf,
+    file: Annotated[Path, Parameter(help="File to write, .onnx or .pt2; a file that is there is not replaced.")],
+    /,
+    *,
+    head: HeadOf = None,
+    seed: SeedOf = None,
+    method: Annotated[
+        Literal["log_prob", "predict", "topk"],
+        Parameter(
+            help="**log_prob**, of every class; **predict**, the most probable class; **topk**, the most probable ones "
+            "and their log-probabilities."
+        ),
+    ] = "topk",
+    top: Annotated[Whole, Parameter(help="Classes of *topk*.")] = 5,
+    trust_code: Trust = False,
+) -> int:
+    """Write a trained classifier as a file for other programs, compared with the classifier before it is kept.
+
+    The file takes raw inputs, any number at a time, and standardises them itself; the names of the classes are in it.
+    `.onnx` is for ONNX Runtime and its kin, and needs `pip install 'softmaxes[onnx]'`; `.pt2` is for torch.
+
+    ```
+    softmaxes export runs/glyphs glyphs.onnx --head softmax --seed 0
+    softmaxes export runs/cifar100/runs/0123456789abcdef.json cifar.pt2 --method log_prob
+    ```
+    """
+    from softmaxes.lab.use.export import NAMES, OUTPUTS, ROWS
+    from softmaxes.lab.use.export import export as write
+    from softmaxes.lab.use.loading import load
+
+    check_range("--top", top, 1, 10**6)
+    classifier = load(run, head, seed, trust_code=trust_code)
+    made = write(classifier, file, method, top)
+    inputs, outputs = NAMES[classifier.card.kind], " and ".join(OUTPUTS[method])
+    console = plain()
+    console.print(f"{inputs} in, {outputs} out, any number at a time: {printable(str(file))}")
+    rows = ", ".join(map(str, ROWS))
+    console.print(f"compared with the classifier on {rows} {inputs}: probabilities differ by {made.difference:.0e}")
     return 0
 
 
