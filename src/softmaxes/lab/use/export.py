@@ -134,7 +134,11 @@ def _onnx(served: _Served, part: Path) -> Program:
     content = program.model_proto.SerializeToString()
     part.write_bytes(content)
     session = onnxruntime.InferenceSession(content)
-    return lambda input: [torch.from_numpy(array) for array in session.run(None, {NAMES[card.kind]: input.numpy()})]
+
+    def in_onnx(some: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(array) for array in session.run(None, {NAMES[card.kind]: some.numpy()})]
+
+    return in_onnx
 
 
 def _pt2(served: _Served, part: Path) -> Program:
