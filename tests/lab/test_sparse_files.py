@@ -334,6 +334,10 @@ def data_of(vectors: SparseVectors, **fields: Any) -> Data:
         ({"test_inputs": torch.zeros(2, 4)}, "expected test sparse vectors, as for training, got others"),
         ({"test_label_sets": LabelSets.of([[0], [2, 1]])}, "its test label first, got others"),
         ({"test_label_sets": LabelSets.of([[0], [1, 3]])}, "the labels of each test example as classes"),
+        (
+            {"train_inputs": dataclasses.replace(VECTORS, begins=torch.tensor([-1, 2]))},
+            "that end where their pairs end",
+        ),
         ({"test_label_sets": LabelSets.of([[0, 1]])}, "the labels of each test example as classes"),
     ],
 )
@@ -416,6 +420,7 @@ def test_options_and_recipe_are_those_of_texts_but_for_ngrams(tmp_path: Path) ->
             trunk_for(Training.model_validate(changes), data.card())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{"optimizer": "sgd", "momentum": 0.9}, {"optimizer": "adam"}, {"precision": "bf16-mixed"}]
 )
@@ -428,6 +433,7 @@ def test_every_step_learns(changes: dict[str, Any], tmp_path: Path) -> None:
     assert losses == sorted(losses, reverse=True)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
     data = sparse_data(tmp_path, 60)
     run = Run.model_validate(
@@ -546,6 +552,7 @@ def test_compare_from_files_to_a_page(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "8 classes, no groups; sparse vectors of 60 numbers" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_needs_vectors_in_memory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path, text_of(made(40, 1), 60, 8))
     for words in (

@@ -135,19 +135,15 @@ class Data:
     def _check_inputs(self, part: str, inputs: Tensor | Texts) -> None:
         """Refuse inputs of another type or shape than their kind has."""
         if isinstance(inputs, Texts):
-            bytes_, last = inputs.bytes, _last_end(inputs)
-            fit = len(inputs) == 0 or (last == len(bytes_) and int(inputs.lengths().min()) > 0)
-            if bytes_.dtype != torch.uint8 or inputs.ends.dtype != torch.int64 or not fit:
+            if inputs.bytes.dtype != torch.uint8 or not _fit(inputs, least=1):
                 raise InputError(
                     f"{self._place(part)}: expected {part} texts that are not empty and end where their bytes end, "
                     f"got others."
                 )
             return
         if isinstance(inputs, SparseVectors):
-            pairs, last = inputs.pairs, _last_end(inputs)
-            fit = len(inputs) == 0 or (last == len(pairs) and int(inputs.lengths().min()) >= 0)
-            shaped = pairs.dtype == torch.int32 and pairs.dim() == 2 and pairs.shape[1] == 2
-            if not shaped or inputs.ends.dtype != torch.int64 or not fit:
+            pairs = inputs.pairs
+            if pairs.dtype != torch.int32 or pairs.dim() != 2 or pairs.shape[1] != 2 or not _fit(inputs, least=0):
                 raise InputError(
                     f"{self._place(part)}: expected {part} sparse vectors as int32 (M, 2) that end where their pairs "
                     "end, got others."
@@ -179,8 +175,7 @@ class Data:
         sets = self.test_label_sets
         if sets is None:
             return
-        fit = sets.ends.shape == self.test_labels.shape and sets.classes.dtype == sets.ends.dtype == torch.int64
-        fit = fit and _last_end(sets) == len(sets.classes) and int(sets.lengths().min()) > 0
+        fit = len(sets) == len(self.test_labels) and sets.classes.dtype == torch.int64 and _fit(sets, least=1)
         fit = fit and int(sets.classes.min()) >= 0 and int(sets.classes.max()) < self.num_classes
         if not fit or not torch.equal(sets.first, self.test_labels):
             raise InputError(
@@ -303,9 +298,12 @@ def chunks(tensor: Tensor) -> Iterator[Tensor]:
     yield from torch.split(tensor, max(1, CHUNK // max(1, tensor[:1].numel())))
 
 
-def _last_end(rows: Ragged) -> int:
-    """Where the last of the rows ends among their items; they may be of the same items, and none of no rows."""
-    return int(rows.ends.max()) if len(rows) else 0
+def _fit(rows: Ragged, least: int) -> bool:
+    """Whether rows lie among their items, to the last one of these, each with so many at least."""
+    if rows.ends.dtype != torch.int64 or len(rows) == 0:
+        return rows.ends.dtype == torch.int64
+    inside = int(rows.starts().min()) >= 0 and int(rows.ends.max()) == len(rows.items)
+    return inside and int(rows.lengths().min()) >= least
 
 
 def picture(image: Tensor) -> "Image.Image":

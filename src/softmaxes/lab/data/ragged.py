@@ -1,5 +1,6 @@
 """Examples that are not all of one length: texts and sparse vectors; and the labels of examples that have several."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -12,7 +13,7 @@ from torch import Tensor
 from softmaxes.lab.data.npy import Items
 
 
-class Ragged:
+class Ragged(ABC):
     """Rows of items that lie one after the other without anything between them.
 
     Attributes:
@@ -24,9 +25,9 @@ class Ragged:
     begins: Tensor | None
 
     @property
+    @abstractmethod
     def items(self) -> Tensor:
         """One after the other, (M, ...)."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.ends)
