@@ -50,6 +50,58 @@ def test_against_scikit_learn(example: tuple[torch.Tensor, torch.Tensor]) -> Non
     assert (dense == confusion_matrix(target, prediction, labels=labels)).all()
 
 
+def test_precision_by_hand() -> None:
+    """Of the first example classes 4 and 1 are labels in the first and third place, of the second none is."""
+    log_prob = torch.tensor([[0.05, 0.2, 0.25, 0.1, 0.4, 0.0], [0.5, 0.3, 0.1, 0.05, 0.05, 0.0]]).log()
+    judged = metrics.judge(log_prob, torch.tensor([4, 5]), torch.tensor([[4, 1, 5], [5, -1, -1]]))
+    assert judged.relevant.tolist() == [[True, False, True, False, False], [False] * 5]
+    found = [metrics.precision_at(judged, k) for k in (1, 2, 3, 5)]
+    assert found == pytest.approx([(1 + 0) / 2, (1 / 2 + 0) / 2, (2 / 3 + 0) / 2, (2 / 5 + 0) / 2])
+
+
+@pytest.mark.parametrize("classes", [2, 4, 5, 6, 30])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_precision_is_that_of_numpy(classes: int, dtype: torch.dtype) -> None:
+    """Whatever is equally probable, and where some classes have no probability: those are never found."""
+    random = np.random.default_rng(classes)
+    share = random.integers(0, 4, (60, classes)).astype(float)
+    share[share.sum(1) == 0, 0] = 1
+    labels = [random.choice(classes, random.integers(1, min(classes, 7)), replace=False) for _ in share]
+    padded = np.full((60, 7), -1)
+    for row, of in zip(padded, labels, strict=True):
+        row[: len(of)] = of
+    log_prob = torch.from_numpy(share / share.sum(1, keepdims=True)).log().to(dtype)
+    target = torch.tensor([of[0] for of in labels])
+    parts = [slice(0, 25), slice(25, 60)]
+    judged = metrics.join(metrics.judge(log_prob[at], target[at], torch.from_numpy(padded[at])) for at in parts)
+    best = np.argsort(-share, axis=1, kind="stable")
+    for k in range(1, 6):
+        hits = [
+            np.isin(row[:k], of) & (of_row[row[:k]] > 0) for row, of, of_row in zip(best, labels, share, strict=True)
+        ]
+        assert metrics.precision_at(judged, k) == pytest.approx(np.mean([hit.sum() / k for hit in hits]), abs=1e-12)
+    alone = metrics.judge(log_prob, target)
+    assert torch.equal(alone.relevant, metrics.judge(log_prob, target, target.unsqueeze(1)).relevant)
+    assert metrics.precision_at(alone, 1) == metrics.accuracy(alone)
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "said"),
+    [
+        ([[0], [2]], TypeError, "expected labels to be a Tensor, got list"),
+        (torch.zeros(2, 1), TypeError, r"expected labels of dtype torch\.int64, got torch\.float32"),
+        (torch.zeros(2, dtype=torch.int64), ValueError, r"expected labels of shape \(2, L\), got \(2,\)"),
+        (torch.zeros(3, 1, dtype=torch.int64), ValueError, r"expected labels of shape \(2, L\), got \(3, 1\)"),
+        (torch.tensor([[0, 3], [1, -1]]), ValueError, r"expected labels in 0\.\.2, got 3"),
+        (torch.tensor([[0, -2], [1, -1]]), ValueError, r"expected labels in 0\.\.2, got -2"),
+        (torch.zeros(2, 1, dtype=torch.int64, device="meta"), ValueError, "expected labels on cpu, .* got meta"),
+    ],
+)
+def test_what_are_no_labels_is_refused(labels: torch.Tensor, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=f"^judge: {said}"):
+        metrics.judge(torch.full((2, 3), 1 / 3).log(), torch.tensor([0, 2]), labels)
+
+
 def test_calibration_error_by_hand() -> None:
     # Two bins of five: confidences .62 and .78 (one right of two), .9 (right). Gaps |.5 * 2 - 1.4| and |1 - .9|.
     confidence = torch.tensor([0.62, 0.78, 0.9], dtype=torch.float64)
@@ -365,6 +417,7 @@ OF_A_BATCH = {
 OF_JUDGED: dict[str, Callable[..., object]] = {
     "join": lambda judged: metrics.join([ONE, judged]),
     "topk_accuracy": lambda judged: metrics.topk_accuracy(judged, 2),
+    "precision_at": lambda judged: metrics.precision_at(judged, 3),
     "nll": metrics.nll,
     "outside_support": metrics.outside_support,
     "calibration_error": metrics.calibration_error,
@@ -377,6 +430,7 @@ OF_JUDGED: dict[str, Callable[..., object]] = {
 }
 OF_AN_INTEGER: dict[str, Callable[..., object]] = {
     "topk_accuracy: expected k": lambda value: metrics.topk_accuracy(ONE, value),
+    "precision_at: expected k": lambda value: metrics.precision_at(ONE, value),
     "calibration_error: expected bins": lambda value: metrics.calibration_error(ONE, value),
     "reliability: expected bins": lambda value: metrics.reliability(ONE, value),
     "confusion: expected num_classes": lambda value: metrics.confusion(ONE, value),
@@ -445,6 +499,7 @@ def test_what_are_no_targets_is_refused_everywhere(
 READ = dict.fromkeys(OF_JUDGED, ("target", "prediction")) | {
     "join": metrics.Judged._fields,
     "topk_accuracy": ("rank",),
+    "precision_at": ("relevant",),
     "nll": ("nll",),
     "outside_support": ("nll",),
     "calibration_error": ("confidence", "rank"),
@@ -469,6 +524,9 @@ READ = dict.fromkeys(OF_JUDGED, ("target", "prediction")) | {
         ("nll", lambda column: column * math.nan, ValueError, "expected nll in .*, got nan"),
         ("target", lambda column: column - 1, ValueError, r"classes in 0\.\.2.*got -1"),
         ("prediction", lambda column: column + 3, ValueError, r"classes in 0\.\.2.*got 3"),
+        ("relevant", Tensor.long, TypeError, r"expected relevant of dtype torch\.bool, got torch\.int64"),
+        ("relevant", lambda column: column[:, :3], ValueError, r"of shape \(N, 5\), got relevant of \(2, 3\)"),
+        ("relevant", lambda column: column[:, 0], ValueError, r"of shape \(N, 5\), got relevant of \(2,\)"),
     ],
 )
 def test_what_was_not_judged_is_refused_everywhere(
@@ -501,7 +559,7 @@ def test_integers_of_any_type_are_integers_and_nothing_else_is(function: str) ->
     for low in (0, -1, np.int64(-3), -(10**30)):
         with pytest.raises(ValueError, match=rf"^{function} to be at least 1, got {low}\.$"):
             score(low)
-    if "expected k" in function:
+    if "topk" in function:
         assert score(10**30) == 1
     else:
         with pytest.raises(ValueError, match=rf"^{function} to be at most \d+, got 10{{30}}\.$"):
@@ -517,7 +575,7 @@ def test_more_classes_than_there_are_said_to_be_are_refused(function: str) -> No
 
 def test_a_confusion_of_many_classes_does_not_overflow() -> None:
     classes, unknown = 100_000, torch.zeros(2)
-    judged = metrics.Judged(torch.tensor([60_000, 99_999]), torch.tensor([0, 99_999]), unknown, unknown, unknown)
+    judged = metrics.Judged(torch.tensor([60_000, 99_999]), torch.tensor([0, 99_999]), *[unknown] * 4)
     assert metrics.confusion(judged, classes).tolist() == [[60_000, 0, 1], [99_999, 99_999, 1]]
     assert metrics.confusion(judged, metrics.MOST_CLASSES).tolist() == [[60_000, 0, 1], [99_999, 99_999, 1]]
 
@@ -623,7 +681,7 @@ def test_a_confidence_on_an_edge_is_in_the_bin_below_it(dtype: torch.dtype, bins
     unknown = torch.zeros(bins, dtype=torch.int64)
 
     def examples(confidence: torch.Tensor) -> list[int]:
-        judged = metrics.Judged(unknown, unknown, confidence, unknown.double(), unknown)
+        judged = metrics.Judged(unknown, unknown, confidence, unknown.double(), unknown, unknown)
         assert metrics.calibration_error(judged, bins) == pytest.approx((1 - confidence.double()).mean().item())
         return metrics.reliability(judged, bins).examples.tolist()
 

@@ -928,7 +928,7 @@ def test_the_hits_of_several_hard_samples_are_binomial() -> None:
 
 def judged(target: Sequence[int], prediction: Sequence[int]) -> metrics.Judged:
     unknown = torch.full((len(target),), math.nan)
-    return metrics.Judged(torch.tensor(target), torch.tensor(prediction), unknown, unknown, unknown)
+    return metrics.Judged(torch.tensor(target), torch.tensor(prediction), unknown, unknown, unknown, unknown)
 
 
 def check_hiclass(tree: Tree, target: Sequence[int], prediction: Sequence[int]) -> tuple[float, float, float]:

@@ -1,7 +1,7 @@
 """The referee: what a head is judged by, computed from its log-probabilities alone.
 
-`judge` reduces the log-probabilities of a batch, (N, C), to five numbers an example; every score is a function of
-these, so batches are joined by concatenation and a large test set needs no (N, C) array.
+`judge` reduces the log-probabilities of a batch, (N, C), to ten numbers an example; every score is a function of these,
+so batches are joined by concatenation and a large test set needs no (N, C) array.
 
 Every function checks its arguments: a TypeError says that one is of another kind or dtype than expected, a ValueError
 that its shape, device or values are not. Of no examples at all, N = 0, a mean is NaN and a count is 0.
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from softmaxes import checks
 from softmaxes.on_cpu import on_cpu
@@ -29,6 +30,7 @@ TEMPERATURES = 100.0  # temperatures are looked for between one over this and th
 PRECISION = 1e-6  # of a temperature, relative
 ROUNDING_OF_NLL = 1e-9  # nats an example: a temperature that gains no more makes no difference
 NUMBERS = 2**20  # of log-probabilities at a time, while a temperature is fitted
+PLACES = 5  # the most probable classes that are looked for among all labels of an example
 LEAST = -1e30  # stands for -inf where it is multiplied by a probability of zero
 
 
@@ -42,6 +44,8 @@ class Judged(NamedTuple):
         nll: negative log-likelihood of the target in nats, (N,), float32 at least; inf where its probability is zero.
         rank: how many classes come before the target, (N,) int64; 0 where the prediction is right, C - 1 where the
             target's probability is zero.
+        relevant: of each of the 5 most probable classes, in order, whether it is a label of the example, (N, 5) bool; a
+            class of probability zero is none of them.
     """
 
     target: Tensor
@@ -49,9 +53,10 @@ class Judged(NamedTuple):
     confidence: Tensor
     nll: Tensor
     rank: Tensor
+    relevant: Tensor
 
 
-def judge(log_prob: Tensor, target: Tensor) -> Judged:
+def judge(log_prob: Tensor, target: Tensor, labels: Tensor | None = None) -> Judged:
     """Reduce log-probabilities to what the scores need.
 
     Classes of equal probability are ordered by their number, so a head that says the same of every class is not given
@@ -62,14 +67,16 @@ def judge(log_prob: Tensor, target: Tensor) -> Judged:
     Args:
         log_prob: (N, C), of a floating-point dtype, normalised, in nats.
         target: (N,), int64, in 0..C - 1, on the device of `log_prob`.
+        labels: (N, L), int64, as `target`: all labels of each example where some have several, filled up with -1. Only
+            `precision_at` looks at them. If not given, the target is the only one.
 
     Returns:
-        Five tensors, (N,).
+        Five tensors, (N,), and one, (N, 5).
 
     Raises:
         TypeError: an argument is no tensor, or not of its dtype.
-        ValueError: shapes or devices do not fit, a target is no class, a log-probability is NaN or above zero by more
-            than rounding, or the probabilities of a row do not sum to one.
+        ValueError: shapes or devices do not fit, a target or a label is no class, a log-probability is NaN or above
+            zero by more than rounding, or the probabilities of a row do not sum to one.
 
     Example:
         >>> import torch
@@ -89,7 +96,30 @@ def judge(log_prob: Tensor, target: Tensor) -> Judged:
     rank = before.sum(1).where(own > -math.inf, log_prob.shape[1] - 1)
     prediction = log_prob.argmax(1)  # of equals the first
     confidence = _wide(log_prob.gather(1, prediction.unsqueeze(1)).squeeze(1)).exp().clamp(max=1)
-    return Judged(target, prediction, confidence, (-_wide(own)).clamp(min=0), rank)
+    if labels is None:
+        places = torch.arange(PLACES, device=log_prob.device)
+        relevant = (rank.unsqueeze(1) == places) & (own > -math.inf).unsqueeze(1)
+    else:
+        relevant = _relevant(log_prob, labels)
+    return Judged(target, prediction, confidence, (-_wide(own)).clamp(min=0), rank, relevant)
+
+
+def _relevant(log_prob: Tensor, labels: Tensor) -> Tensor:
+    """Whether each of the most probable classes is a label, (N, PLACES); of equals the lower one is first."""
+    _tensor("judge", "labels", labels, torch.int64)
+    if labels.dim() != 2 or len(labels) != len(log_prob):
+        raise ValueError(f"judge: expected labels of shape ({len(log_prob)}, L), got {tuple(labels.shape)}.")
+    if labels.device != log_prob.device:
+        raise ValueError(f"judge: expected labels on {log_prob.device}, where log_prob is, got {labels.device}.")
+    _in_range("judge", "labels", labels[labels != -1], log_prob.shape[1])
+    number = min(PLACES, log_prob.shape[1])
+    values, classes = log_prob.topk(min(number + 1, log_prob.shape[1]))
+    level = ((values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -math.inf)).any(1)
+    if bool(level.any()):  # which of them topk takes, and in what order, is chance
+        in_order = log_prob[level].sort(dim=1, descending=True, stable=True).indices
+        classes[level] = in_order[:, : classes.shape[1]]
+    found = (classes[:, :number].unsqueeze(2) == labels.unsqueeze(1)).any(2) & (values[:, :number] > -math.inf)
+    return functional.pad(found, (0, PLACES - number))
 
 
 def join(parts: Iterable[Judged]) -> Judged:
@@ -113,6 +143,38 @@ def topk_accuracy(judged: Judged, k: int) -> float:
     (rank,) = _columns("topk_accuracy", judged, "rank")
     k = min(checks.integer("topk_accuracy", "k", k, 1), MOST_CLASSES)
     return (rank < k).double().mean().item()
+
+
+def precision_at(judged: Judged, k: int) -> float:
+    r"""Precision at k: the share of the k most probable classes that are labels of the example, (N,) averaged.
+
+    .. math:: P@k = \frac{1}{N} \sum_i \frac{|\mathrm{top}_k(i) \cap L(i)|}{k}
+
+    An example with fewer than k labels cannot come to 1. Where each has one label, precision at 1 is the accuracy.
+
+    Args:
+        judged: the test set, judged with all labels of its examples.
+        k: 1 to 5.
+
+    Raises:
+        TypeError: `k` is no integer.
+        ValueError: `k` is none of these.
+
+    Example:
+        >>> import torch
+        >>> from softmaxes import metrics
+        >>> log_prob = torch.tensor([[0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4]]).log()
+        >>> judged = metrics.judge(log_prob, torch.tensor([0, 0]), labels=torch.tensor([[0, 2], [0, -1]]))
+        >>> metrics.precision_at(judged, 1), round(metrics.precision_at(judged, 3), 4)
+        (0.5, 0.3333)
+
+    Reference:
+        K. Bhatia, K. Dahiya, H. Jain, P. Kar, A. Mittal, Y. Prabhu, M. Varma. The extreme classification repository:
+        multi-label datasets and code. 2016.
+    """
+    (relevant,) = _columns("precision_at", judged, "relevant")
+    k = checks.integer("precision_at", "k", k, 1, PLACES)
+    return (relevant[:, :k].double().sum(1) / k).mean().item()
 
 
 def nll(judged: Judged) -> float:
@@ -557,6 +619,7 @@ def _target(function: str, target: Tensor, log_prob: Tensor) -> None:
     _in_range(function, "target", target, log_prob.shape[1])
 
 
+DTYPES = {"confidence": None, "nll": None, "relevant": torch.bool}  # of columns that are not int64
 RANGES = {"confidence": (0.0, 1.0), "nll": (0.0, math.inf), "rank": (0, math.inf)}
 
 
@@ -566,10 +629,12 @@ def _columns(function: str, judged: Judged, *names: str) -> tuple[Tensor, ...]:
         raise TypeError(f"{function}: expected what `judge` gives, got {type(judged).__name__}.")
     columns = tuple(getattr(judged, name) for name in names)
     for name, column in zip(names, columns, strict=True):
-        _tensor(function, name, column, None if name in ("confidence", "nll") else torch.int64)
-        if column.dim() != 1 or column.shape != columns[0].shape:
+        _tensor(function, name, column, DTYPES.get(name, torch.int64))
+        beside = (PLACES,) if name == "relevant" else ()
+        if column.dim() != 1 + len(beside) or column.shape != columns[0].shape[:1] + beside:
+            shape = ", ".join(map(str, ("N", *beside))) + ("" if beside else ",")
             raise ValueError(
-                f"{function}: expected {' and '.join(names)} of shape (N,), got {name} of {tuple(column.shape)}."
+                f"{function}: expected {' and '.join(names)} of shape ({shape}), got {name} of {tuple(column.shape)}."
             )
         if column.device != columns[0].device:
             raise ValueError(

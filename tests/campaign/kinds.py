@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from campaign import cifar, downloads, images, kills, options, stores, surroundings, trees, vectors
+from campaign import cifar, downloads, images, kills, options, stores, surroundings, texts, trees, vectors
 from campaign.bases import Bases
 from campaign.case import Case, Place
 
@@ -33,6 +33,8 @@ KINDS = {
     "npz": Kind("vectors in .npz", 50, vectors.npz),
     "npy": Kind("vectors in a folder of .npy", 45, vectors.npy),
     "parquet": Kind("vectors in parquet", 40, vectors.parquet),
+    "texts": Kind("texts in fastText's format and in tables", 40, texts.texts),
+    "sparse": Kind("sparse vectors of the Extreme Classification Repository", 60, texts.sparse),
     "stores": Kind("stored comparisons: `report`, and results for trees", 100, stores.stores),
     "scales": Kind("stored measurements, and tables for `advise`", 40, stores.scales),
     "resumed": Kind("runs that were cut off and damaged since", 9, stores.resumed),

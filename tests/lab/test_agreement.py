@@ -72,12 +72,23 @@ def moved(pairs: list[list[int]]) -> list[list[int]]:
     ]
 
 
+def precisions(*values: float) -> dict[str, float]:
+    return dict(zip(("precision_at_1", "precision_at_3", "precision_at_5"), values, strict=True))
+
+
 SCORES = ("epochs", -1, "scores")
 CONTRADICTIONS: list[tuple[Sequence[Any], str]] = [
     *(((*SCORES, name, lambda value: value + 1e-6), f"expected {name} ") for name in ("precision", "recall", "f1")),
     ((*SCORES, "accuracy", lambda value: value - 1e-6), "expected tree.level_accuracy in epoch 10"),
     ((*SCORES, lambda scores: scores | {"accuracy": 0.25, "tree": None}), "expected accuracy 0"),
     ((*SCORES, "top5", 0.0), "expected top5 of at least"),
+    (
+        (*SCORES, lambda scores: scores | {"precision_at_1": 1.0}),
+        "expected precision at 1, 3 and 5 or none in epoch 10",
+    ),
+    ((*SCORES, lambda scores: scores | precisions(0.0, 0.5, 0.5)), "expected precision_at_1 of .* to 1 in epoch 10"),
+    ((*SCORES, lambda scores: scores | precisions(0.9, 0.29, 0.5)), "expected precision_at_3 of 0.3 to 0.966667"),
+    ((*SCORES, lambda scores: scores | precisions(0.9, 0.5, 0.71)), "expected precision_at_5 of 0.3 to 0.7 in"),
     ((*SCORES, "outside_support", 0.5), "expected an infinite nll"),
     ((*SCORES, "calibration_error", 0.5), "expected calibration: calibration_error 0"),
     (("epochs", 2, "scores", None), "expected scores of every epoch but the last"),

@@ -13,11 +13,15 @@ from softmaxes.lab.records import (
 
 
 def test_a_card_is_of_one_kind_of_inputs() -> None:
-    for fields in ({"image_shape": None}, {"vector_size": 64}, {"text_size": 9}):
-        with pytest.raises(ValidationError, match="expected one of image_shape, vector_size and text_size"):
+    for fields in ({"image_shape": None}, {"vector_size": 64}, {"text_size": 9}, {"sparse_size": 9}):
+        with pytest.raises(
+            ValidationError, match="expected one of image_shape, vector_size, text_size and sparse_size"
+        ):
             make_card(**fields)
     with pytest.raises(ValidationError, match="expected no samples of vectors"):
         make_card(image_shape=None, vector_size=64)
+    with pytest.raises(ValidationError, match="expected no samples of sparse vectors"):
+        make_card(image_shape=None, sparse_size=64)
     with pytest.raises(ValidationError, match="expected samples that are texts"):
         make_card(image_shape=None, text_size=9)
     with pytest.raises(ValidationError, match="expected samples that are images"):

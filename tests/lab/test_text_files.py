@@ -23,6 +23,7 @@ from rich.console import Console
 
 from softmaxes.lab import InputError
 from softmaxes.lab.cli.main import main
+from softmaxes.lab.data import row_files
 from softmaxes.lab.data import text_files as source
 from softmaxes.lab.data.batches import lay_out
 from softmaxes.lab.data.dataset import Data
@@ -84,6 +85,11 @@ def in_folder(tmp_path: Path, layout: Layout, train: Rows = TRAIN, test: Rows = 
     return folder
 
 
+def convert(path: Path, folder: Path, parts: Sequence[str] = ("train",), console: Console | None = None) -> None:
+    """Convert a file in this process."""
+    row_files._convert(path, folder, console or Console(), form=source.FORMS[path.suffix], parts=parts)
+
+
 def rows_of(data: Data, part: str) -> list[tuple[str, str]]:
     texts, labels = getattr(data, f"{part}_inputs"), getattr(data, f"{part}_labels")
     assert isinstance(texts, Texts)
@@ -137,19 +143,24 @@ def test_a_text_of_several_classes_is_trained_on_once_for_each(tmp_path: Path) -
     data = load_texts(folder)
     assert rows_of(data, "train") == [("one", "b"), ("one", "a"), ("two", "a")]
     assert rows_of(data, "test") == [("three", "b")]
+    assert data.test_label_sets is not None
+    assert data.test_label_sets.classes.tolist() == [1, 0]
     assert data.description == (
-        "Texts from files. Texts of several classes: 2; training takes one once for each, the test for its first."
+        "Texts from files. Texts of several classes: 2; training takes one once for each, the test once: precision at "
+        "1, 3 and 5 is against all its classes, every other score against the first."
     )
+    (folder / "train.txt").write_text("__label__a two\n")
+    (folder / "test.txt").write_text("__label__b three\n")
+    assert load_texts(folder).test_label_sets is None
 
 
-def test_many_labels_of_long_texts_do_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_labels_of_long_texts_do_not_fill_the_disk(tmp_path: Path, cache: Path) -> None:
     labels = " ".join(f"__label__{number}" for number in range(200))
     path = written(tmp_path, f"__label__a one\n{labels} {'x' * 10_000}\n".encode())
-    assert len(load_texts(path).train_inputs) == 200
-    monkeypatch.setattr(source, "MOST_COPIED", 0)
-    path.touch()
-    message = r"expected copies of texts, one for each label, of at most [\d,]+ bytes, got [\d,]+ by line 2\.$"
-    check_refused(path, message)
+    data = load_texts(path)
+    assert {text for text, _ in rows_of(data, "train")} == {"x" * 10_000}
+    assert len(data.train_inputs) == 200
+    assert sum(file.stat().st_size for file in cache.glob("texts/*/*_bytes.npy")) < 11_000
 
 
 def test_labels_stand_anywhere_in_a_line_as_fasttext_has_it(tmp_path: Path) -> None:
@@ -198,8 +209,10 @@ def test_a_table_as_csv_writes_it_comes_back(rows: list[tuple[str, str]], layout
         folder = Path(name)
         path = layout(folder / "mine", rows)
         read = list(source.FORMS[path.suffix].read(path, lambda _: None))
-        assert [(row.text, *row.labels) for row in read] == rows
-        source._convert(path, folder, Console(), kind=path.suffix, parts=("train",))
+        assert [(row.content.decode(), *row.labels) for row in read] == [
+            (source.normal(text), name) for text, name in rows
+        ]
+        convert(path, folder)
         kept = {what: torch.from_numpy(np.load(folder / f"train_{what}.npy")) for what in ("bytes", "ends", "labels")}
         texts, names = Texts(kept["bytes"], kept["ends"]), json.loads((folder / "names.json").read_text())["names"]
     assert [(texts.text(row), names[label]) for row, label in enumerate(kept["labels"].tolist())] == [
@@ -287,7 +300,7 @@ def test_a_file_is_converted_once(layout: Layout, tmp_path: Path, monkeypatch: p
     folder = in_folder(tmp_path, layout)
     data = load_texts(folder)
     with monkeypatch.context() as patched:
-        patched.setattr(source, "_Reading", None)
+        patched.setattr(row_files, "_Reading", None)
         assert load_texts(folder).fingerprint == data.fingerprint
     changed = [(text + "!", label) for text, label in TEST]
     layout(folder / "test", changed)
@@ -316,10 +329,12 @@ def test_a_conversion_that_was_cut_off_leaves_nothing_half_written(
     """Cut off within the texts, or before the last file is there; what it has written by then is written again."""
     path = as_txt(tmp_path / "mine", ROWS)
     with monkeypatch.context() as patched:
-        for name, told in (("normal", lambda text: text.strip()), ("write_whole", lambda path, _: path.name)):
-            patched.setattr(
-                source, name, ending(getattr(source, name), lambda *said, told=told: told(*said) == before, end)
-            )
+        for module, name, told in (
+            (source, "normal", lambda text: text.strip()),
+            (row_files, "write_whole", lambda path, _: path.name),
+        ):
+            known = getattr(module, name)
+            patched.setattr(module, name, ending(known, lambda *said, told=told: told(*said) == before, end))
         with pytest.raises(error) as caught:
             load_texts(path)
     if error is InputError:
@@ -334,7 +349,7 @@ def test_a_conversion_that_was_cut_off_leaves_nothing_half_written(
         (folder / name).touch()
     data = load_texts(path)
     assert sorted(rows_of(data, "train") + rows_of(data, "test")) == sorted(ROWS)
-    arrays = {f"{part}_{what}.npy" for part in ("train", "test") for what in ("bytes", "ends", "labels")}
+    arrays = {f"{part}_{what}.npy" for part in ("train", "test") for what in ("bytes", "ends", "labels", "label_ends")}
     assert {file.name for file in folder.iterdir()} - {".lock"} == arrays | {"names.json", ".movie.mkv.part"}
 
 
@@ -353,7 +368,7 @@ def test_little_is_held_of_a_large_file(layout: Layout, tmp_path: Path) -> None:
     path = layout(tmp_path / "mine", [(f"{row} {'x' * 2000}", str(row % 3)) for row in range(4000)])
     assert path.stat().st_size > 8_000_000
     tracemalloc.start()
-    source._convert(path, tmp_path, Console(), kind=path.suffix, parts=("train", "test"))
+    convert(path, tmp_path, ("train", "test"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1_000_000
@@ -373,7 +388,7 @@ def test_little_is_held_of_a_large_parquet_file(tmp_path: Path, monkeypatch: pyt
         return normal(text)
 
     monkeypatch.setattr(source, "normal", watched)
-    source._convert(path, tmp_path, Console(), kind=".parquet", parts=("train",))
+    convert(path, tmp_path)
     assert max(held) < path.stat().st_size / 4
 
 
@@ -382,7 +397,7 @@ def test_progress_is_shown_at_a_terminal_and_nowhere_else(tmp_path: Path) -> Non
     for terminal in (True, False):
         shown = io.StringIO()
         console = Console(file=shown, force_terminal=terminal)
-        source._convert(path, tmp_path, console, kind=".txt", parts=("train",))
+        convert(path, tmp_path, console=console)
         assert ("Converting mine.txt" in shown.getvalue()) == terminal
 
 
@@ -403,10 +418,6 @@ BAD_LINES: list[tuple[bytes, str]] = [
     (b"\x93NUMPY\1\0" + bytes(range(256)), r"expected text in UTF-8, got a binary file\.$"),
     ("__label__a one\n".encode("utf-16"), r"expected text in UTF-8, got UTF-16\.$"),
     (b"__label__a one\n__label__a two\n__label__a three\n", r"expected at least 2 classes, got 1\.$"),
-    (
-        b"3 100 20\n0,1 5:0.3 7:1.2\n",
-        "got the sparse format of the Extreme Classification Repository, which is not read",
-    ),
 ]
 ROW = "expected rows with a text and a label, got "
 TABLE = r"expected a table as Python's csv writes it, got .*, "
@@ -452,6 +463,7 @@ def test_tables_that_are_none_are_refused(content: bytes, message: str, name: st
 
 @pytest.mark.slow
 def test_what_is_too_long_or_too_many_is_refused(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_files, "MOST_LINE", 50)
     monkeypatch.setattr(source, "MOST_LINE", 50)
     within = b"__label__a " + b"x" * 38 + b"\n"
     check_refused(
@@ -460,7 +472,7 @@ def test_what_is_too_long_or_too_many_is_refused(tmp_path: Path, cache: Path, mo
     assert len(load_texts(written(tmp_path, within + b"__label__b x\n__label__c y", "other.txt")).class_names) == 3
     open_quote = b'text,label\na,b\n"' + b"word\n" * 30
     check_refused(written(tmp_path, open_quote, "mine.csv"), r"got field larger than field limit \(50\), line 3\.$")
-    monkeypatch.setattr(source, "MOST_CLASSES", 2)
+    monkeypatch.setattr(row_files, "MOST_CLASSES", 2)
     arrays = set(cache.glob("texts/*/*.npy"))
     check_refused(as_txt(tmp_path / "many", ROWS), r"expected at most 2 classes, got more\.$")
     assert set(cache.glob("texts/*/*.npy")) == arrays  # it has not read to the end

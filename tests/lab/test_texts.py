@@ -43,6 +43,20 @@ def test_texts_come_back(texts: list[str], data: st.DataObject) -> None:
     assert [kept[:2].text(row) for row in range(min(2, len(texts)))] == texts[:2]
 
 
+@given(TEXTS, st.data())
+def test_texts_that_are_repeated_lie_there_once(texts: list[str], data: st.DataObject) -> None:
+    times = data.draw(st.lists(st.integers(1, 3), min_size=len(texts), max_size=len(texts)))
+    once = Texts.of(texts)
+    kept = once.repeated(torch.tensor(times))
+    expected = [text for text, number in zip(texts, times, strict=True) for _ in range(number)]
+    assert [kept.text(row) for row in range(len(kept))] == expected
+    assert kept.bytes is once.bytes
+    rows = torch.arange(len(kept)).flip(0)
+    assert [bytes(row[row != 0].tolist()).decode() for row in kept.batch(rows)] == expected[::-1]
+    assert [kept[rows].text(row) for row in range(len(kept))] == expected[::-1]
+    assert kept.repeated(torch.ones(len(kept), dtype=torch.int64)) is kept
+
+
 def found_by_hand(text: str, chars: range, words: range) -> list[str]:
     marked, parts = f" {text} ", text.split(" ")
     grams = [marked[at : at + size] for size in chars for at in range(len(marked) - size + 1)]
@@ -209,7 +223,10 @@ def test_texts_have_a_recipe_of_their_own_where_no_optimizer_is_named() -> None:
 
 def test_images_have_no_use_for_ngrams(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["compare", "--data", "glyphs:3", "--dim", "64", "--out", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err == "softmaxes: glyphs:3: expected texts for dim 64, got images, which have none.\n"
+    assert (
+        capsys.readouterr().err
+        == "softmaxes: glyphs:3: expected texts or sparse vectors for dim 64, got images, which have none.\n"
+    )
 
 
 def test_other_texts_have_another_fingerprint() -> None:

@@ -18,7 +18,7 @@ from softmaxes.lab import InputError, load
 from softmaxes.lab.cli.main import main
 from softmaxes.lab.data.batches import lay_out
 from softmaxes.lab.data.dataset import Data
-from softmaxes.lab.data.ragged import Texts
+from softmaxes.lab.data.ragged import SparseVectors, Texts
 from softmaxes.lab.heads.registry import HEADS
 from softmaxes.lab.records import Result, Run, Study
 from softmaxes.lab.store import Store
@@ -324,6 +324,26 @@ def test_a_wrong_word_is_one_line(
     assert told.err.count("\n") == 1
     assert told.out == ""
     assert not list(tmp_path.iterdir())
+
+
+def test_sparse_vectors_are_asked_in_python(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = toy_data()
+    fields = {
+        f"{part}_inputs": SparseVectors.of(
+            [{label: 1.0, 6 + label % 3: 0.5} for label in getattr(data, f"{part}_labels").tolist()], 9
+        )
+        for part in ("train", "test")
+    }
+    data = Data(**{**vars(data), **fields})
+    (result,) = trained(data, tmp_path / "run", toy_run(data, channels=10, dim=8, lr=0.5, optimizer="adagrad"))
+    inputs = data.test_inputs
+    assert isinstance(inputs, SparseVectors)
+    found = load(tmp_path / "run").predict(inputs.batch(torch.arange(len(inputs))))
+    scores = result.epochs[-1].scores
+    assert scores is not None
+    assert (found == data.test_labels).double().mean().item() == pytest.approx(scores.accuracy)
+    assert main(["predict", str(tmp_path / "run"), "any.txt"]) == 2
+    assert "got one of sparse vectors, toy; ask it in Python" in capsys.readouterr().err
 
 
 def test_names_of_strangers_do_nothing(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

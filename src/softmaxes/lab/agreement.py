@@ -118,6 +118,20 @@ def _check_scores(epoch: int, scores: "Scores") -> None:
     """What scores of one epoch say of each other, whatever the predictions."""
     if scores.top5 < scores.accuracy:
         raise ValueError(f"expected top5 of at least {scores.accuracy:.6g} in epoch {epoch}, got {scores.top5:.6g}")
+    precisions = (scores.precision_at_1, scores.precision_at_3, scores.precision_at_5)
+    known = [(k, share) for k, share in zip((1, 3, 5), precisions, strict=True) if share is not None]
+    if len(known) not in (0, len(precisions)):
+        raise ValueError(f"expected precision at 1, 3 and 5 or none in epoch {epoch}, got {len(known)} of them")
+    least, most = (
+        scores.accuracy,
+        1.0,
+    )  # labels found among the k classes, in the mean; the first class may be the target
+    for k, share in known:
+        if not least - ROUNDING <= k * share <= most + ROUNDING:
+            raise ValueError(
+                f"expected precision_at_{k} of {least / k:.6g} to {most / k:.6g} in epoch {epoch}, got {share:.6g}"
+            )
+        least, most = k * share, k * share + 2
     if scores.outside_support > 0 and math.isfinite(scores.nll):
         raise ValueError(f"expected an infinite nll in epoch {epoch}, got {scores.nll:.6g}")
     if scores.tree is not None:

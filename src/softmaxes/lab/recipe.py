@@ -53,8 +53,9 @@ class Recipe(Record):
         Field(
             description="Optimizer of torch.optim, the same for all heads. A head's gradients are sparse where that is "
             "faster and the step the same: *sgd* without momentum, *adagrad*, both without weight decay. The table of "
-            "n-grams always has sparse gradients: the other optimizers step its rows only when a text has met them. If "
-            "none is named, texts are trained with *adagrad* at learning rate 0.5, its sums beginning with 1e-7."
+            "n-grams, or of features of sparse vectors, always has sparse gradients: the other optimizers step its "
+            "rows only when an example has met them. If none is named, texts and sparse vectors are trained with "
+            "*adagrad* at learning rate 0.5, its sums beginning with 1e-7."
         ),
     ] = "sgd"
     lr: Annotated[Rate, Field(description="Learning rate; with *adam*, *adamw* and *rmsprop* 0.001 if not given.")] = (

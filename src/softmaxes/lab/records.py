@@ -38,12 +38,14 @@ MOST_TRIALS = 1000  # settings of a head
 
 
 FOR_TEXTS = "ngrams"  # the name of the network for texts, which nobody needs to say
-TEXT_RECIPE = {"optimizer": "adagrad", "lr": 0.5, "initial_accumulator": 1e-7}  # of texts, where no optimizer is named
+FOR_SPARSE = "features"  # as well, for sparse vectors
+# Of texts and sparse vectors, where no optimizer is named.
+TEXT_RECIPE = {"optimizer": "adagrad", "lr": 0.5, "initial_accumulator": 1e-7}
 
 
 def suited(kind: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Changes to the training, and what suits a kind of data where they name no optimizer."""
-    own = TEXT_RECIPE if kind == "text" and "optimizer" not in changes else {}
+    own = TEXT_RECIPE if kind in ("text", "sparse vector") and "optimizer" not in changes else {}
     return {**own, **changes}
 
 
@@ -80,7 +82,8 @@ class Training(Recipe):
         str,
         Field(
             description="Network between inputs and head: *tinyvgg*, *resnet* (that of He et al. for CIFAR, and "
-            "stronger), or **module:function** of your own. Vectors need none; texts are bags of n-grams."
+            "stronger), or **module:function** of your own. Vectors need none; texts are bags of n-grams, sparse "
+            "vectors bags of features."
         ),
     ] = "tinyvgg"
     channels: Annotated[
@@ -101,8 +104,13 @@ class Training(Recipe):
     ] = 1
     dim: Annotated[
         PositiveInt,
-        Field(le=10**5, description="Texts: size of an n-gram's vector; their mean is the text's."),
+        Field(
+            le=10**5,
+            description="Texts: size of an n-gram's vector; their mean is the text's. Sparse vectors: size of a "
+            "feature's vector, of which their numbers are the weights.",
+        ),
         Of(FOR_TEXTS),
+        Of(FOR_SPARSE),
     ] = 128
     buckets: Annotated[
         PositiveInt, Field(description="Texts: rows of the table into which n-grams are hashed."), Of(FOR_TEXTS)
@@ -132,8 +140,8 @@ class Training(Recipe):
         Field(
             gt=0,
             le=10**7,
-            description="Width of a linear layer between the network and the head, or, where the data are vectors or "
-            "texts, of a hidden layer with ReLU before it; none by default: the head takes the vectors themselves.",
+            description="Width of a linear layer between the network and the head, or, where the data are no images, "
+            "of a hidden layer with ReLU before it; none by default: the head takes the vectors themselves.",
         ),
     ] = None
     precision: Annotated[
@@ -201,8 +209,8 @@ class Source(Record):
             "18,557 cities' names; **geonames:5000**, **:1000** and **:500** have smaller cities too, up to 81,000; it "
             f"needs `pip install 'softmaxes[geonames]'`), {NAMED} "
             "(downloaded unless --data-dir says where it lies), **features** (vectors and labels of your "
-            "own, see --data-dir), **text** (texts and their classes, see --data-dir), the path of a folder of images "
-            "with a folder for each class, or **module:function** of your own."
+            "own, see --data-dir), **text** (texts, or sparse vectors, and their classes, see --data-dir), the path of "
+            "a folder of images with a folder for each class, or **module:function** of your own."
         ),
     ] = None
     data_dir: Annotated[
@@ -211,8 +219,9 @@ class Source(Record):
             description="Where the data lies: a folder, or an archive of CIFAR. Of **features** a file .npz with the "
             "arrays *train_features*, *train_labels*, *test_features* and *test_labels*; or a folder with these as "
             ".npy files, or with *train.parquet* and *test.parquet*. Of **text** a file .txt in fastText's format "
-            "(`__label__NAME words`), or .csv, .tsv or .parquet with the columns *text* and *label*, of which a tenth "
-            "is held out; or a folder with *train* and *test* as such files."
+            "(`__label__NAME words`), .csv, .tsv or .parquet with the columns *text* and *label*, or .txt in the "
+            "sparse format of the Extreme Classification Repository, of which a tenth is held out; or a folder with "
+            "*train* and *test* as such files."
         ),
     ] = None
     image_size: Annotated[
@@ -327,6 +336,10 @@ class Scores(Record):
 
     accuracy: Annotated[Share, Shown("Accuracy", "%", True, "Acc. %")]
     top5: Annotated[Share, Shown("Top-5 accuracy", "%", True, "Top-5")]
+    # Against all labels of an example, where some have several; every other score is against the first.
+    precision_at_1: Annotated[Share | None, Shown("Precision@1", "%", True, "P@1")] = None
+    precision_at_3: Annotated[Share | None, Shown("Precision@3", "%", True, "P@3")] = None
+    precision_at_5: Annotated[Share | None, Shown("Precision@5", "%", True, "P@5")] = None
     # macro average over all classes; a class never predicted counts as 0
     precision: Annotated[Share, Shown("Macro precision", "%", True)]
     recall: Annotated[Share, Shown("Macro recall", "%", True)]
@@ -531,9 +544,10 @@ class DataCard(Record):
     image_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None  # channels, height, width, of images
     vector_size: PositiveInt | None = None  # how many numbers a vector has
     text_size: PositiveInt | None = None  # how many bytes the longest text has
+    sparse_size: PositiveInt | None = None  # how many numbers a sparse vector has
     train_counts: tuple[Count, ...]  # examples a class
     test_counts: tuple[Count, ...]
-    samples: tuple[Sample, ...] = ()  # none of vectors
+    samples: tuple[Sample, ...] = ()  # none of vectors, sparse or not
 
     @property
     def num_classes(self) -> int:
@@ -543,12 +557,16 @@ class DataCard(Record):
     @property
     def example(self) -> str:
         """What an input is called."""
-        return {"image": "image", "vector": "example", "text": "text"}[self.kind]
+        return self.kind if self.kind in ("image", "text") else "example"
 
     @property
-    def kind(self) -> Literal["image", "vector", "text"]:
+    def kind(self) -> Literal["image", "vector", "text", "sparse vector"]:
         """What an input is."""
-        return "image" if self.image_shape is not None else "vector" if self.vector_size is not None else "text"
+        if self.image_shape is not None:
+            return "image"
+        if self.sparse_size is not None:
+            return "sparse vector"
+        return "vector" if self.vector_size is not None else "text"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -561,14 +579,17 @@ class DataCard(Record):
                 raise ValueError(f"expected a number for each of {classes} classes in {name}")
             if name != "group_of_class" and not any(values or ()):
                 raise ValueError(f"expected at least one example in {name}")
-        if sum(size is not None for size in (self.image_shape, self.vector_size, self.text_size)) != 1:
-            raise ValueError("expected one of image_shape, vector_size and text_size")
+        sizes = (self.image_shape, self.vector_size, self.text_size, self.sparse_size)
+        if sum(size is not None for size in sizes) != 1:
+            raise ValueError("expected one of image_shape, vector_size, text_size and sparse_size")
         if any(
             (sample.png if self.kind == "image" else sample.text if self.kind == "text" else None) is None
             for sample in self.samples
         ):
             raise ValueError(
-                f"expected samples that are {self.kind}s" if self.kind != "vector" else "expected no samples of vectors"
+                f"expected samples that are {self.kind}s"
+                if self.kind in ("image", "text")
+                else f"expected no samples of {self.kind}s"
             )
         if (self.group_names is None) != (self.group_of_class is None):
             raise ValueError("expected group_names and group_of_class together")

@@ -13,7 +13,7 @@ from softmaxes.lab.comparison.display import Display
 from softmaxes.lab.comparison.executor import Executor
 from softmaxes.lab.comparison.processes import Processes
 from softmaxes.lab.comparison.trackers import Logs
-from softmaxes.lab.data.batches import channels_last, lay_out
+from softmaxes.lab.data.batches import Examples, channels_last, lay_out
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.heads.registry import entry_of, entry_of_ours
 from softmaxes.lab.machine import TOO_LITTLE, free_memory, too_little
@@ -120,7 +120,8 @@ def check(run: Run, data: Data, card: DataCard) -> None:
         classifier = build(run, card, channels_last(data.train_inputs[:1]))
         if is_own(run.backbone):
             with torch.no_grad():
-                made_by("--backbone", run.backbone, classifier.eval().features, data.train_inputs[:2])
+                some = Examples.of(data.train_inputs[:2], data.train_labels[:2])
+                made_by("--backbone", run.backbone, classifier.eval().features, some.batch(some.rows))
         if entry_of_ours(run.head) is None:
             _check_laws(run.head, classifier.head.in_features, card)
     except InputError:  # an UnfitError, too

@@ -16,12 +16,14 @@ from torch import Tensor
 from softmaxes.files import write_whole
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.data.features import mapped
-from softmaxes.lab.data.npy import mapped_bytes
-from softmaxes.lab.data.ragged import Texts
+from softmaxes.lab.data.npy import mapped_items
+from softmaxes.lab.data.ragged import LabelSets, Ragged, SparseVectors, Texts
 from softmaxes.lab.recipe import Draws
 from softmaxes.lab.records import Run
 from softmaxes.lab.seeds import stream
 from softmaxes.lab.store import Store
+
+Inputs = Tensor | Texts | SparseVectors
 
 TEST_BATCH = 500  # examples of a batch at most, where nothing is trained
 
@@ -31,18 +33,20 @@ class Examples:
     """Inputs with their labels, and the rows of them that are used.
 
     Attributes:
-        inputs: images, uint8 (N, height, width, channels), or vectors (N, D), on any device; or texts. Vectors and
-            texts may be mapped from a file.
+        inputs: images, uint8 (N, height, width, channels), or vectors (N, D), on any device; or texts or sparse
+            vectors. All but images may be mapped from a file.
         labels: (N,), on the device that batches are brought to.
         rows: numbers of the examples that are used, (R,), on that device.
+        label_sets: all labels of each example, where some have several and all count.
     """
 
-    inputs: Tensor | Texts
+    inputs: Inputs
     labels: Tensor
     rows: Tensor
+    label_sets: LabelSets | None = None
 
     @classmethod
-    def of(cls, inputs: Tensor | Texts, labels: Tensor) -> "Examples":
+    def of(cls, inputs: Inputs, labels: Tensor) -> "Examples":
         """All examples: images as (N, channels, height, width), vectors or texts."""
         return cls(channels_last(inputs), labels, torch.arange(len(labels), device=labels.device))
 
@@ -56,9 +60,9 @@ class Examples:
     def batch(self, rows: Tensor, draws: Draws | None = None) -> Tensor:
         """Some inputs by their rows, (B,); images as (B, channels, height, width), changed as was drawn for them.
 
-        Texts are their bytes, (B, L), with zeros after each.
+        Texts are their bytes, (B, L), with zeros after each; sparse vectors a sparse matrix, (B, D).
         """
-        if isinstance(self.inputs, Texts):
+        if isinstance(self.inputs, Ragged):
             return self.inputs.batch(rows.cpu()).to(rows.device)
         some = rows.to(self.inputs.device)
         whole = self.inputs.flatten(1)  # an example is a row of memory, which is quickest to copy
@@ -66,6 +70,10 @@ class Examples:
         return (
             taken if taken.dim() == 2 else (taken if draws is None else draws.images(taken, rows)).permute(0, 3, 1, 2)
         )
+
+    def all_labels(self, rows: Tensor) -> Tensor | None:
+        """All labels of some examples, (B, L), with -1 after each; none where all examples have one."""
+        return None if self.label_sets is None else self.label_sets.batch(rows.cpu()).to(rows.device)
 
     def batches(self, size: int = TEST_BATCH) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and labels of all rows, in their order."""
@@ -87,8 +95,8 @@ class Parts(NamedTuple):
     samples: Tensor  # rows of the test set that the report shows
 
 
-def channels_last(inputs: Tensor | Texts) -> Tensor | Texts:
-    """Images, (N, channels, height, width), as (N, height, width, channels); vectors and texts as they are."""
+def channels_last(inputs: Inputs) -> Inputs:
+    """Images, (N, channels, height, width), as (N, height, width, channels); all others as they are."""
     return inputs.permute(0, 2, 3, 1).contiguous() if isinstance(inputs, Tensor) and inputs.dim() == 4 else inputs
 
 
@@ -97,10 +105,13 @@ def lay_out(data: Data, store: Store) -> None:
     tensors = {"train_labels": data.train_labels, "test_labels": data.test_labels, "samples": data.samples()}
     for part, inputs in (("train", data.train_inputs), ("test", data.test_inputs)):
         laid = channels_last(inputs) if data.files is None else inputs
-        if isinstance(laid, Texts):
-            tensors[f"{part}_ends"], laid = laid.ends, laid.bytes
+        if isinstance(laid, Ragged):
+            tensors |= {f"{part}_{name}": places for name, places in laid.places.items()}
+            laid = laid.items
         if data.files is None:
             tensors[f"{part}_inputs"] = laid
+    if (sets := data.test_label_sets) is not None:
+        tensors |= {"sets_classes": sets.classes} | {f"sets_{name}": places for name, places in sets.places.items()}
     files = {f"{part}_inputs": str(path) for part, path in (data.files or {}).items()}
     seen: set[int] = set()
     for name, tensor in tensors.items():  # the file wants each to lie apart; two parts may be one tensor
@@ -114,24 +125,30 @@ def laid_out(run: Run, store: Store, device: torch.device) -> Parts:
     """What `lay_out` put there, for a run, on its device.
 
     Inputs that are mapped from files stay there, as they may be more than the memory holds: the rows of a batch are
-    read when they are needed. Texts stay in the memory of the host.
+    read when they are needed. Texts and sparse vectors stay in the memory of the host.
     """
     with safe_open(store.tensors(), framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         files = file.metadata() or {}
     kept, held_out = held_out_rows(run, tensors["train_labels"])
-    inputs: dict[str, Tensor | Texts] = {}
+    inputs: dict[str, Inputs] = {}
     for part in ("train", "test"):
-        name, ends = f"{part}_inputs", tensors.get(f"{part}_ends")
+        name = f"{part}_inputs"
         path = Path(files[name]) if name in files else None
-        if ends is not None:
-            inputs[part] = Texts(tensors[name] if path is None else mapped_bytes(path), ends)
-        else:
+        ends, begins, size = (tensors.get(f"{part}_{what}") for what in ("ends", "begins", "size"))
+        if ends is None:
             inputs[part] = tensors[name].to(device) if path is None else mapped(path)
+            continue
+        kind = Texts if size is None else SparseVectors
+        items = tensors[name] if path is None else mapped_items(path, kind.ITEMS)
+        inputs[part] = Texts(items, ends, begins) if size is None else SparseVectors(items, ends, int(size), begins)
+    sets = None
+    if "sets_classes" in tensors:
+        sets = LabelSets(tensors["sets_classes"], tensors["sets_ends"], tensors.get("sets_begins"))
     labels = {part: tensors[f"{part}_labels"].to(device) for part in ("train", "test")}
     train = Examples(inputs["train"], labels["train"], kept.to(device))
     every = torch.arange(len(labels["test"]), device=device)
-    test = Examples(inputs["test"], labels["test"], every)
+    test = Examples(inputs["test"], labels["test"], every, sets)
     return Parts(train, train.only(held_out.to(device)), test, tensors["samples"])
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from softmaxes.files import InputError
-from softmaxes.lab.data.ragged import Texts
+from softmaxes.lab.data.ragged import LabelSets, Ragged, SparseVectors, Texts
 from softmaxes.lab.machine import free_memory
 from softmaxes.lab.records import DataCard, Sample, level_sizes
 from softmaxes.names import printable
@@ -38,7 +38,7 @@ class Data:
         description: one sentence for the report.
         source: where it came from: a path, an address, or ``rendered``.
         train_inputs: images, uint8 (N, channels, height, width); or vectors, floating point (N, D), finite in float32;
-            or texts.
+            or texts, or sparse vectors of numbers that are finite.
         train_labels: int64, (N,), in ``0..num_classes - 1``.
         test_inputs: as `train_inputs`.
         test_labels: as `train_labels`.
@@ -49,15 +49,16 @@ class Data:
             its own one.
         coarser_names: the names of the groups of each of these levels.
         files: the .npy files of ``train`` and ``test`` that the inputs are mapped from, if they are: the processes that
-            train read them where they lie. Of texts they hold the bytes.
+            train read them where they lie. Of texts they hold the bytes, of sparse vectors the pairs.
+        test_label_sets: all labels of each test example, its target first, where some examples have several.
     """
 
     name: str
     description: str
     source: str
-    train_inputs: Tensor | Texts
+    train_inputs: Tensor | Texts | SparseVectors
     train_labels: Tensor
-    test_inputs: Tensor | Texts
+    test_inputs: Tensor | Texts | SparseVectors
     test_labels: Tensor
     class_names: Sequence[str]
     group_names: Sequence[str] | None = None
@@ -65,12 +66,13 @@ class Data:
     coarser_groups: Sequence[Sequence[int]] = ()
     coarser_names: Sequence[Sequence[str]] = ()
     files: Mapping[str, Path] | None = None
+    test_label_sets: LabelSets | None = None
 
     def __post_init__(self) -> None:
         self._check_names()
         for part in ("train", "test"):
             inputs, labels = getattr(self, f"{part}_inputs"), getattr(self, f"{part}_labels")
-            if isinstance(inputs, Texts) is not isinstance(self.train_inputs, Texts):
+            if any(isinstance(inputs, one) is not isinstance(self.train_inputs, one) for one in (Texts, SparseVectors)):
                 raise InputError(f"{self._place(part)}: expected {part} {self.kind}s, as for training, got others.")
             self._check_inputs(part, inputs)
             if labels.dtype != torch.int64 or labels.shape != (len(inputs),):
@@ -88,12 +90,17 @@ class Data:
                 )
         if self.num_classes < 2:
             raise InputError(f"{self.source}: expected at least 2 classes, got {self.num_classes}.")
-        shapes = [tuple(one.shape[1:]) for one in (self.train_inputs, self.test_inputs) if isinstance(one, Tensor)]
+        shapes = [
+            (one.size,) if isinstance(one, SparseVectors) else tuple(one.shape[1:])
+            for one in (self.train_inputs, self.test_inputs)
+            if not isinstance(one, Texts)
+        ]
         if len(set(shapes)) > 1:
             raise InputError(
                 f"{self.source}: expected test {self.kind}s of the training {self.kind}s' shape {shapes[0]}, "
                 f"got {shapes[1]}."
             )
+        self._check_label_sets()
         for part in ("train", "test") if self.kind == "vector" else ():
             self._check_finite(part)
         if (self.group_names is None) != (self.group_of_class is None):
@@ -128,13 +135,29 @@ class Data:
     def _check_inputs(self, part: str, inputs: Tensor | Texts) -> None:
         """Refuse inputs of another type or shape than their kind has."""
         if isinstance(inputs, Texts):
-            ends, bytes_ = inputs.ends, inputs.bytes
-            fit = len(ends) == 0 or (int(ends[-1]) == len(bytes_) and int(inputs.lengths().min()) > 0)
-            if bytes_.dtype != torch.uint8 or ends.dtype != torch.int64 or not fit:
+            if inputs.bytes.dtype != torch.uint8 or not _fit(inputs, least=1):
                 raise InputError(
                     f"{self._place(part)}: expected {part} texts that are not empty and end where their bytes end, "
                     f"got others."
                 )
+            return
+        if isinstance(inputs, SparseVectors):
+            pairs = inputs.pairs
+            if pairs.dtype != torch.int32 or pairs.dim() != 2 or pairs.shape[1] != 2 or not _fit(inputs, least=0):
+                raise InputError(
+                    f"{self._place(part)}: expected {part} sparse vectors as int32 (M, 2) that end where their pairs "
+                    "end, got others."
+                )
+            for some in chunks(pairs):
+                if not bool(((some[:, 0] >= 0) & (some[:, 0] < inputs.size)).all()):
+                    raise InputError(
+                        f"{self._place(part)}: expected {part} sparse vectors of indices in 0..{inputs.size - 1}, "
+                        f"got {int(some[:, 0].min())} to {int(some[:, 0].max())}."
+                    )
+                if not bool(some[:, 1].contiguous().view(torch.float32).isfinite().all()):
+                    raise InputError(
+                        f"{self._place(part)}: expected {part} sparse vectors of finite numbers, got others."
+                    )
             return
         if self.kind == "vector" and (inputs.dtype not in VECTOR_TYPES or inputs.dim() != 2 or inputs.shape[1] < 1):
             raise InputError(
@@ -145,6 +168,18 @@ class Data:
             raise InputError(
                 f"{self.source}: expected {part} images as uint8 (N, 3, height, width), "
                 f"got {inputs.dtype} {tuple(inputs.shape)}."
+            )
+
+    def _check_label_sets(self) -> None:
+        """Refuse sets of labels that are none of the test examples'."""
+        sets = self.test_label_sets
+        if sets is None:
+            return
+        fit = len(sets) == len(self.test_labels) and sets.classes.dtype == torch.int64 and _fit(sets, least=1)
+        fit = fit and int(sets.classes.min()) >= 0 and int(sets.classes.max()) < self.num_classes
+        if not fit or not torch.equal(sets.first, self.test_labels):
+            raise InputError(
+                f"{self.source}: expected the labels of each test example as classes, its test label first, got others."
             )
 
     def _place(self, part: str) -> str:
@@ -173,10 +208,12 @@ class Data:
             )
 
     @property
-    def kind(self) -> Literal["image", "vector", "text"]:
+    def kind(self) -> Literal["image", "vector", "text", "sparse vector"]:
         """What an input is."""
         if isinstance(self.train_inputs, Texts):
             return "text"
+        if isinstance(self.train_inputs, SparseVectors):
+            return "sparse vector"
         return "vector" if self.train_inputs.dim() == 2 else "image"
 
     @property
@@ -195,8 +232,10 @@ class Data:
         for level, of_level in zip(self.coarser_groups, self.coarser_names, strict=True):
             names += ["", *map(str, level), "", *of_level]
         digest = hashlib.sha256("\n".join(names).encode())
-        for part in (self.train_inputs, self.train_labels, self.test_inputs, self.test_labels):
-            for tensor in (part.bytes, part.ends) if isinstance(part, Texts) else (part,):
+        parts: list[Tensor | Ragged] = [self.train_inputs, self.train_labels, self.test_inputs, self.test_labels]
+        parts += [] if self.test_label_sets is None else [self.test_label_sets]
+        for part in parts:
+            for tensor in (part.items, *part.places.values()) if isinstance(part, Ragged) else (part,):
                 digest.update(repr(tuple(tensor.shape)).encode())
                 for rows in chunks(tensor):
                     digest.update(rows.contiguous().numpy().data)
@@ -204,7 +243,7 @@ class Data:
 
     def samples(self, number: int = 12) -> Tensor:
         """Indices of test images to show, of as many classes as can be, (S,); the same ones at every call."""
-        if self.kind == "vector":
+        if self.kind in ("vector", "sparse vector"):
             return torch.zeros(0, dtype=torch.int64)
         shuffled = torch.randperm(len(self.test_labels), generator=torch.Generator().manual_seed(0))
         labels = self.test_labels[shuffled]
@@ -221,12 +260,14 @@ class Data:
             target = int(self.test_labels[index])
             if isinstance(self.test_inputs, Texts):
                 samples.append(Sample(target=target, text=printable(self.test_inputs.text(index), SHOWN)))
-            else:
+            elif isinstance(self.test_inputs, Tensor):
                 png = base64.b64encode(encode_png(self.test_inputs[index])).decode()
                 samples.append(Sample(target=target, png=png))
-        image_shape = vector_size = text_size = None
+        image_shape = vector_size = text_size = sparse_size = None
         if isinstance(self.train_inputs, Texts):
             text_size = max(int(self.train_inputs.lengths().max()), int(self.test_inputs.lengths().max()))  # type: ignore[union-attr]
+        elif isinstance(self.train_inputs, SparseVectors):
+            sparse_size = self.train_inputs.size
         elif self.kind == "vector":
             vector_size = self.train_inputs.shape[1]
         else:
@@ -245,6 +286,7 @@ class Data:
             image_shape=image_shape,
             vector_size=vector_size,
             text_size=text_size,
+            sparse_size=sparse_size,
             train_counts=tuple(self.counts(self.train_labels).tolist()),
             test_counts=tuple(self.counts(self.test_labels).tolist()),
             samples=tuple(samples),
@@ -254,6 +296,14 @@ class Data:
 def chunks(tensor: Tensor) -> Iterator[Tensor]:
     """A tensor as views of some rows each, in order, so that little of what is mapped from a file is held at a time."""
     yield from torch.split(tensor, max(1, CHUNK // max(1, tensor[:1].numel())))
+
+
+def _fit(rows: Ragged, least: int) -> bool:
+    """Whether rows lie among their items, to the last one of these, each with so many at least."""
+    if rows.ends.dtype != torch.int64 or len(rows) == 0:
+        return rows.ends.dtype == torch.int64
+    inside = int(rows.starts().min()) >= 0 and int(rows.ends.max()) == len(rows.items)
+    return inside and int(rows.lengths().min()) >= least
 
 
 def picture(image: Tensor) -> "Image.Image":

@@ -156,6 +156,11 @@ def mapped(path: Path) -> Tensor:
     return map_in(path, stored)
 
 
+def most_classes(examples: int) -> int:
+    """The most classes that there can be, from the number of examples."""
+    return min(MOST_CLASSES, MOST_UNSEEN + MOST_OF_AN_EXAMPLE * examples)
+
+
 # Arrays
 
 
@@ -289,9 +294,7 @@ def _check_vectors(stored: Stored) -> None:
 
 
 def _most_classes(*parts: dict[str, Stored]) -> int:
-    """The most classes that there can be, from the number of examples."""
-    examples = sum(part["labels"].shape[0] for part in parts)
-    return min(MOST_CLASSES, MOST_UNSEEN + MOST_OF_AN_EXAMPLE * examples)
+    return most_classes(sum(part["labels"].shape[0] for part in parts))
 
 
 def _labels(array: Array, where: str, most: int = MOST_CLASSES) -> Integers:

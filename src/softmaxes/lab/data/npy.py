@@ -99,6 +99,25 @@ class Stored(NamedTuple):
         return content.view(self.dtype).reshape(self.shape, order="F" if self.columns_first else "C")
 
 
+class Items(NamedTuple):
+    """Numbers that lie one after the other in a .npy file of our own.
+
+    Attributes:
+        name: what the file is called after.
+        dtype: their type.
+        columns: how many of them an item has, if more than one.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    columns: tuple[int, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of an item."""
+        return math.prod(self.columns) * self.dtype.itemsize
+
+
 def npy(path: Path) -> Stored:
     """The array of a file .npy.
 
@@ -139,15 +158,16 @@ def map_in(path: Path, stored: Stored) -> Tensor:
         return torch.from_numpy(array)
 
 
-def mapped_bytes(path: Path) -> Tensor:
-    """Bytes in a .npy file of our own, where they lie.
+def mapped_items(path: Path, items: Items) -> Tensor:
+    """The items in a .npy file of our own, (M, ...), where they lie.
 
     Raises:
-        InputError: the file does not hold bytes.
+        InputError: the file does not hold such items.
     """
     stored = npy(path)
-    if stored.dtype != np.uint8 or len(stored.shape) != 1:
-        raise InputError(f"{path}: expected uint8 (M,), got {stored}.")
+    if stored.dtype != items.dtype or len(stored.shape) != 1 + len(items.columns) or stored.shape[1:] != items.columns:
+        shape = ", ".join(["M", *map(str, items.columns)]) if items.columns else "M,"
+        raise InputError(f"{path}: expected {items.dtype} ({shape}), got {stored}.")
     return map_in(path, stored)
 
 

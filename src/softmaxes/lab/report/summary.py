@@ -45,6 +45,7 @@ class Measure:
     unit: Literal["%", "nats", ""]
     higher_is_better: bool
     brief: str = ""
+    optional: bool = False  # whether there are scores without it
 
     @property
     def percent(self) -> bool:
@@ -71,13 +72,12 @@ class Measure:
 
 def _measures(record: type[Record], above: str = "") -> tuple[Measure, ...]:
     """The measures of a record: one of each field that says how it is shown."""
-    marked = (
-        (above + name, mark)
+    return tuple(
+        Measure(above + name, *mark, optional=not known.is_required() and known.default is None)
         for name, known in record.model_fields.items()
         for mark in known.metadata
         if isinstance(mark, Shown)
     )
-    return tuple(Measure(key, *mark) for key, mark in marked)
 
 
 MEASURES = _measures(Scores)
@@ -381,7 +381,16 @@ class Summary:
     def measures(self) -> tuple[Measure, ...]:
         """What there is to tell of: the share of targets outside the support only where a head has such targets."""
         sparse = any(row.scores[OUTSIDE.key].mean > 0 for row in self.finished)
-        return tuple(measure for measure in MEASURES if sparse or measure != OUTSIDE)
+        return tuple(measure for measure in self.known if sparse or measure != OUTSIDE)
+
+    @property
+    def known(self) -> tuple[Measure, ...]:
+        """The measures that there are: precision at k only where examples have several labels."""
+        return tuple(
+            measure
+            for measure in MEASURES
+            if not measure.optional or any(not math.isnan(row.scores[measure.key].mean) for row in self.finished)
+        )
 
     @property
     def accuracy_range(self) -> tuple[float, float] | None:

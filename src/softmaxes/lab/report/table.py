@@ -20,6 +20,8 @@ from softmaxes.lab.report.wording import (
     with_interval,
 )
 
+CROWDED_OUT = ("top5", "f1")  # of the terminal, by precision at k: it has no room for all
+
 
 @lru_cache(maxsize=1)  # every format prints it
 def comparison(summary: Summary) -> Grid:
@@ -34,11 +36,13 @@ def comparison(summary: Summary) -> Grid:
 def scores(summary: Summary) -> list[Column]:
     """A column for each measure, and how many runs they rest on."""
     rows, columns = summary.rows, []
-    for measure in MEASURES:
+    crowded = any(measure.optional for measure in summary.known)
+    for measure in summary.known:
         page = measure.with_unit if measure in summary.measures else ""
         markdown = measure.name + (", %" if measure.percent else "") if measure.brief else ""
         cells = [_score(row, measure) for row in rows]
-        columns.append(Column(cells, page, markdown, measure.brief, note=measure.direction))
+        brief = "" if crowded and measure.key in CROWDED_OUT else measure.brief
+        columns.append(Column(cells, page, markdown, brief, note=measure.direction))
     times = [Cell(seconds(row.epoch_seconds.median)) if row.epoch_seconds else Cell() for row in rows]
     sizes = [Cell() if row.parameters is None else Cell(compact(row.parameters)) for row in rows]
     runs = [Cell(status(row), brief=f"{len(row.finished)}/{len(row.planned)}") for row in rows]

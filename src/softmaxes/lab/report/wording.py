@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import isnan
 
 from softmaxes.lab.recipe import OPTIMIZERS, SCHEDULES
-from softmaxes.lab.records import FOR_TEXTS, DataCard, Guess, Machine, Of, Run, Study, Training
+from softmaxes.lab.records import FOR_SPARSE, FOR_TEXTS, DataCard, Guess, Machine, Of, Run, Study, Training
 from softmaxes.lab.report.significance import Paired
 from softmaxes.lab.report.summary import (
     ACCURACY,
@@ -38,6 +38,7 @@ TOLD = {
     "precision",
     "validation",
 }
+BAGS = {"text": (FOR_TEXTS, "bag of n-grams"), "sparse vector": (FOR_SPARSE, "bag of features")}
 MINUS = "\N{MINUS SIGN}"
 LOSS_CAUTION = "Training losses of different heads are not comparable: each head trains on a loss of its own."
 
@@ -223,6 +224,8 @@ def shape_in_words(card: DataCard) -> str:
     """How large an input is."""
     if card.text_size is not None:
         return f"texts of at most {plural(card.text_size, 'byte')}"
+    if card.sparse_size is not None:
+        return f"sparse vectors of {plural(card.sparse_size, 'number')}"
     if card.image_shape is None:
         return f"vectors of {plural(card.vector_size or 0, 'number')}"
     channels, height, width = card.image_shape
@@ -256,14 +259,15 @@ def training_in_words(runs: Sequence[Run], card: DataCard) -> str:
     for backbone in backbones:
         having = [run for run in runs if run.backbone == backbone]
         nobodys = card.kind != "image" and backbone == Training.model_fields["backbone"].default
-        options = Training.options_of(FOR_TEXTS if nobodys and card.kind == "text" else backbone)
+        name, called = BAGS.get(card.kind, (backbone, "the vectors themselves")) if nobodys else (backbone, "")
+        options = Training.options_of(name)
         of_it = ", ".join(f"{name.replace('_', ' ')} {chosen(name, having)}" for name in options)
         if nobodys:
-            networks.append(f"bag of n-grams ({of_it})" if card.kind == "text" else "the vectors themselves")
+            networks.append(f"{called} ({of_it})" if card.kind in BAGS else called)
         else:
             inside = layers if card.kind == "image" and backbone == backbones[-1] else ""
             networks.append(f"{chosen('network', having)} ({of_it or IS_OWN}{inside})")
-    after = {"image": "", "vector": f"{layers}, standardised", "text": layers}[card.kind]
+    after = {"image": "", "vector": f"{layers}, standardised"}.get(card.kind, layers)
     network = " or ".join(networks) + after
     schedule = listed((SCHEDULES[str(name)] for name in choices(runs, "lr_schedule")), "or")
     names = listed((OPTIMIZERS[str(name)] for name in choices(runs, "optimizer")), "or")

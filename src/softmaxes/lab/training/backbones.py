@@ -1,4 +1,4 @@
-"""Networks that turn images, vectors or texts into features, for a head to classify."""
+"""Networks that turn images, vectors, sparse vectors or texts into features, for a head to classify."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softmaxes.files import InputError
-from softmaxes.lab.records import FOR_TEXTS, DataCard, Training
+from softmaxes.lab.records import FOR_SPARSE, FOR_TEXTS, DataCard, Of, Training
 from softmaxes.lab.resolve import callable_part, is_own, made_by, unknown
 from softmaxes.lab.training.ngrams import BagOfNgrams
 
@@ -187,11 +187,65 @@ class MLP(nn.Module):
         return torch.as_tensor(self.hidden(vector))
 
 
+class BagOfFeatures(nn.Module):
+    r"""For sparse vectors: the sum of learned vectors, one for each feature, weighted by the vector at unit length.
+
+    .. math:: f(x) = \sum_{j:\, x_j \ne 0} \frac{x_j}{\lVert x \rVert_2} E_j
+
+    The gradient of E is sparse: it has the rows that the batch has met.
+
+    Args:
+        in_features: size of a sparse vector.
+        dim: size of a learned vector.
+        hidden_units: width of a linear layer with ReLU after the sum; none by default.
+
+    Shape:
+        - vectors: (N, in_features), floating point, a sparse matrix in torch's coordinate format
+        - features: (N, out_features); 0 before the hidden layer where a vector is 0
+
+    Attributes:
+        out_features: size of a feature vector: `dim`, or `hidden_units`.
+
+    Cost:
+        Parameters `in_features` times `dim`. O(GD) time for G numbers that are not 0, and learned vectors of D numbers.
+
+    Example:
+        >>> import torch
+        >>> from softmaxes.lab.data.ragged import SparseVectors
+        >>> from softmaxes.lab.training.backbones import BagOfFeatures
+        >>> vectors = SparseVectors.of([{0: 0.5, 7: 1.5}, {3: 1.0}], size=10)
+        >>> BagOfFeatures(10, dim=16)(vectors.batch(torch.arange(2))).shape
+        torch.Size([2, 16])
+    """
+
+    def __init__(self, in_features: int, dim: int = 128, hidden_units: int | None = None) -> None:
+        super().__init__()
+        self.table = nn.EmbeddingBag(in_features, dim, mode="sum", sparse=True)
+        nn.init.normal_(self.table.weight, std=1 / dim)
+        self.hidden: nn.Module = nn.Identity()
+        if hidden_units is not None:
+            self.hidden = nn.Sequential(nn.Linear(dim, hidden_units), nn.ReLU())
+        self.out_features = dim if hidden_units is None else hidden_units
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Features of a batch of sparse vectors."""
+        vectors = vectors.coalesce()
+        row, feature = vectors.indices()
+        value = vectors.values().double()  # in which no square is too large or too small
+        norm = value.new_zeros(len(vectors)).index_add(0, row, value.square()).sqrt()
+        weight = (value / norm[row].clamp(min=LEAST)).to(self.table.weight.dtype)
+        number = torch.bincount(row, minlength=len(vectors))
+        return torch.as_tensor(self.hidden(self.table(feature, number.cumsum(0) - number, per_sample_weights=weight)))
+
+
+LEAST = 1e-300  # stands for a norm of 0
+
 # Networks for images by name. Options that are a network's own are fields of `Training`, marked with its name.
 BACKBONES: dict[str, Callable[[Training, tuple[int, int, int]], nn.Module]] = {
     "tinyvgg": lambda t, shape: TinyVGG(shape, t.channels, t.padding, t.hidden_units),
     "resnet": lambda t, shape: ResNet(shape, t.width, t.blocks, t.hidden_units),
 }
+FOR_OTHERS = {FOR_TEXTS: "text", FOR_SPARSE: "sparse vector"}  # names of networks that nobody needs to say
 FOR_IMAGES = ("flips", "crops")  # options that others have no use for
 
 
@@ -227,7 +281,9 @@ class OwnBackbone(nn.Module):
 
 
 def trunk_for(training: Training, card: DataCard) -> nn.Module:
-    """The network for the data: of a name, or of the user's own; else for vectors an `MLP`, for texts a `BagOfNgrams`.
+    """The network for the data: of a name, or of the user's own.
+
+    Of vectors it is an `MLP`, of sparse vectors a `BagOfFeatures` and of texts a `BagOfNgrams`, if not the user's own.
 
     Raises:
         ValueError: it does not fit the data, or an option does not fit it.
@@ -242,6 +298,8 @@ def trunk_for(training: Training, card: DataCard) -> nn.Module:
     if card.kind == "text":
         t = training
         return BagOfNgrams(t.dim, t.buckets, t.min_chars, t.max_chars, t.max_words, t.hidden_units)
+    if card.sparse_size is not None:
+        return BagOfFeatures(card.sparse_size, training.dim, training.hidden_units)
     if card.image_shape is None:
         return MLP(card.vector_size or 0, training.hidden_units)
     return BACKBONES[name](training, card.image_shape)
@@ -252,23 +310,18 @@ def _check_options(training: Training, card: DataCard, changed: Sequence[str]) -
     own = is_own(training.backbone)
     for option in changed:
         value = getattr(training, option)
-        of = next((name for name in (*BACKBONES, FOR_TEXTS) if option in Training.options_of(name)), None)
-        wanted = None
-        if of == FOR_TEXTS:
-            wanted = "text"
-        elif option in FOR_IMAGES or of is not None or (option == "backbone" and not own):
-            wanted = "image"
-        elif option == "standardise" and card.kind == "text":
-            raise ValueError(
-                f"{card.name}: expected images or vectors for {option} {value}, got texts, which have none."
-            )
-        if wanted is not None and wanted != card.kind:
-            raise ValueError(
-                f"{card.name}: expected {wanted}s for {option} {value}, got {card.kind}s, which have none."
-            )
-        if of is not None and (own or wanted == "image") and of != training.backbone:
+        of = [mark.backbone for mark in Training.model_fields[option].metadata if isinstance(mark, Of)]
+        kinds = [FOR_OTHERS.get(name, "image") for name in of]
+        if option in FOR_IMAGES or (option == "backbone" and not own):
+            kinds = ["image"]
+        elif option == "standardise":
+            kinds = ["image", "vector"]
+        if kinds and card.kind not in kinds:
+            wanted = " or ".join(f"{kind}s" for kind in kinds)
+            raise ValueError(f"{card.name}: expected {wanted} for {option} {value}, got {card.kind}s, which have none.")
+        if of and (own or "image" in kinds) and training.backbone not in of:
             others = "" if own else f", whose options are {' and '.join(Training.options_of(training.backbone))}"
-            raise ValueError(f"{option} {value}: expected backbone {of}, got {training.backbone}{others}.")
+            raise ValueError(f"{option} {value}: expected backbone {' or '.join(of)}, got {training.backbone}{others}.")
     if card.image_shape is not None and training.crops >= min(card.image_shape[1:]):
         raise ValueError(
             f"{card.name}: expected crops of less than the {min(card.image_shape[1:])} pixels of an image's side, "
@@ -305,8 +358,8 @@ def least_numbers(training: Training, card: DataCard) -> int:
         nonlocal widest
         widest = max(widest, output.numel())
 
-    if card.kind == "text":
-        rows = training.buckets * training.dim
+    if card.kind in FOR_OTHERS.values():
+        rows = (card.sparse_size or training.buckets) * training.dim
         return rows if training.optimizer == "sgd" else 2 * rows  # the gradient has few of them, a state all
     with torch.device("meta"):
         trunk = trunk_for(training, card).eval()

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from softmaxes import Head, Tree
 from softmaxes.files import InputError
-from softmaxes.lab.data.batches import Examples
-from softmaxes.lab.data.ragged import Texts
+from softmaxes.lab.data.batches import Examples, Inputs
 from softmaxes.lab.heads.registry import entry_of
 from softmaxes.lab.recipe import make_optimizer
 from softmaxes.lab.records import (
@@ -31,7 +30,7 @@ class UnfitError(InputError):
 class Classifier(nn.Module):
     """Inputs to loss: through a trunk into a head, if it has one behind a layer. Images, vectors are standardised."""
 
-    mean: Tensor | None  # none of texts
+    mean: Tensor | None  # of images and vectors
     std: Tensor | None
 
     def __init__(
@@ -55,7 +54,7 @@ class Classifier(nn.Module):
         return self.head.log_prob(self.features(input))
 
     def features(self, input: Tensor) -> Tensor:
-        """What the head sees of images, vectors or texts."""
+        """What the head sees of a batch of `Examples`."""
         if self.mean is not None and self.std is not None:
             input = (input.float() - self.mean).div_(self.std)
         features: Tensor = self.hidden(self.trunk(input))
@@ -66,13 +65,13 @@ class Classifier(nn.Module):
         return sum(parameter.numel() for part in (self.hidden, self.head) for parameter in part.parameters())
 
 
-def build(run: Run, card: DataCard, train_inputs: Tensor | Texts, device: str = "cpu") -> Classifier:
+def build(run: Run, card: DataCard, train_inputs: Inputs, device: str = "cpu") -> Classifier:
     """The untrained classifier of a run, for a device. Its trunk depends on the seed and never on the head.
 
     Args:
         run: what to build.
         card: what is known of the data.
-        train_inputs: as `Examples` has them: images with their channels last, vectors or texts.
+        train_inputs: as `Examples` has them: images with their channels last, or others.
         device: where the classifier is trained.
 
     Raises:
@@ -107,8 +106,8 @@ def rebuild(run: Run, card: DataCard, tree: Tree | None) -> Classifier:
         UnfitError: the data cannot serve the head.
         ValueError: the network does not fit the inputs.
     """
-    mean = std = None if card.kind == "text" else torch.zeros(1, *_shape(card))
-    classifier = _built(run, card, mean, None if std is None else torch.ones_like(std))
+    mean = torch.zeros(1, *_shape(card)) if card.kind in ("image", "vector") else None
+    classifier = _built(run, card, mean, None if mean is None else torch.ones_like(mean))
     growth = entry_of(run.head).growth
     if growth is not None and tree is not None:
         classifier.head = growth.put(classifier.head, tree, False)

@@ -34,6 +34,7 @@ FIT_NUMBERS = 2**24
 FEW = 10_000  # examples that are all scored after every epoch, if nothing else is asked for
 LEAST_SCORED = 1000  # examples, of more
 BEAM_WIDTH = 4  # of the search that is set beside the exact one
+PLACES = (1, 3, 5)  # k of precision@k
 GUESSES = 5  # classes of a sample that the report shows
 
 
@@ -94,20 +95,22 @@ class Judge:
     ) -> metrics.Judged | None:
         model.eval()
         judged: list[metrics.Judged] = []
-        for input, label in examples.batches(self._batch):
+        for rows in torch.split(examples.rows, self._batch):
             if enough(self._batch * len(judged)):
                 break
-            log_prob = model.log_prob(input)
+            log_prob = model.log_prob(examples.batch(rows))
             if bool(log_prob.isnan().any()):
                 return None
             if temperature is not None:
                 log_prob = metrics.at_temperature(log_prob, temperature)
-            judged.append(metrics.judge(log_prob, label))
+            judged.append(metrics.judge(log_prob, examples.labels[rows], examples.all_labels(rows)))
         return metrics.join(judged)
 
     def scores(self, judged: metrics.Judged) -> Scores:
         """All scores, those by the tree of groups too, if there are groups."""
         precision, recall, f1 = metrics.macro_scores(judged, self._classes)
+        places = () if self._examples.label_sets is None else PLACES
+        of_all = {f"precision_at_{k}": metrics.precision_at(judged, k) for k in places}
         return Scores(
             accuracy=metrics.accuracy(judged),
             top5=metrics.topk_accuracy(judged, 5),
@@ -118,6 +121,7 @@ class Judge:
             calibration_error=metrics.calibration_error(judged),
             outside_support=metrics.outside_support(judged),
             tree=None if self._tree is None else _tree_scores(judged, self._tree),
+            **of_all,
         )
 
     def confusion(self, judged: metrics.Judged) -> tuple[tuple[int, int, int], ...]:

@@ -55,8 +55,8 @@ def check_installed() -> None:
 def check_kind(classifiers: Mapping[str, Trained]) -> None:
     """Refuse classifiers of vectors, which nobody drops on a page."""
     card = next(iter(classifiers.values())).card
-    if card.kind == "vector":
-        raise InputError(f"demo: expected classifiers of images or texts, got ones of vectors, {card.name}.")
+    if card.kind not in ("image", "text"):
+        raise InputError(f"demo: expected classifiers of images or texts, got ones of {card.kind}s, {card.name}.")
 
 
 def answer(classifiers: Mapping[str, Trained], body: bytes) -> list[dict[str, Any]]:

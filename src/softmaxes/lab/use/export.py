@@ -73,17 +73,16 @@ def export(classifier: Trained, path: str | Path, method: Method = "topk", k: in
         k: of ``topk``; all classes if there are fewer.
 
     Raises:
-        InputError: the classifier is of texts, whose n-grams are found by Python; another file is in the place; a
-            package is missing; or the file does not say what the classifier says.
+        InputError: the classifier is of texts, whose n-grams Python finds, or of sparse vectors; another file is in the
+            place; a package is missing; or the file does not say what the classifier says.
     """
     path = Path(path)
     card = classifier.card
     if path.suffix not in (".onnx", ".pt2"):
         raise InputError(f"{path}: expected a file .onnx or .pt2, got another name.")
-    if card.kind == "text":
-        raise InputError(
-            f"{path}: expected a classifier of images or vectors, got one of texts, whose n-grams are found by Python."
-        )
+    if card.kind not in NAMES:
+        why = "whose n-grams are found by Python" if card.kind == "text" else "which these files do not know"
+        raise InputError(f"{path}: expected a classifier of images or vectors, got one of {card.kind}s, {why}.")
     if path.suffix == ".onnx" and (missing := [name for name in NEEDED if find_spec(name) is None]):
         raise InputError(
             f"{path}: expected the package {missing[0]}, got none; install it: pip install 'softmaxes[onnx]'."

@@ -18,7 +18,8 @@ from softmaxes.lab.data.features import mapped, role
 from softmaxes.lab.data.folder import decoded_images, files_below
 from softmaxes.lab.data.npy import check_unfolded, npz
 from softmaxes.lab.data.ragged import Texts
-from softmaxes.lab.data.text_files import MOST_TEXT, lines, normal
+from softmaxes.lab.data.row_files import lines
+from softmaxes.lab.data.text_files import MOST_TEXT, normal
 from softmaxes.lab.records import DataCard
 from softmaxes.names import printable
 
@@ -60,6 +61,11 @@ class Inputs:
     def __init__(
         self, card: DataCard, places: Sequence[Path], texts: Sequence[str] = (), size: int | None = None
     ) -> None:
+        if card.kind == "sparse vector":
+            raise InputError(
+                f"expected a classifier of images, vectors or texts, got one of sparse vectors, {card.name}; "
+                "ask it in Python: softmaxes.lab.load gives a module that takes a torch.sparse_coo_tensor."
+            )
         if texts and card.kind != "text":
             raise InputError(f"--text: expected none, for the classifier takes {card.kind}s, got {len(texts)}.")
         if not places and not texts:
