@@ -34,6 +34,9 @@ def _elsewhere(folders: list[Path]) -> str:
     data = [f"`{folder.name.partition('-')[2]}`" for folder in folders]  # of fair-cifar100
     cells = [["head", *data, "the same on both?"], ["---"] * (len(data) + 2)]
     for head in stored[0]:
+        if not all(head in one for one in stored):
+            cells.append([f"`{head}`", *(_difference(one[head]) if head in one else "–" for one in stored), "–"])
+            continue
         rows = [one[head] for one in stored]
         cells.append([f"`{head}`", *map(_difference, rows), _agreement([MARKS[row["mark"]][1] for row in rows], data)])
     return "".join(f"| {' | '.join(row)} |\n" for row in cells)

@@ -111,7 +111,7 @@ def test_the_table_of_a_partial_study_leaves_cells_empty() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["glyphs", "fair-tail-standin-100"])
+@pytest.mark.parametrize("name", ["glyphs", "fair-tail-standin-100", "fair-cifar100"])
 def test_the_stored_tables_are_made_again_to_the_last_letter(name: str) -> None:
     store = Store(Path(__file__).parents[3] / "results" / name)
     study, card = store.study(), store.card()
