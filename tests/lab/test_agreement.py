@@ -105,7 +105,7 @@ CONTRADICTIONS: list[tuple[Sequence[Any], str]] = [
     (("confusion", []), "expected a bit for each of 0|expected each pair"),
     (("head_parameters", 10**9), "expected at most [0-9]+ head_parameters, got 1000000000"),
     (("calibration", "reliability", "examples", lambda counts: [*counts[1:], counts[0]]), "expected (accuracy|calib)"),
-    (("calibration", "reliability", "examples", lambda counts: [count + 1 for count in counts]), "expected 10000 examp"),
+    (("calibration", "reliability", "examples", lambda counts: [count + 1 for count in counts]), "expected 10000 exam"),
     (("calibration", "reliability", "accuracy", lambda shares: shares[::-1]), "expected accuracy 0"),
     (("calibration", "scaled", "calibration_error", 0.5), "expected calibration.scaled: calibration_error 0"),
 ]
