@@ -46,6 +46,7 @@ REACHING = [  # laws that call the compiled half; `test_these_laws_reach_it` say
     testing.infinite_biases_agree,
     testing.forward_mode_is_reverse_mode,
     testing.function_transforms,
+    testing.integers_are_integers,
 ]
 OVER_TREES = [case for case in CASES if isinstance(case.make(case.in_features), HierarchicalSoftmax | ForestSoftmax)]
 

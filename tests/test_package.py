@@ -137,8 +137,10 @@ for module in pkgutil.walk_packages(softmaxes.lab.__path__, "softmaxes.lab."):
 for name in softmaxes.lab.__all__:
     print(name, type(getattr(softmaxes.lab, name)).__name__)
 """
-    functions = dict.fromkeys(("advise", "compare", "load", "repeat", "scale", "train", "tune"), "function")
-    classes = ("Advice", "Comparison", "Costs", "Data", "Entry", "Growth", "InputError", "Repetition")
+    functions = dict.fromkeys(
+        ("advise", "compare", "export", "load", "load_data", "repeat", "scale", "train", "tune"), "function"
+    )
+    classes = ("Advice", "Comparison", "Costs", "Data", "Entry", "Growth", "InputError", "Repetition", "Trained")
     records = dict.fromkeys(("DataCard", "Run", "Study"), "ModelMetaclass")
     found = dict(line.split() for line in run(code).splitlines())
     assert found == functions | dict.fromkeys(classes, "type") | records | {"HEADS": "dict"}

@@ -14,7 +14,6 @@ import torch
 
 pytest.importorskip("starlette")
 import uvicorn
-from test_use import texts, trained, vectors
 
 from softmaxes.lab import InputError
 from softmaxes.lab.cli.main import main
@@ -22,7 +21,7 @@ from softmaxes.lab.data.dataset import Data, encode_png
 from softmaxes.lab.data.ragged import Texts
 from softmaxes.lab.use import demo
 from softmaxes.lab.use.loading import Trained, load_each
-from toy import toy_data, toy_run
+from toy import texts, toy_data, toy_run, trained, vectors
 
 IMAGES = toy_data()
 HOSTILE = ["<img src=x onerror=alert(1)>", "'\"><script>alert(2)</script>", "{{7*7}}", "class 3", "class 4", "e" * 200]
@@ -204,7 +203,7 @@ def test_a_reader_sees_what_each_head_says(browser: Any, address: str, scheme: s
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert axe.Axe().run(page).response["violations"] == []
     page.locator("#samples button").first.click()
-    page.wait_for_function("document.getElementById('preview').alt.startsWith('Test image')")
+    page.locator("#preview[alt^='Test image']").wait_for()
     page.get_by_text(f"It is {HOSTILE[int(IMAGES.test_labels[IMAGES.samples()[0]])]}.").wait_for()
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"nothing")

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_use import texts, trained, vectors
 
 from softmaxes.lab import InputError
 from softmaxes.lab.cli.main import main
@@ -15,7 +14,7 @@ from softmaxes.lab.heads.families import FAMILIES
 from softmaxes.lab.training.classifier import build
 from softmaxes.lab.use import export as exporting
 from softmaxes.lab.use.loading import Trained
-from toy import toy_data, toy_run
+from toy import texts, toy_data, toy_run, trained, vectors
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

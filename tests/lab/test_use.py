@@ -16,42 +16,13 @@ from rich.console import Console
 
 from softmaxes.lab import InputError, load
 from softmaxes.lab.cli.main import main
-from softmaxes.lab.data.batches import lay_out
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.data.ragged import SparseVectors, Texts
 from softmaxes.lab.heads.registry import HEADS
-from softmaxes.lab.records import Result, Run, Study
 from softmaxes.lab.store import Store
-from softmaxes.lab.training.train import train
 from softmaxes.lab.use import answers
 from softmaxes.lab.use.inputs import Inputs
-from toy import toy_data, toy_run
-
-
-def trained(data: Data, folder: Path, *runs: Run) -> list[Result]:
-    """Runs that are trained and kept as a comparison keeps them, its data set gone."""
-    store, card = Store(folder), data.card()
-    lay_out(data, store)
-    store.save_study(Study(name="one", title="One", description="One.", runs=runs), card)
-    results = [train(run, card, store) for run in runs]
-    store.tensors().unlink()
-    return results
-
-
-def vectors(data: Data) -> Data:
-    def flat(inputs: torch.Tensor) -> torch.Tensor:
-        return inputs.float().mean((2, 3))
-
-    fields = {name: flat(getattr(data, name)) for name in ("train_inputs", "test_inputs")}  # type: ignore[arg-type]
-    return Data(**{**vars(data), **fields})
-
-
-def texts(data: Data) -> Data:
-    def words(labels: torch.Tensor) -> Texts:
-        return Texts.of([f"{['red', 'green', 'blue'][label % 3]} {label} thing" for label in labels.tolist()])
-
-    fields = {f"{part}_inputs": words(getattr(data, f"{part}_labels")) for part in ("train", "test")}
-    return Data(**{**vars(data), **fields})
+from toy import texts, toy_data, toy_run, trained, vectors
 
 
 @pytest.fixture(scope="module")

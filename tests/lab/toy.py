@@ -1,11 +1,16 @@
 """A small data set that a head can learn in a second: colour decides the group, brightness the class. And its runs."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from softmaxes.lab.data.batches import lay_out
 from softmaxes.lab.data.dataset import Data
-from softmaxes.lab.records import Result, Run
+from softmaxes.lab.data.ragged import Texts
+from softmaxes.lab.records import Result, Run, Study
+from softmaxes.lab.store import Store
+from softmaxes.lab.training.train import train
 
 
 def toy_data(classes: int = 6, train_per_class: int = 20, test_per_class: int = 5, seed: int = 0) -> Data:
@@ -37,6 +42,32 @@ def toy_data(classes: int = 6, train_per_class: int = 20, test_per_class: int = 
 def toy_run(data: Data, head: str = "softmax", **fields: object) -> Run:
     setting = {"epochs": 3, "lr": 0.05, "channels": 4, "seed": 0} | fields
     return Run.model_validate({"head": head, "data": data.name, "fingerprint": data.fingerprint} | setting)
+
+
+def trained(data: Data, folder: Path, *runs: Run) -> list[Result]:
+    """Runs that are trained and kept as a comparison keeps them, its data set gone."""
+    store, card = Store(folder), data.card()
+    lay_out(data, store)
+    store.save_study(Study(name="one", title="One", description="One.", runs=runs), card)
+    results = [train(run, card, store) for run in runs]
+    store.tensors().unlink()
+    return results
+
+
+def vectors(data: Data) -> Data:
+    def flat(inputs: torch.Tensor) -> torch.Tensor:
+        return inputs.float().mean((2, 3))
+
+    fields = {name: flat(getattr(data, name)) for name in ("train_inputs", "test_inputs")}  # type: ignore[arg-type]
+    return Data(**{**vars(data), **fields})
+
+
+def texts(data: Data) -> Data:
+    def words(labels: torch.Tensor) -> Texts:
+        return Texts.of([f"{['red', 'green', 'blue'][label % 3]} {label} thing" for label in labels.tolist()])
+
+    fields = {f"{part}_inputs": words(getattr(data, f"{part}_labels")) for part in ("train", "test")}
+    return Data(**{**vars(data), **fields})
 
 
 def numbers(result: Result) -> dict[str, Any]:
