@@ -34,11 +34,10 @@ def _elsewhere(folders: list[Path]) -> str:
     data = [f"`{folder.name.partition('-')[2]}`" for folder in folders]  # of fair-cifar100
     cells = [["head", *data, "the same on both?"], ["---"] * (len(data) + 2)]
     for head in stored[0]:
-        if not all(head in one for one in stored):
-            cells.append([f"`{head}`", *(_difference(one[head]) if head in one else "–" for one in stored), "–"])
-            continue
-        rows = [one[head] for one in stored]
-        cells.append([f"`{head}`", *map(_difference, rows), _agreement([MARKS[row["mark"]][1] for row in rows], data)])
+        rows = [one.get(head) for one in stored]
+        found = [MARKS[row["mark"]][1] for row in rows if row is not None]
+        agreed = _agreement(found, data) if len(found) == len(rows) else "–"
+        cells.append([f"`{head}`", *("–" if row is None else _difference(row) for row in rows), agreed])
     return "".join(f"| {' | '.join(row)} |\n" for row in cells)
 
 

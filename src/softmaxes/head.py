@@ -30,9 +30,9 @@ class Head(nn.Module, ABC):
 
     Shape:
         - input: :math:`(*, D)`, of the parameters' dtype. Under autocast float32, float16 and bfloat16 are all taken.
-        - target: :math:`(*)`, integers of any dtype, in :math:`[0, C)`. Where looking would mean waiting, on an
-          accelerator and in a compiled graph, a class out of range is a RuntimeError, on an accelerator perhaps of a
-          later call.
+        - target: :math:`(*)`, integers of any dtype, in :math:`[0, C)`. A class out of range is an error. On an
+          accelerator and in a compiled graph it is a RuntimeError, for the values are not waited for. An accelerator
+          may raise it in a later call.
         - log-probabilities are float32 at least, also where the features are bfloat16: in half precision a distribution
           does not sum to one.
 
@@ -40,8 +40,8 @@ class Head(nn.Module, ABC):
         in_features: D.
         num_classes: C.
         loss_is_nll: whether ``head(input, target)`` is exactly ``-head.target_log_prob(input, target)``.
-        class_rows: names of the parameters that have a row for each class, (C, ...), where nothing else of the head
-            depends on the number of classes: `softmaxes.resize` adds and removes their rows.
+        class_rows: names of the parameters that have a row for each class, (C, ...). `softmaxes.resize` adds and
+            removes these rows. Nothing else in the head may depend on the number of classes.
     """
 
     in_features: int

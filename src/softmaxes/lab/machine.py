@@ -8,8 +8,9 @@ import time
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from softmaxes.files import InputError
 from softmaxes.lab.records import Machine
 
 if TYPE_CHECKING:
@@ -97,6 +98,20 @@ def too_little(error: BaseException) -> bool:
     """Whether an error says that there was too little memory: torch's own is a RuntimeError like others."""
     text = str(error)
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and ("alloc" in text or "memory" in text))
+
+
+def chosen_device(name: str) -> Literal["cpu", "cuda"]:
+    """The device that an option means: ``auto`` takes a GPU if there is one.
+
+    Raises:
+        InputError: it is a GPU, and there is none.
+    """
+    import torch
+
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise InputError("--device: expected a GPU that torch can use for cuda, got none.")
+    return "cuda" if there and name != "cpu" else "cpu"
 
 
 def usable_cores() -> int:

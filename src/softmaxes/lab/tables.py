@@ -35,9 +35,14 @@ def as_csv(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
         softmax,-0.5
         '=1+1,
     """
+    return csv_lines((columns, *rows))
+
+
+def csv_lines(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as lines of a CSV file, as `as_csv` has them."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows(map(in_cell, row) for row in (columns, *rows))
+    writer.writerows(map(in_cell, row) for row in rows)
     return text.getvalue()
 
 

@@ -82,6 +82,7 @@ def predict(
     softmaxes predict runs/geonames --head softmax --text "Nova York" Köln
     ```
     """
+    from softmaxes.lab.machine import chosen_device
     from softmaxes.lab.use.answers import JSON_MARK, MARK
     from softmaxes.lab.use.inputs import Inputs
     from softmaxes.lab.use.loading import load
@@ -89,7 +90,7 @@ def predict(
     form = _format(format, out)
     check_range("--top", top, 1, 10**6)
     target = None if out is None else check_out(out, JSON_MARK if form == "jsonl" else MARK)
-    classifier = load(run, head, seed, device=_device(device), trust_code=trust_code)
+    classifier = load(run, head, seed, device=chosen_device(device), trust_code=trust_code)
     asked = Inputs(classifier.card, inputs, text)
     if target is None:
         said = _write(classifier, asked, top, form, sys.stdout)
@@ -198,14 +199,6 @@ def _format(format: str | None, out: Path | None) -> str:
     if format is None and out.suffix not in known:
         raise InputError(f"--out: expected a file .csv or .jsonl, got {out}.")
     return format or known[out.suffix]
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device: expected a GPU that torch can use for cuda, got none.")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
 def _write(classifier: "Trained", asked: "Inputs", top: int, form: str, file: TextIO) -> int:

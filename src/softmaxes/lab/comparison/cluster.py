@@ -20,6 +20,7 @@ import numpy.typing as npt
 from softmaxes import __version__
 from softmaxes.files import InputError, write_whole
 from softmaxes.lab.comparison.executor import End, Parcel, work
+from softmaxes.lab.extras import not_installed
 from softmaxes.lab.machine import usable_cores
 from softmaxes.lab.records import DataCard, Result, Run
 from softmaxes.lab.stopping import handlers_kept, uninterrupted
@@ -47,9 +48,7 @@ def require_ray() -> Any:
     try:
         import ray
     except ModuleNotFoundError:
-        raise InputError(
-            "--cluster: expected the package ray, got none; install it: pip install 'softmaxes[cluster]'."
-        ) from None
+        raise not_installed("--cluster", "ray", "cluster") from None
     return ray
 
 

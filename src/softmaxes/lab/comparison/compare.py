@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from rich.console import Console
 
 from softmaxes.files import InputError
@@ -28,7 +27,7 @@ from softmaxes.lab.comparison.trackers import require
 from softmaxes.lab.data import sources
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.data.sources import DEFAULT
-from softmaxes.lab.machine import usable_cores
+from softmaxes.lab.machine import chosen_device, usable_cores
 from softmaxes.lab.records import MOST_TRIALS, Own, Result, Source, Study, Training
 from softmaxes.lab.report.summary import final_scores, next_one
 from softmaxes.lab.resolve import give, own
@@ -367,10 +366,7 @@ def _where(device: str, jobs: int | None, cluster: str | None) -> tuple[str, int
     """Device and number of jobs; on a cluster its machines say what there is."""
     if cluster is not None:
         return device, jobs
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device: expected a GPU that torch can use for cuda, got none.")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = chosen_device(device)
     return device, jobs or (1 if device == "cuda" else usable_cores())
 
 

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, Protocol
 
 from rich.console import Console
 
-from softmaxes.files import InputError, write_whole
+from softmaxes.files import write_whole
+from softmaxes.lab.extras import not_installed
 from softmaxes.lab.records import Epoch, LossPoint, Run, Study
 from softmaxes.lab.store import Store
 from softmaxes.lab.training.train import Progress as Step
@@ -183,10 +184,7 @@ def require(names: Sequence[str]) -> None:
                 with _quiet():
                     import_module(package)
             except ModuleNotFoundError:
-                raise InputError(
-                    f"--log {name}: expected the package {package}, got none; install it: "
-                    f"pip install 'softmaxes[{name}]'."
-                ) from None
+                raise not_installed(f"--log {name}", package, name) from None
 
 
 class Logs:

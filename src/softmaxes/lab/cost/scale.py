@@ -14,7 +14,7 @@ from softmaxes.files import InputError
 from softmaxes.lab.bounds import check_range
 from softmaxes.lab.cost.forecast import Forecast, Measured, forecast, read_csv
 from softmaxes.lab.cost.records import Cell, Cost, Limits, Optimizer, Table, cells
-from softmaxes.lab.machine import memory_at_hand
+from softmaxes.lab.machine import chosen_device, memory_at_hand
 
 SCALE_HEADS = (
     "softmax",
@@ -89,8 +89,6 @@ def scale(
     Raises:
         InputError: something does not fit; the message says what was expected and what came.
     """
-    import torch
-
     from softmaxes.lab.console import plain
     from softmaxes.lab.cost.measure import execute
     from softmaxes.lab.cost.report import write_report
@@ -111,15 +109,12 @@ def scale(
     if not 0 < seconds < 10**6:
         bound = "less than 1,000,000" if seconds > 0 else "more than 0"
         raise InputError(f"--seconds: expected {bound}, got {seconds:g}.")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device: expected a GPU that torch can use for cuda, got none.")
-    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     setting = Cell(
         head=chosen[0],
         classes=classes[0],
         batch_size=batch_size,
         labels=labels,
-        device="cuda" if on_gpu else "cpu",
+        device=chosen_device(device),
         optimizer=optimizer,
     )
     table = Table(cells=tuple(cells(dict.fromkeys(chosen), sorted(set(classes)), sorted(set(features)), setting)))

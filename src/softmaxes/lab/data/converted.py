@@ -22,6 +22,7 @@ from rich.console import Console
 from softmaxes.files import InputError, check_regular, remove_parts
 from softmaxes.lab.data.cache import cache_dir
 from softmaxes.lab.data.npy import told
+from softmaxes.lab.extras import not_installed
 from softmaxes.lab.machine import limit_memory
 from softmaxes.lab.starting import without_script
 
@@ -135,10 +136,7 @@ def _unreadable() -> tuple[type[Exception], ...]:
 def check_pyarrow(path: Path) -> None:
     """Refuse a parquet file where nothing can read it."""
     if find_spec("pyarrow") is None:
-        raise InputError(
-            f"{path}: expected the package pyarrow, which reads parquet, got none; install it: "
-            "pip install 'softmaxes[parquet]'."
-        )
+        raise not_installed(str(path), "pyarrow", "parquet", "which reads parquet")
 
 
 def open_parquet(path: Path) -> Any:

@@ -161,6 +161,16 @@ def most_classes(examples: int) -> int:
     return min(MOST_CLASSES, MOST_UNSEEN + MOST_OF_AN_EXAMPLE * examples)
 
 
+def read_vectors(stored: Stored) -> Array:
+    """Vectors, (N, D), in memory, in this machine's order of bytes.
+
+    Raises:
+        InputError: they are no numbers (N, D), or the file is broken.
+    """
+    _check_vectors(stored)
+    return np.ascontiguousarray(stored.read(), dtype=stored.dtype.newbyteorder("="))
+
+
 # Arrays
 
 
@@ -174,10 +184,7 @@ def _from_npz(path: Path, seed: int) -> Data:
         unfolded = sum(one.bytes for one in (*stored, *([] if named is None else [named])))
         check_unfolded(str(path), unfolded, path.stat().st_size, "save them with np.savez")
         labels, class_names = _labels_of({part: arrays["labels"] for part, arrays in parts.items()}, named)
-        vectors = {
-            part: np.ascontiguousarray(arrays["features"].read(), dtype=arrays["features"].dtype.newbyteorder("="))
-            for part, arrays in parts.items()
-        }
+        vectors = {part: read_vectors(arrays["features"]) for part, arrays in parts.items()}
     return _in_memory(path, path.stem, "Feature vectors from a file", vectors, labels, class_names, seed)
 
 
@@ -212,8 +219,9 @@ def _from_arrays(folder: Path, files: Sequence[Path], seed: int) -> Data:
     if "" in parts:
         features = parts[""]["features"]
         check_memory(features.bytes, features.where, "vectors")
-        vectors = {"": np.ascontiguousarray(features.read(), dtype=features.dtype.newbyteorder("="))}
-        return _in_memory(folder, name, "Feature vectors from files", vectors, labels, class_names, seed)
+        return _in_memory(
+            folder, name, "Feature vectors from files", {"": read_vectors(features)}, labels, class_names, seed
+        )
     places = {part: (folder / f"{roles[part]['features']}.npy").absolute() for part in PARTS}
     tensors = {part: mapped(places[part]) for part in PARTS}
     return _data(name, "Feature vectors from files.", folder, tensors, labels, class_names, places)
@@ -343,14 +351,22 @@ def _from_parquet(folder: Path) -> Data:
                 f"{folder / f'{whole}.parquet'}: expected labels as strings, as in {strings}.parquet, got integers."
             )
         names = {part: json.loads((converted[part] / "names.json").read_text(encoding="utf-8")) for part in PARTS}
-        class_names = _printable(sorted({*names["train"], *names["test"]}), str(folder))
-        place = {name: label for label, name in enumerate(class_names)}
-        for part in PARTS:
-            labels[part] = np.array([place[name] for name in names[part]], dtype=np.int64)[labels[part]]
+        labels, class_names = _by_name(names, labels, str(folder))
     files = {part: converted[part] / "features.npy" for part in PARTS}
     vectors = {part: mapped(files[part]) for part in PARTS}
     name = folder.resolve().name or "features"
     return _data(name, "Feature vectors from parquet files.", folder, vectors, labels, class_names, files)
+
+
+def _by_name(
+    names: Mapping[str, list[str]], labels: Mapping[str, Integers], where: str
+) -> tuple[dict[str, Integers], list[str]]:
+    """The labels of each part, which are places among its own names, by the sorted names of all parts; and those."""
+    class_names = _printable(sorted({name for some in names.values() for name in some}), where)
+    place = {name: label for label, name in enumerate(class_names)}
+    return {
+        part: np.array([place[name] for name in some], dtype=np.int64)[labels[part]] for part, some in names.items()
+    }, class_names
 
 
 def _from_one_parquet(path: Path, seed: int) -> Data:
@@ -358,15 +374,12 @@ def _from_one_parquet(path: Path, seed: int) -> Data:
     features = npy(folder / "features.npy")
     check_memory(features.bytes, str(path), "vectors")
     stored = npy(folder / "labels.npy")
-    labels = _labels(stored.read(), f"{path}, label", _most_classes({"labels": stored}))
+    labels = {"": _labels(stored.read(), f"{path}, label", _most_classes({"labels": stored}))}
     class_names = None
     if (named := folder / "names.json").exists():
-        names = _printable(json.loads(named.read_text(encoding="utf-8")), str(path))
-        class_names = sorted(names)
-        place = {name: label for label, name in enumerate(class_names)}
-        labels = np.array([place[name] for name in names], dtype=np.int64)[labels]
+        labels, class_names = _by_name({"": json.loads(named.read_text(encoding="utf-8"))}, labels, str(path))
     return _in_memory(
-        path, path.stem, "Feature vectors from a parquet file", {"": features.read()}, {"": labels}, class_names, seed
+        path, path.stem, "Feature vectors from a parquet file", {"": features.read()}, labels, class_names, seed
     )
 
 

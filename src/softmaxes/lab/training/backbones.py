@@ -10,7 +10,7 @@ from torch.nn import functional
 from softmaxes.files import InputError
 from softmaxes.lab.records import FOR_SPARSE, FOR_TEXTS, DataCard, Of, Training
 from softmaxes.lab.resolve import callable_part, is_own, made_by, unknown
-from softmaxes.lab.training.ngrams import BagOfNgrams
+from softmaxes.lab.training.ngrams import BagOfNgrams, hidden_layer
 
 
 class TinyVGG(nn.Module):
@@ -178,9 +178,7 @@ class MLP(nn.Module):
     def __init__(self, in_features: int, hidden_units: int | None = None) -> None:
         super().__init__()
         self.out_features = in_features if hidden_units is None else hidden_units
-        self.hidden = (
-            nn.Identity() if hidden_units is None else nn.Sequential(nn.Linear(in_features, hidden_units), nn.ReLU())
-        )
+        self.hidden = hidden_layer(in_features, hidden_units)
 
     def forward(self, vector: Tensor) -> Tensor:
         """Features of a batch of vectors."""
@@ -222,9 +220,7 @@ class BagOfFeatures(nn.Module):
         super().__init__()
         self.table = nn.EmbeddingBag(in_features, dim, mode="sum", sparse=True)
         nn.init.normal_(self.table.weight, std=1 / dim)
-        self.hidden: nn.Module = nn.Identity()
-        if hidden_units is not None:
-            self.hidden = nn.Sequential(nn.Linear(dim, hidden_units), nn.ReLU())
+        self.hidden = hidden_layer(dim, hidden_units)
         self.out_features = dim if hidden_units is None else hidden_units
 
     def forward(self, vectors: Tensor) -> Tensor:

@@ -12,6 +12,11 @@ SHIFT = 29
 CELLS = 2**19  # bytes of texts, with the zeros after them, whose n-grams are looked for together: 4 MiB for each size
 
 
+def hidden_layer(features: int, width: int | None) -> nn.Module:
+    """A linear layer with ReLU, (N, features) -> (N, width); nothing where no width is given."""
+    return nn.Identity() if width is None else nn.Sequential(nn.Linear(features, width), nn.ReLU())
+
+
 class BagOfNgrams(nn.Module):
     r"""The mean of learned vectors, one for each n-gram of characters and of words in a text.
 
@@ -74,9 +79,7 @@ class BagOfNgrams(nn.Module):
         self.words = range(1, max_words + 1)
         self.table = nn.EmbeddingBag(buckets, dim, mode="mean", sparse=True)
         nn.init.normal_(self.table.weight, std=1 / dim)
-        self.hidden: nn.Module = nn.Identity()
-        if hidden_units is not None:
-            self.hidden = nn.Sequential(nn.Linear(dim, hidden_units), nn.ReLU())
+        self.hidden = hidden_layer(dim, hidden_units)
         self.out_features = dim if hidden_units is None else hidden_units
 
     def forward(self, text: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """What a classifier says of inputs, and how that is written: as a table, as CSV, or as lines of JSON."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,13 +10,15 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from softmaxes.lab.tables import csv_lines
 from softmaxes.lab.use.inputs import Batch, Inputs
 from softmaxes.lab.use.loading import Step, Trained
-from softmaxes.names import in_cell, printable
+from softmaxes.names import printable
 
 COLUMNS = ("input", "rank", "class", "probability", "path")
 MARK = ",".join(COLUMNS).encode()  # the beginning of a CSV file of ours
 JSON_MARK = b'{"input": '
+NBSP = "\N{NO-BREAK SPACE}"
 LISTED = 20  # broken inputs that are told one by one
 
 
@@ -65,32 +65,27 @@ def answers_of(classifier: Trained, names: Sequence[str], input: Tensor, k: int)
 
 
 def as_table(said: Iterable[Answer]) -> Table:
-    """Inputs and their classes, for a terminal; with the path where each node on it has a name."""
+    """Inputs and their classes, a line each, for a terminal; with the path to the first where all nodes have names."""
     rows = list(said)
-    most = max((len(one.classes) for one in rows), default=0)
-    named = any(one.path for one in rows) and all(step.name for one in rows for step in one.path)
-    with_path = named and any(len(one.path) > 1 for one in rows)
+    named = all(step.name for one in rows for step in one.path) and any(len(one.path) > 1 for one in rows)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("input", *(f"{rank}" for rank in range(1, most + 1)), *(["path to the first"] if with_path else [])):
-        table.add_column(column, overflow="fold", style="bold" if column == "1" else "")
+    for column in ("input", "probability", "class", *(["path to the first"] if named else [])):
+        table.add_column(column, overflow="fold", justify="right" if column == "probability" else "left")
     for one in rows:
-        cells = [
-            f"{printable(name)} {_percent(share)}" for name, share in zip(one.classes, one.probabilities, strict=True)
-        ]
-        cells += [""] * (most - len(cells))
-        table.add_row(*map(Text, (one.input, *cells, *([in_words(one.path)] if with_path else []))))
+        for rank, (name, share) in enumerate(zip(one.classes, one.probabilities, strict=True)):
+            path = [in_words(one.path) if rank == 0 else ""] if named else []
+            style = "" if rank else "bold"
+            table.add_row(*map(Text, ("" if rank else one.input, _percent(share), printable(name), *path)), style=style)
     return table
 
 
 def csv_rows(said: Iterable[Answer]) -> str:
     """A line for each class of each answer; the path stands beside the first class."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    for one in said:
-        for rank, (name, share) in enumerate(zip(one.classes, one.probabilities, strict=True), 1):
-            row = (one.input, rank, name, share, in_words(one.path) if rank == 1 else "")
-            writer.writerow(map(in_cell, row))
-    return text.getvalue()
+    return csv_lines(
+        (one.input, rank, name, share, in_words(one.path) if rank == 1 else "")
+        for one in said
+        for rank, (name, share) in enumerate(zip(one.classes, one.probabilities, strict=True), 1)
+    )
 
 
 def json_rows(said: Iterable[Answer]) -> str:
@@ -116,7 +111,7 @@ def in_words(path: Iterable[Step]) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.1f} %"
+    return f"{100 * share:.0f}{NBSP}%" if share >= 0.0995 else f"{100 * share:.1f}{NBSP}%"
 
 
 FORMATS: dict[str, Callable[[Iterable[Answer]], str]] = {"csv": csv_rows, "jsonl": json_rows}

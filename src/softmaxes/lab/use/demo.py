@@ -19,6 +19,7 @@ import torch
 from softmaxes.files import InputError
 from softmaxes.lab.data.folder import decoded
 from softmaxes.lab.data.ragged import Texts
+from softmaxes.lab.extras import not_installed
 from softmaxes.lab.use.answers import Answer, answers_of, as_record
 from softmaxes.lab.use.inputs import as_trained
 from softmaxes.lab.use.loading import Trained
@@ -47,9 +48,7 @@ HEADERS = {
 def check_installed() -> None:
     """Refuse to begin without the packages of the extra."""
     if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise InputError(
-            f"demo: expected the package {missing[0]}, got none; install it: pip install 'softmaxes[demo]'."
-        )
+        raise not_installed("demo", missing[0], "demo")
 
 
 def check_kind(classifiers: Mapping[str, Trained]) -> None:

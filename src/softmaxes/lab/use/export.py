@@ -4,6 +4,7 @@ The file is compared with the classifier before it is put in its place.
 """
 
 import json
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from softmaxes import __version__
 from softmaxes.files import InputError, check_out, write_whole
+from softmaxes.lab.extras import not_installed
 from softmaxes.lab.use.loading import Trained
 from softmaxes.names import plural
 
@@ -84,9 +86,7 @@ def export(classifier: Trained, path: str | Path, method: Method = "topk", k: in
         why = "whose n-grams are found by Python" if card.kind == "text" else "which these files do not know"
         raise InputError(f"{path}: expected a classifier of images or vectors, got one of {card.kind}s, {why}.")
     if path.suffix == ".onnx" and (missing := [name for name in NEEDED if find_spec(name) is None]):
-        raise InputError(
-            f"{path}: expected the package {missing[0]}, got none; install it: pip install 'softmaxes[onnx]'."
-        )
+        raise not_installed(str(path), missing[0], "onnx")
     target = check_out(path, b"")
     served = _Served(classifier, method, min(k, len(card.class_names))).cpu().eval()
     differences: list[float] = []
@@ -95,9 +95,15 @@ def export(classifier: Trained, path: str | Path, method: Method = "topk", k: in
         program = (_onnx if path.suffix == ".onnx" else _pt2)(served, part)
         differences.append(_difference(path, served, program))
 
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch's own, of its exporter
-        write_whole(target, write)
+    heard = logging.getLogger("torch.onnx")
+    level = heard.level
+    heard.setLevel(logging.ERROR)  # it tells that torchvision is not there
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # torch's own, of its exporter
+            write_whole(target, write)
+    finally:
+        heard.setLevel(level)
     return Exported(path, max(differences))
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from softmaxes.files import InputError, said
-from softmaxes.lab.data.features import mapped, role
+from softmaxes.lab.data.features import mapped, read_vectors, role
 from softmaxes.lab.data.folder import decoded_images, files_below
 from softmaxes.lab.data.npy import check_unfolded, npz
 from softmaxes.lab.data.ragged import Texts
@@ -117,13 +117,8 @@ class Inputs:
                     got = ", ".join(map(repr, list(members)[:10])) or "none"
                     raise InputError(f"{place}: expected one array features, or X, got {len(names)} among {got}.")
                 stored = members[names[0]]()
-                if len(stored.shape) != 2 or stored.dtype.kind != "f" or stored.dtype.itemsize > 8 or 0 in stored.shape:
-                    raise InputError(
-                        f"{stored.where}: expected vectors as float16, float32 or float64 (N, D), got {stored}."
-                    )
                 check_unfolded(str(place), stored.bytes, place.stat().st_size, "save it with np.savez")
-                array = stored.read()
-                matrix = torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+                matrix = torch.from_numpy(read_vectors(stored))
         else:
             raise InputError(f"{place}: expected vectors in a file .npy or .npz, got another file.")
         if matrix.shape[1] != self._card.vector_size:

@@ -182,11 +182,12 @@ def load_each(path: str | Path, *, device: str = "cpu", trust_code: bool = False
         one = load(path, device=device, trust_code=trust_code)
         return {one.runs[0].head: one}
     store = Store(Path(path))
+    study, card = store.study(), store.card()
     found: dict[str, Trained] = {}
-    for run in store.study().runs:
+    for run in study.runs:
         if run.head in found or (result := store.result(run)) is None or result.diverged is not None:
             continue
-        found[run.head] = load(store.weights(run), device=device, trust_code=trust_code)
+        found[run.head] = Trained([_member(store, result, card, trust_code)], [run], card).to(device)
     if not found:
         raise InputError(f"{path}: expected a run that has ended, got none; train one first.")
     return found
