@@ -32,7 +32,7 @@ $(LAB): pyproject.toml setup.py src/softmaxes/heads/hierarchical/compiled.cpp sr
 # What the tests, the linters and the benchmarks need, too.
 $(INSTALLED): $(LAB)
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode \
-		-c pins.txt -c constraints.txt -e '.[lab,dev]'
+		-c pins.txt -c constraints.txt -e '.[lab,dev,docs]'
 	@touch $@
 
 # Bytecode is kept, whatever the shell says: pytest would rewrite every test anew in each process, five seconds each.
@@ -65,7 +65,7 @@ campaign: $(INSTALLED)
 # Universal and hashed, without torch, so that one lock serves every platform and every build of torch.
 lock: $(INSTALLED)
 	env -u UV_FIND_LINKS $(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \
-		--no-annotate --no-emit-package torch --extra lab --extra dev -c pins.txt --upgrade \
+		--no-annotate --no-emit-package torch --extra lab --extra dev --extra docs -c pins.txt --upgrade \
 		--custom-compile-command 'make lock' -o constraints.txt pyproject.toml
 
 clean:
