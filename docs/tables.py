@@ -1,8 +1,9 @@
-"""Bring the tables of the pages up to date with the stored results: `python docs/tables.py`.
+"""Bring what the pages repeat up to date, tables of stored results and parts of the README: `python docs/tables.py`.
 
 A table stands between `<!-- table: results/glyphs -->` and `<!-- /table -->`, or `differences`, `frequency` or
 `nearest` in place of `table`: the file of that name, `.md`, in that folder. `elsewhere` takes several folders, and sets
-their differences side by side.
+their differences side by side. Between `<!-- readme: In your own model -->` and `<!-- /readme -->` stands the part of
+the README below that heading.
 """
 
 import csv
@@ -11,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 MARKED = re.compile(
-    r"(<!-- (table|differences|frequency|nearest|elsewhere): (\S+(?: \S+)*) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL
+    r"(<!-- (table|differences|frequency|nearest|elsewhere|readme): (\S+(?: \S+)*) -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL
 )
 MARKS = {"higher": ("▲", "ahead"), "lower": ("▼", "behind"), "": ("", "not told apart")}
 
@@ -22,10 +23,20 @@ def with_tables(text: str) -> str:
 
 
 def _table(kind: str, folders: list[str]) -> str:
+    if kind == "readme":
+        return _part(" ".join(folders))
     if kind == "elsewhere":
         return _elsewhere([ROOT / folder for folder in folders])
     (folder,) = folders
     return (ROOT / folder / f"{kind}.md").read_text()
+
+
+def _part(heading: str) -> str:
+    """What the README says below a heading, its links as they are from `docs/`."""
+    text = (ROOT / "README.md").read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0].strip("\n")
+    if not text:
+        raise ValueError(f"README.md: expected a heading '## {heading}', got none.")
+    return re.sub(r"\]\((?!https?:|#)(docs/)?", lambda link: "](" if link[1] else "](../", text) + "\n"
 
 
 def _elsewhere(folders: list[Path]) -> str:

@@ -50,7 +50,7 @@ class AdaptiveSoftmax(Head):
     Args:
         in_features: size of a feature vector, D.
         counts: training examples of each class, (C,), in any order. Of classes with equal counts the first comes first.
-        cutoffs: ranks :math:`c_1 < c_2 < \dots < c_J` at which clusters begin, or none to have them chosen.
+        cutoffs: ranks :math:`c_1 < c_2 < \ldots < c_J` at which clusters begin, or none to have them chosen.
         div_value: :math:`v`, at least 1.
         head_bias: whether the softmax over the shortlist and the clusters has a bias.
         device: where the parameters are made.
