@@ -1,7 +1,8 @@
 # Every target does its own set-up: it needs python3 (3.11 or newer) and make, nothing else.
 #   make test      run the tests              make compare   train and compare three softmaxes, write a report
 #   make quick     those that are not slow    make lock      renew constraints.txt from pyproject.toml
-#   make check     lint, format, types
+#   make check     lint, format, types, docs
+#   make docs      the site of docs/, in build/site: under a minute; it needs no network
 #   make campaign  bad input and kills, tried on every reader and verb: some minutes
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 # Wheels that pip is told to look for beside the index are offered to uv too; empty is fine.
 export UV_FIND_LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 
-.PHONY: install test quick check format compare campaign lock clean
+.PHONY: install test quick check docs format compare campaign lock clean
 .DEFAULT_GOAL := test
 
 install: $(INSTALLED)
@@ -49,6 +50,12 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+	$(MAKE) docs
+
+# Every warning is an error, a page that would load anything from elsewhere too. The notebook among the pages is run.
+docs: $(INSTALLED)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet -b html -d build/doctrees docs build/site
+	@echo build/site/index.html
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

@@ -1,25 +1,28 @@
 """The site of `docs/`: `make docs`. It needs no network, neither to be built nor to be read.
 
-The pages stay plain Markdown. What a forge has and a site has not is added here: the table of contents is the lists of
-links in the pages of `CONTENTS`; a link out of `docs/` leads to a stored table or to a copy of the file; `<!-- gallery
--->` and `<!-- stored -->` stand for what is made of the heads and of `results/`.
+The pages stay plain Markdown. What a site needs more is added: the lists of links in `pages.CONTENTS` are the table
+of contents; a link out of `docs/` leads to a stored table or to a copy of the file; `<!-- gallery -->` and `<!-- stored
+-->` stand for what is made of the heads and of `results/`.
 """
 
 import os
 import re
 import sys
+from logging import WARNING, getLogger
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 from sphinx.util import logging
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(ROOT / "src"), str(DOCS)]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+getLogger("traitlets").setLevel(WARNING)
 
 KERNEL = ROOT / "build" / "ipython"  # the notebook's: it says errors alone, and leaves the user's folders as they are
 os.environ["IPYTHONDIR"] = str(KERNEL)
@@ -28,7 +31,7 @@ os.environ["IPYTHONDIR"] = str(KERNEL)
 
 import gallery  # noqa: E402
 import offline  # noqa: E402
-import stored  # noqa: E402
+import pages  # noqa: E402
 
 from softmaxes import __version__  # noqa: E402
 
@@ -45,6 +48,8 @@ html_show_sphinx = False
 html_math_renderer = "mathml"
 myst_heading_anchors = 3
 nb_execution_mode = "force"
+nb_merge_streams = True
+nb_render_markdown_format = "myst"
 nb_execution_timeout = 120
 nb_execution_raise_on_error = True
 default_role = "py:obj"
@@ -52,59 +57,27 @@ autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
 python_maximum_signature_line_length = 88
-napoleon_custom_sections = ["Shape", "Cost"]
+napoleon_custom_sections = ["Shape", "Cost", "Reference"]
 napoleon_use_ivar = True
-
-CONTENTS = ("index.md", "heads.md")
-LINK = re.compile(r"(?<!!)(\[[^\]]*)\]\((?!https?:)([^)#\s]+)(#[^)]*)?\)")
 
 
 def _prepared(app: Sphinx, name: str, source: list[str]) -> None:
     """A page of Markdown as the site has it."""
     path = Path(app.env.doc2path(name))
     if path.suffix == ".md":
-        source[0] = with_links(source[0], path.parent)
-        if path.relative_to(DOCS).as_posix() in CONTENTS:
-            source[0] += "".join(map(toctree, chapters(source[0])))
+        source[0] = pages.with_links(source[0], path.parent)
+        if path.relative_to(DOCS).as_posix() in pages.CONTENTS:
+            source[0] += "".join(map(pages.toctree, pages.chapters(source[0])))
         if "<!-- gallery -->" in source[0]:
             app.env.note_dependency(gallery.__file__)
             source[0] = source[0].replace("<!-- gallery -->", gallery.cards(DOCS))
-        source[0] = source[0].replace("<!-- stored -->", with_links(stored.sections(), DOCS))
-
-
-def chapters(text: str) -> list[tuple[str, list[str]]]:
-    """The headings of a page, and under each the first link of each row of its lists and tables."""
-    found = []
-    for part in re.split(r"^## ", f"\n{text}", flags=re.MULTILINE):
-        pages = re.findall(r"^[-|] .*?\]\(([\w/-]+\.(?:md|rst|ipynb))\)", part, re.MULTILINE)
-        if pages:
-            found.append((part.partition("\n")[0], pages))
-    return found
-
-
-def toctree(chapter: tuple[str, list[str]]) -> str:
-    """A chapter as Sphinx has it."""
-    caption, pages = chapter
-    return "\n".join(["", "```{toctree}", ":hidden:", f":caption: {caption}" if caption else "", *pages, "```", ""])
-
-
-def with_links(text: str, folder: Path) -> str:
-    """A page's text, its links out of `docs/` leading to where the site has what they name."""
-
-    def moved(link: re.Match[str]) -> str:
-        target = (folder / link[2]).resolve()
-        if target.is_relative_to(DOCS) or not target.exists():
-            return link[0]
-        if (place := stored.anchor(target)) is not None:
-            return f"{link[1]}]({Path(os.path.relpath(DOCS / 'stored.md', folder)).as_posix()}{place})"
-        return f"{link[1]}](<path:{link[2]}>)"
-
-    return LINK.sub(moved, text)
+        source[0] = source[0].replace("<!-- stored -->", pages.with_links(pages.sections(), DOCS))
 
 
 def _plain(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings write shapes as (*, D): a star that begins no emphasis."""
-    lines[:] = [re.sub(r"(?<!`)\(\*(?=[,)])", r"(\\*", line) for line in lines]
+    """Docstrings write shapes as (*, D), a star that begins no emphasis, and names as E. Grave, which is no list."""
+    shapes = (re.sub(r"(?<!`)\(\*(?=[,)])", r"(\\*", line) for line in lines)
+    lines[:] = [re.sub(r"^(\s*[A-Z])\. ", r"\1\\. ", line) for line in shapes]
 
 
 def _inline_math(self: Any, node: nodes.math) -> None:
@@ -128,6 +101,9 @@ def _offline(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
     app.add_html_math_renderer("mathml", (_inline_math, None), (_block_math, None))
     app.connect("source-read", _prepared)
     app.connect("autodoc-process-docstring", _plain)

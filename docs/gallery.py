@@ -232,12 +232,11 @@ def _panel(identity: str, title: str, values: Tensor, softmax: Tensor, draws: Te
         figure = Figure(figsize=(3.5, 2.1), layout="constrained")
         axes = figure.add_subplot()
         places = range(len(CLASSES))
-        axes.bar(places, 100 * values, width=0.7, color=HEAD_COLOUR)
+        axes.bar(places, (100 * values).tolist(), width=0.7, color=HEAD_COLOUR)
         if draws is not None and draws.std(0).max() > 1e-6:
             spread = 0.5 * torch.rand(draws.shape, generator=torch.Generator().manual_seed(0)) - 0.25
-            axes.plot(
-                (torch.arange(8) + spread).flatten(), 100 * draws.flatten(), ".", color=INK, markersize=2, alpha=0.35
-            )
+            across, up = ((torch.arange(8) + spread).flatten().tolist(), (100 * draws).flatten().tolist())
+            axes.plot(across, up, ".", color=INK, markersize=2, alpha=0.35)
         for place, value in zip(places, (100 * softmax).tolist(), strict=True):
             axes.plot([place - 0.45, place + 0.45], [value, value], color=SOFTMAX_COLOUR, linewidth=2)
         axes.axhline(0, color=INK, linewidth=0.6)
@@ -303,7 +302,7 @@ def _paragraph(text: str, title: str, page: str) -> str:
     found = re.search(rf"^(\*\*{title}\.\*\*.*?)\n\n", text, re.MULTILINE | re.DOTALL)
     if found is None:
         raise ValueError(f"docs/{page}: expected a paragraph '**{title}.**', got none.")
-    return _from_here(found[1].partition(":\n")[0] if title == "Cost" else found[1])
+    return _from_here(found[1])
 
 
 def _from_here(text: str) -> str:
@@ -331,7 +330,9 @@ def _row(head: type[Head]) -> str:
         if rows:
             best = max(rows, key=lambda row: float(row["accuracy"]))
             lines = [
-                f"| [{words}](stored.md#{folder}) | accuracy, % | top-5, % | NLL | calibration error, % |",
+                f"[{words}](stored.md#{folder}):",
+                "",
+                "| head | accuracy, % | top-5, % | NLL | calibration error, % |",
                 "|---|---|---|---|---|",
                 *(_cells(row) for row in ([rows[0]] if rows[0] is best else [rows[0], best])),
             ]
@@ -345,11 +346,11 @@ def _cells(row: dict[str, str]) -> str:
 
 
 def _spread(row: dict[str, str], column: str, times: float, digits: int) -> str:
-    """A mean and half of its 95 % interval, as the report has it: ``29.2 ± 1.4``."""
+    """A mean and half of its 95 % interval, as the report has it, in one line: ``29.2 ± 1.4``."""
     mean, high = float(row[column] or "nan"), float(row[f"{column}_high"] or "nan")
     if math.isinf(mean):
         return "∞"
-    return f"{times * mean:.{digits}f} ± {times * (high - mean):.{digits}f}"
+    return f"{times * mean:.{digits}f} ± {times * (high - mean):.{digits}f}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 @cache
@@ -403,7 +404,7 @@ def drawing() -> str:
         way = ' class="way"' if name in PATH else ""
         parts += [
             f'  <g{way}><line x1="{u}" y1="{v + 14}" x2="{x}" y2="{y - 14}"/>',
-            f'  <text x="{(x + u) // 2 + 24 * side}" y="{(y + v) // 2}">{SHARES[name]:.0%}</text></g>',
+            f'  <text x="{(x + u) // 2 + 24 * side}" y="{(y + v) // 2}">{100 * SHARES[name]:.0f} %</text></g>',
         ]
     for name, (x, y) in PLACES.items():
         parts += [
@@ -411,7 +412,7 @@ def drawing() -> str:
             f'  <text x="{x}" y="{y + 5}">{name}</text>',
         ]
         if name not in ABOVE.values():
-            parts.append(f'  <text x="{x}" y="{y + 34}">{SHARES[ABOVE[name]] * SHARES[name]:.0%}</text>')
+            parts.append(f'  <text x="{x}" y="{y + 34}">{100 * SHARES[ABOVE[name]] * SHARES[name]:.0f} %</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 
