@@ -72,12 +72,18 @@ def _prepared(app: Sphinx, name: str, source: list[str]) -> None:
             app.env.note_dependency(gallery.__file__)
             source[0] = source[0].replace("<!-- gallery -->", gallery.cards(DOCS))
         source[0] = source[0].replace("<!-- stored -->", pages.with_links(pages.sections(), DOCS))
+        source[0] = source[0].replace("≈ ", "≈\N{NO-BREAK SPACE}")  # one line of a table's cell
 
 
 def _plain(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Docstrings write shapes as (*, D), a star that begins no emphasis, and names as E. Grave, which is no list."""
     shapes = (re.sub(r"(?<!`)\(\*(?=[,)])", r"(\\*", line) for line in lines)
     lines[:] = [re.sub(r"^(\s*[A-Z])\. ", r"\1\\. ", line) for line in shapes]
+
+
+def _skipped(app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
+    """The fields of a tuple stand in its signature."""
+    return True if (getattr(thing, "__doc__", None) or "").startswith("Alias for field number") else None
 
 
 def _inline_math(self: Any, node: nodes.math) -> None:
@@ -107,4 +113,5 @@ def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (_inline_math, None), (_block_math, None))
     app.connect("source-read", _prepared)
     app.connect("autodoc-process-docstring", _plain)
+    app.connect("autodoc-skip-member", _skipped)
     app.connect("build-finished", _offline)
