@@ -48,9 +48,9 @@ def with_links(text: str, folder: Path) -> str:
 
 def anchor(target: Path) -> str | None:
     """Where the page of stored results has a folder or a table of `results/`; none for other files."""
-    if target == RESULTS or target == RESULTS / "README.md":
+    if target == RESULTS:
         return ""
-    if not target.is_relative_to(RESULTS) or not (target.is_dir() or target.suffix == ".md"):
+    if RESULTS not in target.parents or not (target.is_dir() or (target.parent != RESULTS and target.suffix == ".md")):
         return None
     return f"#{target.relative_to(RESULTS).parts[0]}"
 

@@ -148,6 +148,7 @@ def test_links_out_of_the_docs_lead_to_the_stored_tables_or_to_a_copy() -> None:
     assert moved("[t](../results/glyphs)") == "[t](stored.md#glyphs)"
     assert moved("[`t`](../results/glyphs/table.md)") == "[`t`](stored.md#glyphs)"
     assert moved("[t](../../results/glyphs)", DOCS / "heads") == "[t](../stored.md#glyphs)"
+    assert moved("[t](../results/README.md)") == "[t](<path:../results/README.md>)"
     assert moved("[t](../results/glyphs/table.csv)") == "[t](<path:../results/glyphs/table.csv>)"
     for kept in ("[t](using.md)", "[t](heads/nce.md#x)", "![t](../results/glyphs/table.csv)", "[t](https://a.b/../c)"):
         assert moved(kept) == kept
