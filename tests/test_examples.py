@@ -111,10 +111,10 @@ def test_a_network_that_timm_cannot_give_is_said_in_one_line(run: Run, monkeypat
 
 @pytest.mark.slow
 def test_products(run: Run) -> None:
-    printed = run("products.py", "--products", "10000", "--steps", "5")
+    printed = run("products.py", "--products", "10000", "--features", "128", "--steps", "7")
     times = dict(re.findall(r"^(\S+): ([\d.]+) ms a step", printed, re.M))
     assert list(times) == ["softmax", "neighbor-sampled", "hierarchical"]
-    assert 0 < float(times["hierarchical"]) < float(times["softmax"])
+    assert 0 < 4 * float(times["hierarchical"]) < float(times["softmax"])
 
 
 @pytest.mark.slow
@@ -141,11 +141,12 @@ def test_next_word_of_the_documentation_of_python(run: Run) -> None:
 
 @pytest.mark.slow
 def test_arcface_retrieval(run: Run) -> None:
-    printed = run("arcface_retrieval.py", "--classes", "20", "--per-class", "15", "--epochs", "6")
+    printed = run("arcface_retrieval.py", "--classes", "80", "--per-class", "16", "--epochs", "6")
     recall = {name: float(share) for name, share in re.findall(r"^(\w+): recall@1 ([\d.]+) %$", printed, re.M)}
     assert list(recall) == ["untrained", "softmax", "arcface"]
-    assert recall["arcface"] > 3 * number(r"chance: ([\d.]+) %", printed)
-    assert "10 characters to learn, 10 others to find" in printed
+    assert min(recall["softmax"], recall["arcface"]) > recall["untrained"] + 4
+    assert recall["untrained"] > 5 * number(r"chance: ([\d.]+) %", printed)
+    assert "40 characters to learn, 40 others to find" in printed
 
 
 @pytest.mark.slow
