@@ -1,7 +1,7 @@
 """Time of the exact best classes of a hierarchical softmax, found by going down its tree, over scoring all classes.
 
     python benchmarks/search.py
-    python benchmarks/search.py --classes 10000 100000 --noise 0.4
+    python benchmarks/search.py --classes 10000 100000 --noise 0.4 --out search.csv
 
 Balanced binary trees, 128 features, one thread. A class's features are the sum of a random direction for each decision
 on its path, with the decision's sign, and noise. The trained head begins at the directions, scaled as if the decisions
@@ -18,11 +18,13 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from softmaxes import HierarchicalSoftmax, Tree
+from timing import write_csv
 
 FEATURES = 128
 BATCH = 256
@@ -74,7 +76,11 @@ def seconds(best: Callable[[Tensor, int], object], batches: list[Tensor], k: int
 
 
 @torch.no_grad()
-def compare(what: str, head: HierarchicalSoftmax, input: Tensor, rounds: int) -> None:
+def compare(
+    what: str, head: HierarchicalSoftmax, input: Tensor, rounds: int
+) -> list[tuple[int, int, *tuple[float, ...]]]:
+    """Of each batch and k: the milliseconds of both, and the median of their ratio with its quantiles."""
+    rows = []
     for batches in ([input], [input[row : row + 1] for row in range(ALONE)]):
         for k in (1, 5):
             every = partial(score_all, head)
@@ -89,6 +95,8 @@ def compare(what: str, head: HierarchicalSoftmax, input: Tensor, rounds: int) ->
                 f"{statistics.median(ratios):>7.1f} ({low:.1f} to {high:.1f})",
                 flush=True,
             )
+            rows.append((len(batches[0]), k, *each, statistics.median(ratios), low, high))
+    return rows
 
 
 def main() -> None:
@@ -97,15 +105,18 @@ def main() -> None:
     parser.add_argument("--noise", type=float, nargs="+", default=[0.4, 0.6], help="of each feature, beside directions")
     parser.add_argument("--seconds", type=float, default=90.0, help="of training")
     parser.add_argument("--rounds", type=int, default=5, help="of each timing")
+    parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write the figures there too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, Python {platform.python_version()}, one thread, D = {FEATURES}")
     print(f"{'C':>8} {'head':>9} {'batch':>6} {'k':>2}   {'all, ms':>9} {'topk, ms':>9}   all / topk")
+    rows: list[tuple[object, ...]] = []
     for classes in arguments.classes:
         torch.manual_seed(0)
         head = HierarchicalSoftmax(FEATURES, Tree.balanced(classes), sparse=True)
         directions = torch.nn.functional.normalize(torch.randn(len(head.weight), FEATURES))
-        compare("untrained", head, draw(head, directions, arguments.noise[0], BATCH)[0], arguments.rounds)
+        found = compare("untrained", head, draw(head, directions, arguments.noise[0], BATCH)[0], arguments.rounds)
+        rows += [(classes, "untrained", "", "", *row) for row in found]
         for noise in arguments.noise:
             steps = train(head, directions, noise, arguments.seconds)
             input, target = draw(head, directions, noise, BATCH)
@@ -117,7 +128,10 @@ def main() -> None:
                 f"{classes:>8} noise {noise}, {steps} steps: right on {100 * right:.0f} %, "
                 f"best class {100 * median:.0f} % probable ({100 * low:.0f} to {100 * high:.0f})"
             )
-            compare("trained", head, input, arguments.rounds)
+            found = compare("trained", head, input, arguments.rounds)
+            rows += [(classes, "trained", right, median, *row) for row in found]
+    if arguments.out is not None:
+        write_csv(arguments.out, "classes head right probable batch k all_ms topk_ms ratio low high", rows)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """The pages say what is there: every head has one, every link leads somewhere, every command can be typed."""
 
 import csv
+import os
 import re
 import shlex
 from pathlib import Path
 
 import pytest
-from tables import MARKED, with_tables
+from tables import FIGURE, MARKED, with_tables, wrong
 
 from cases import public_heads
 from softmaxes.lab.cli.main import app
@@ -15,6 +16,9 @@ from softmaxes.testing import LAWS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+HEAD_PAGES = [ROOT / "docs" / "heads.md", *ROOT.glob("docs/heads/*.md")]
+DIFFERENCE = re.compile(r"`([a-z0-9-]+)`\)?(?: is| are)?\s([+−]\d+\.\d) ± (\d+\.\d)")
+MEASURED = re.compile(r"\d[\d.,]*\s(?:%|ms|µs|s|seconds|points|KiB|MiB|GiB|MB|GB)(?!\w)")
 
 
 def test_every_head_of_the_lab_is_on_a_page() -> None:
@@ -76,7 +80,7 @@ def test_the_pages_tables_are_those_of_the_stored_results() -> None:
         text = page.read_text()
         assert text == with_tables(text), f"{page}: run docs/tables.py"
         found = MARKED.findall(text)
-        assert len(found) == len(re.findall(r"<!-- (?:\w+: results/|readme: )", text)), page
+        assert len(found) == len(re.findall(r"<!-- (?:(?!from)\w+: results/|readme: )", text)), page
         shown |= {(page.name, kind, folder) for _, kind, folder, _, _ in found}
     assert shown >= {
         ("README.md", "table", "results/glyphs"),
@@ -90,11 +94,52 @@ def test_the_pages_tables_are_those_of_the_stored_results() -> None:
         ("long-tail.md", "table", "results/fair-tail-standin-100"),
         ("long-tail.md", "frequency", "results/fair-tail-standin-100"),
         ("long-tail.md", "differences", "results/fair-tail-standin-100"),
+        ("hierarchical.md", "search", "results/benchmarks"),
+        ("hierarchical.md", "steps", "results/benchmarks"),
         ("original-study.md", "nearest", "results/forensics"),
         ("scale.md", "table", "results/budget-glyphs"),
         ("scale.md", "table", "results/budget-tuned-glyphs"),
         ("scale.md", "table", "results/scale"),
     }
+
+
+def test_the_figures_in_sentences_are_those_of_the_stored_results() -> None:
+    for page in PAGES:
+        text = page.read_text()
+        assert wrong(text) == [], page
+        assert len(FIGURE.findall(text)) == text.count("<!-- from: "), page
+        for _, path, _, _ in FIGURE.findall(text):
+            assert f"]({os.path.relpath(ROOT / path, page.parent).rpartition('/')[0]}/" in text, (
+                f"{page} links no {path}"
+            )
+
+
+def test_a_figure_that_is_not_the_stored_one_is_told() -> None:
+    at = "<!-- from: results/benchmarks/step.csv classes=1000000,method=flat median×1000 -->"
+    for right in ("7,240", "7,241", "7,200", "7,240.7"):
+        assert wrong(f"It takes {right}{at} ms.") == []
+    for other in ("7,242", "7,300", "7,000", "7.2", "−7,200"):
+        assert wrong(f"It takes {other}{at} ms.") == [
+            f"{other}: results/benchmarks/step.csv has 7240.73 for classes=1000000,method=flat median×1000"
+        ]
+    with pytest.raises(ValueError, match="not enough values"):
+        wrong("It takes 1<!-- from: results/benchmarks/step.csv classes=7,method=flat median --> ms.")
+
+
+@pytest.mark.parametrize("page", HEAD_PAGES, ids=lambda page: page.name)
+def test_a_page_of_a_head_tells_no_measured_figure_without_its_table(page: Path) -> None:
+    """What is left without the figures that are compared with stored ones is arithmetic, or says "not stored"."""
+    arithmetic = {
+        "cosine.md": {"7 %"},  # 1 / (1 + 99 exp(-2)), asserted below on the page
+        "hierarchical.md": {"40 %", "60 %", "20 %", "93 %"},  # a tree made up to explain the search
+        "softmax.md": {"488 MiB"},  # 256 x 500,000 x 4 bytes
+    }
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for known in (MARKED, FIGURE, DIFFERENCE):
+        text = known.sub("", text)
+    for paragraph in text.split("\n\n"):
+        told = set(MEASURED.findall(paragraph)) - arithmetic.get(page.name, set())
+        assert not told or "not stored" in paragraph, told
 
 
 def test_the_readme_is_read_in_minutes_and_its_figures_are_stored_ones() -> None:
@@ -103,8 +148,10 @@ def test_the_readme_is_read_in_minutes_and_its_figures_are_stored_ones() -> None
     assert len(text.splitlines()) < 120
     with (ROOT / "results" / "fair-cifar100" / "differences.csv").open() as file:
         rows = {row["head"]: row for row in csv.DictReader(file)}
-    for page in (text, (ROOT / "docs" / "closing-the-gap.md").read_text()):
-        told = re.findall(r"`([a-z0-9-]+)`\)?(?: is| are)? ([+−]\d+\.\d) ± (\d+\.\d)", page)
+    told_on = [ROOT / "README.md", ROOT / "docs" / "closing-the-gap.md", ROOT / "docs" / "heads" / "tree-sampled.md"]
+    assert all(page in told_on for page in HEAD_PAGES if DIFFERENCE.search(page.read_text()))
+    for page in told_on:
+        told = DIFFERENCE.findall(page.read_text())
         assert told
         for head, mean, half in told:
             known = 100 * float(rows[head]["difference"]), 100 * float(rows[head]["high"])
