@@ -116,7 +116,7 @@ class ShardedAdaptive(ShardedHead):
         ]
         totals = [logits.logsumexp(1) for logits in (first, *within)]
         parts = batch.of_all_ranks(torch.stack([*totals, *named], dim=1))
-        total = parts[:, :, : len(totals)].logsumexp(1)
+        total = total_of(parts[:, :, : len(totals)])
         less = torch.cat([total[:, :1], total[:, 1:] + total[:, :1] - parts[:, :, len(totals) :].sum(1)], dim=1)
         less = batch.gather(less)  # what is taken from the logits of the shortlist, and of each cluster
         own, end = self.parts["head"][self.ranks.rank]
@@ -130,8 +130,8 @@ class ShardedAdaptive(ShardedHead):
 
     def _within(self, cluster: int, some: Tensor) -> Tensor:
         """Logits of this rank's part of a cluster."""
-        projection, rows = (self.local.get_parameter(f"tail.{cluster}.{layer}.weight") for layer in (0, 1))
-        return linear_logits(F.linear(some, self.ranks.replicated(projection)), rows, None)
+        layers: Any = self.local.tail[cluster]
+        return linear_logits(F.linear(some, self.ranks.replicated(layers[0].weight)), layers[1].weight, None)
 
     def _at(self, layer: str, logits: Tensor, column: Tensor) -> Tensor:
         """The logits at some columns of a layer, 0 where they are not this rank's: (N, K'), (N,) -> (N,)."""

@@ -47,7 +47,8 @@ def save(folder: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer 
     _wait()
     entries = _of_model(model)
     more, told = ({}, {}) if optimizer is None else _of_optimizer(model, optimizer)
-    write(entries | more, storage_writer=HuggingFaceStorageWriter(path=str(part), save_distributed=True))
+    writer = HuggingFaceStorageWriter(path=str(part), save_distributed=True)
+    write(entries | more, storage_writer=writer, no_dist=not dist.is_initialized())
     if first:
         files = {path.name: path.stat().st_size for path in sorted(part.glob("*.safetensors"))}
         whole = {"version": VERSION, "files": files, "counts": counts, "optimizer": told}
@@ -144,7 +145,7 @@ def _whole(folder: Path) -> dict[str, Any]:
 
 def _read(folder: Path, entries: dict[str, Tensor]) -> None:
     try:
-        read(entries, storage_reader=HuggingFaceStorageReader(path=str(folder)))
+        read(entries, storage_reader=HuggingFaceStorageReader(path=str(folder)), no_dist=not dist.is_initialized())
     except (CheckpointException, KeyError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise ValueError(f"{folder}: expected a checkpoint of this model, got another: {reason}") from None

@@ -228,7 +228,7 @@ def _under_plain_names(head: Any, state: dict[str, Any], prefix: str, _: Any) ->
 
 
 def total_of(log_totals: Tensor) -> Tensor:
-    """The logarithm of the sum over all classes by those over each rank's: (n, ranks) -> (n,)."""
+    """The logarithm of the sum over all classes by those over each rank's: (n, ranks, ...) -> (n, ...)."""
     total = log_totals.logsumexp(1)
     return total.masked_fill(total == torch.inf, torch.nan)  # as a softmax has it
 
