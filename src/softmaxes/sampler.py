@@ -123,18 +123,13 @@ class Sampler(nn.Module):
     def sample(self, num_samples: int) -> Tensor:
         """Draw classes: K -> (K,) int64, on the tables' device, with torch's random numbers."""
         num_samples = checks.integer("Sampler", "num_samples", num_samples, 1)
-        tables, device = self.tables, self.structure.device
-        part = torch.arange(num_samples, device=device)
-        place = part + torch.rand(num_samples, dtype=torch.float64, device=device)
-        last = ((part + 1) * self.num_classes - 1) // num_samples  # column of the part; rounding may bring the next
-        column = (place * (self.num_classes / num_samples)).long().minimum(last)
-        coin = torch.randint(int(SCALE), (num_samples,), device=device)
+        tables = self.tables
+        column, coin = columns(self.num_classes, num_samples, self.structure.device)
         return torch.where(coin < tables.threshold[column], column, tables.alias[column])
 
     def log_expected(self, classes: Tensor, num_samples: int) -> Tensor:
         """The logarithm of how often each of some classes comes on average in K draws: (*) int64 -> (*) float64."""
-        mass = self.structure.on(classes.device).mass
-        return (mass[classes].double() / SCALE).log() + math.log(num_samples)
+        return log_expected(self.structure.on(classes.device).mass[classes], num_samples)
 
     def extra_repr(self) -> str:
         """How many classes."""
@@ -171,6 +166,22 @@ def class_weights(owner: str, name: str, values: Tensor | Sequence[float]) -> Te
     if not bool(tensor.sum().isfinite()):
         raise ValueError(f"{owner}: expected {name} whose sum is finite, got {float(tensor.max())} among them.")
     return tensor
+
+
+def columns(
+    num_classes: int, num_samples: int, device: torch.device, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Columns of an alias table, one in each of K equal parts, and a coin below `SCALE` for each: (K,), (K,)."""
+    part = torch.arange(num_samples, device=device)
+    place = part + torch.rand(num_samples, dtype=torch.float64, device=device, generator=generator)
+    last = ((part + 1) * num_classes - 1) // num_samples  # column of the part; rounding may bring the next
+    column = (place * (num_classes / num_samples)).long().minimum(last)
+    return column, torch.randint(int(SCALE), (num_samples,), device=device, generator=generator)
+
+
+def log_expected(mass: Tensor, num_samples: int) -> Tensor:
+    """The logarithm of how often classes of a mass come on average in K draws: (*) int64 -> (*) float64."""
+    return (mass.double() / SCALE).log() + math.log(num_samples)
 
 
 class Tables(NamedTuple):

@@ -99,20 +99,20 @@ class CosineSoftmax(Head):
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         if not self.training:
             return -self._target_log_prob(input, target)
-        cosine = self._cosine(input)
+        cosine = self._cosine(input, self.weight)
         own = cosine.gather(1, target.unsqueeze(1))  # (N, 1)
-        logits = self._scaled(cosine.scatter(1, target.unsqueeze(1), self._less_margin(own)))
+        logits = self._scaled(cosine.scatter(1, target.unsqueeze(1), self._less_margin(own)), self.log_scale)
         return -torch.log_softmax(logits, dim=1).gather(1, target.unsqueeze(1)).squeeze(1)
 
     def _log_prob(self, input: Tensor) -> Tensor:
-        return torch.log_softmax(self._scaled(self._cosine(input)), dim=1)
+        return torch.log_softmax(self._scaled(self._cosine(input, self.weight), self.log_scale), dim=1)
 
-    def _cosine(self, input: Tensor) -> Tensor:
-        """The cosine between each feature vector and each class: (N, D) -> (N, C)."""
-        return widen(F.linear(_direction(input), _direction(self.weight)))
+    def _cosine(self, input: Tensor, weight: Tensor) -> Tensor:
+        """The cosine between each feature vector and each row: (N, D), (R, D) -> (N, R)."""
+        return widen(F.linear(_direction(input), _direction(weight)))
 
-    def _scaled(self, cosine: Tensor) -> Tensor:
-        return cosine * (self.scale if self.log_scale is None else widen(self.log_scale).exp())
+    def _scaled(self, cosine: Tensor, log_scale: Tensor | None) -> Tensor:
+        return cosine * (self.scale if log_scale is None else widen(log_scale).exp())
 
     def _less_margin(self, cosine: Tensor) -> Tensor:
         """What the margins leave of the target's cosine."""

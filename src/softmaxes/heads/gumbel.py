@@ -180,18 +180,22 @@ class GumbelSoftmax(Head):
             return -self._target_log_prob(input, target)
         temperature = self._temperature_after(self._take_step())
         logits = linear_logits(input, self.weight, self.bias).expand(self.num_samples, -1, -1)  # (S, N, C)
-        if self.noise == "gumbel":
-            smallest = torch.finfo(logits.dtype).tiny
-            noise = -torch.empty_like(logits).exponential_().clamp(min=smallest).log()
-        else:
-            noise = torch.randn_like(logits)
-        perturbed = logits + self.scale * noise
+        perturbed = logits + self.scale * self._noise_like(logits)
         soft = torch.log_softmax(perturbed / temperature, dim=2)
         soft = soft.gather(2, target.expand(self.num_samples, -1).unsqueeze(2)).squeeze(2)  # (S, N)
-        if not self.straight_through:
+        return self._of_samples(soft, perturbed.argmax(2) == target if self.straight_through else None)
+
+    def _noise_like(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        if self.noise == "gumbel":
+            smallest = torch.finfo(logits.dtype).tiny
+            return -torch.empty_like(logits).exponential_(generator=generator).clamp(min=smallest).log()
+        return torch.empty_like(logits).normal_(generator=generator)
+
+    def _of_samples(self, soft: Tensor, hard: Tensor | None) -> Tensor:
+        """The loss by what each sample says of the target, (S, N): its log-probability, and whether it was the best."""
+        if hard is None:
             return -soft.mean(0)
-        hard = (perturbed.argmax(2) == target).to(soft.dtype)
-        sample = hard + soft.exp() - soft.exp().detach()
+        sample = hard.to(soft.dtype) + soft.exp() - soft.exp().detach()
         return math.log(self.num_classes) - torch.log1p((self.num_classes - 1) * sample.mean(0))
 
     def _log_prob(self, input: Tensor) -> Tensor:

@@ -292,9 +292,13 @@ class HierarchicalSoftmax(Head):
         return self.tree.depth * (LEVEL_COST + read) <= len(input) * len(self.weight)
 
     def _log_prob(self, input: Tensor) -> Tensor:
+        return self._of_all_logits(self._all_logits(self.seen(input), self.weight, self.bias))
+
+    def _of_all_logits(self, logits: Tensor) -> Tensor:
+        """Log-probabilities of all classes: (N, R) -> (N, C)."""
         tables = self.tables
         # Nodes come first here, (R, N) and (M, N): what is gathered and added up are then whole rows of memory.
-        logits = self._all_logits(self.seen(input), self.weight, self.bias).t().contiguous()
+        logits = logits.t().contiguous()
         fixed = (tables.num_rows < 2).unsqueeze(1)  # (M, 1) the nodes with a logit fixed at zero
         zero = logits.new_zeros(self.tree.num_nodes, logits.shape[1])
         owner = tables.row_owner.unsqueeze(1).expand_as(logits)
@@ -306,7 +310,7 @@ class HierarchicalSoftmax(Head):
         logits = torch.cat([logits, zero[:1]])
         decision = logits[tables.row[tables.level_order]] - log_total[tables.parent[tables.level_order]]  # (M, N)
         above = tables.place[tables.parent[tables.level_order]]
-        levels = [zero[:1]]
+        levels = [zero[: self.level_sizes[0]]]
         start = end = 0
         for size in self.level_sizes[1:]:
             before, start = start, start + len(levels[-1])
@@ -398,21 +402,27 @@ class Tables(NamedTuple):
 
 
 @on_cpu
-def _tables(tree: Tree) -> Tables:
-    """The tables of a tree."""
+def _tables(tree: Tree, cut: bool = False) -> Tables:
+    """The tables of a tree, or of the trees below the root, each of which begins with a decision."""
     nodes = torch.arange(tree.num_nodes)
-    parent = _own_parent(tree)
-    children = tree.num_children
-    num_rows = _num_rows(tree)
+    parent, num_rows, depth = _own_parent(tree), _num_rows(tree), tree.node_depth
+    if cut:
+        parent, num_rows = parent.where(depth > 1, nodes), num_rows.where(depth > 0, 0)
+        depth = (depth - 1).clamp(min=0)
     width = int(num_rows.max())
-    siblings = children[parent]
+    siblings = tree.num_children[parent]
     # Of two children the first has the fixed logit and the second the row; an only child has the fixed one.
     slot = torch.where(siblings > 2, tree.child_index, torch.where(tree.child_index == 1, 0, width))
-    # The first decision from the root down is on every path: its row stands in where a node has none.
+    slot = slot.where(parent != nodes, width)
     first_row = num_rows.cumsum(0) - num_rows
     row = (first_row[parent] + slot).where(slot < width, int(num_rows.sum()))
-    first = tree.node_depth.where(num_rows > 0, tree.num_nodes).argmin()
-    level_order = tree.node_depth.argsort(stable=True)
+    # The first decision from the root down is on every path: its row stands in where a node has none.
+    first = depth.where(num_rows > 0, tree.num_nodes).argmin().expand_as(nodes)
+    if cut:
+        first = parent
+        for _ in range(int(depth.max()).bit_length()):
+            first = first[first]
+    level_order = depth.argsort(stable=True)
     place = torch.empty_like(level_order)
     place[level_order] = nodes
     return Tables(
@@ -423,5 +433,5 @@ def _tables(tree: Tree) -> Tables:
         level_order=level_order,
         place=place,
         child=torch.cat([nodes[: tree.num_classes], tree.children]),
-        first_child=nodes.where(children == 0, tree.first_child + tree.num_classes),
+        first_child=nodes.where(tree.num_children == 0, tree.first_child + tree.num_classes),
     )
