@@ -13,11 +13,14 @@ tells those that are no longer the stored ones.
 """
 
 import csv
+import json
 import math
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+STUDIES = ("results/fair-cifar100",)  # whose heads are tuned: what `softmaxes advise` says of accuracy
+KNOWN = ROOT / "src" / "softmaxes" / "lab" / "cost" / "accuracy.csv"
 MARKED = re.compile(
     r"(<!-- (table|differences|frequency|nearest|elsewhere|steps|search|readme): (\S+(?: \S+)*) -->\n)"
     r"(.*?)(<!-- /\2 -->)",
@@ -146,7 +149,22 @@ def _agreement(found: list[str], data: list[str]) -> str:
     return "no: " + ", ".join(f"{word} on {name}" for word, name in zip(found, data, strict=True))
 
 
+def known_accuracy() -> str:
+    """What the tuned studies say of every head, as `softmaxes advise` reads it."""
+    lines = ["head,classes,data,seeds,points,half"]
+    for folder in STUDIES:
+        card = json.loads((ROOT / folder / "data.json").read_text(encoding="utf-8"))
+        for row in _differences(ROOT / folder).values():
+            mean, high = (100 * float(row[column]) for column in ("difference", "high"))
+            head = row["head"].partition(":")[0]
+            lines.append(
+                f"{head},{len(card['class_names'])},{card['name']},{row['seeds']},{mean:.2f},{high - mean:.2f}"
+            )
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
+    KNOWN.write_text(known_accuracy(), encoding="utf-8")
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         text = page.read_text()
         if (new := with_tables(text)) != text:

@@ -111,7 +111,7 @@ def test_a_tree_is_cut_into_about_as_many_classes_a_rank() -> None:
         assert int(parts.classes.sum()) == tree.num_classes
         assert torch.equal(parts.classes, torch.bincount(parts.piece[: tree.num_classes]))
         load = torch.zeros(4).index_add(0, parts.share(4), parts.classes.float())
-        assert float(load.max() / load.mean()) < 1.1, tree
+        assert float(load.max() / load.mean()) < (1.1 if tree.arity < 100 else 1.5), tree
 
 
 def test_the_laws_that_ranks_are_not_asked_for_are_laws() -> None:

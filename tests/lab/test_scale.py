@@ -208,9 +208,9 @@ def test_the_command_writes_a_page_figures_and_a_table(tmp_path: Path, capsys: p
     said = capsys.readouterr()
     lines = said.out.splitlines()
     first = next(index for index, line in enumerate(lines) if line.startswith("head"))
-    assert lines[first + 1].startswith("hierarchical ")
-    assert lines[first + 2].startswith("softmax ")
-    assert "yes   between measured, ×" in lines[first + 1]
+    assert lines[first + 1].startswith("softmax ")
+    assert lines[first + 2].startswith("hierarchical ")  # less accurate wherever it was studied
+    assert "yes   between, ×" in lines[first + 2]
 
 
 def scale_names() -> list[str]:
@@ -348,3 +348,26 @@ def test_advice_for_an_optimizer_a_batch_and_several_tables(
     said = capsys.readouterr().out
     assert "training steps of 32 examples with SGD" in said
     assert "softmax" in said
+
+
+def test_what_advice_says_of_accuracy_is_what_the_studies_found(capsys: pytest.CaptureFixture[str]) -> None:
+    from tables import KNOWN, known_accuracy
+
+    assert KNOWN.read_text() == known_accuracy(), "run docs/tables.py"
+    assert main(["advise", "--classes", "100000", "--within", "20"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[next(index for index, line in enumerate(lines) if line.startswith("head")) + 1 :]
+    heads = [line.split()[0] for line in table[: table.index("")]]
+    with KNOWN.open() as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: int(row["classes"]))  # the nearest number of classes last
+    known = {row["head"]: float(row["points"]) for row in rows}
+    quick = [line.split()[0] for line in table[: len(heads)] if " slow " not in line]
+    ranked = [known[head] for head in quick if head in known]
+    assert len(ranked) >= 2
+    assert ranked == sorted(ranked, reverse=True)
+    assert heads.index("softmax") > heads.index("hierarchical")  # a third of a second a step
+    assert " slow " in table[heads.index("softmax")]
+    assert "reference" in table[heads.index("softmax")]
+    assert "not known" in table[heads.index("nce")]
+    assert main(["advise", "--classes", "100000", "--within", "0"]) == 2
+    assert capsys.readouterr().err == "softmaxes: --within: expected milliseconds, more than 0, got 0.\n"

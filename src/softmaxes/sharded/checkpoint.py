@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,8 @@ from torch.distributed.checkpoint.state_dict_loader import load as read
 from torch.distributed.checkpoint.state_dict_saver import save as write
 
 from softmaxes.head import Head
-from softmaxes.heads.hierarchical.head import HierarchicalSoftmax, _tables
-from softmaxes.sharded.cut import below, cut, rows_above
+from softmaxes.heads.hierarchical.head import HierarchicalSoftmax
+from softmaxes.sharded.cut import Numbers, below, cut, rows_above
 from softmaxes.sharded.head import ShardedHead
 from softmaxes.sharded.hierarchical import hash_of
 
@@ -48,7 +51,8 @@ def save(folder: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer 
     entries = _of_model(model)
     more, told = ({}, {}) if optimizer is None else _of_optimizer(model, optimizer)
     writer = HuggingFaceStorageWriter(path=str(part), save_distributed=True)
-    write(entries | more, storage_writer=writer, no_dist=not dist.is_initialized())
+    with _quietly():
+        write(entries | more, storage_writer=writer, no_dist=not dist.is_initialized())
     if first:
         files = {path.name: path.stat().st_size for path in sorted(part.glob("*.safetensors"))}
         whole = {"version": VERSION, "files": files, "counts": counts, "optimizer": told}
@@ -106,13 +110,12 @@ def load_plain(folder: str | Path, head: Head, name: str = "") -> None:
         _read(folder, {prefix + key: value for key, value in state.items()})
         head.load_state_dict(state)
         return
-    tree, parts, whole = head.tree, cut(head.tree), _tables(head.tree)
+    tree, parts, whole = head.tree, cut(head.tree), Numbers.of(head.tree)
     saved = torch.zeros(32, dtype=torch.uint8)
     _read(folder, {f"{prefix}tree": saved})
     if not torch.equal(saved, hash_of(tree)):
         raise ValueError(f"{folder}: expected a checkpoint of the same tree, got one of another.")
-    top = _tables(parts.top)
-    above = rows_above(parts, whole, top)
+    above = rows_above(parts, whole)
     with torch.no_grad():
         for key, parameter in head.named_parameters():
             known = parameter.new_zeros(len(above.row), *parameter.shape[1:])
@@ -144,11 +147,21 @@ def _whole(folder: Path) -> dict[str, Any]:
 
 
 def _read(folder: Path, entries: dict[str, Tensor]) -> None:
+    reader = HuggingFaceStorageReader(path=str(folder))
     try:
-        read(entries, storage_reader=HuggingFaceStorageReader(path=str(folder)), no_dist=not dist.is_initialized())
+        with _quietly():
+            read(entries, storage_reader=reader, no_dist=not dist.is_initialized())
     except (CheckpointException, KeyError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise ValueError(f"{folder}: expected a checkpoint of this model, got another: {reason}") from None
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without a warning that there is one process alone."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        yield
 
 
 def _plain(name: str) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from softmaxes.heads.hierarchical.head import Tables
+from softmaxes.heads.hierarchical.head import num_rows_of, slots
 from softmaxes.on_cpu import on_cpu
 from softmaxes.trees.tree import Tree
 
@@ -90,18 +90,37 @@ class Rows(NamedTuple):
     sign: Tensor  # (R',) -1 where of a node's two children the other one has the logit
 
 
+class Numbers(NamedTuple):
+    """The rows of a tree's decisions."""
+
+    tree: Tree
+    num_rows: Tensor  # (M,) of each node
+    first_row: Tensor  # (M,)
+
+    @classmethod
+    def of(cls, tree: Tree) -> "Numbers":
+        """Those of a tree."""
+        num_rows = num_rows_of(tree)
+        return cls(tree, num_rows, num_rows.cumsum(0) - num_rows)
+
+    def of_nodes(self, nodes: Tensor) -> Tensor:
+        """The row of the logit with which its parent decides for each of some nodes; -1 if that is fixed."""
+        slot = slots(self.tree, nodes)
+        return (self.first_row[self.tree.parent[nodes]] + slot).where(slot >= 0, -1)
+
+
 @on_cpu
-def rows_above(cut: Cut, whole: Tables, top: Tables) -> Rows:
+def rows_above(cut: Cut, whole: Numbers) -> Rows:
     """The rows of the decisions above the pieces."""
-    rows, own = whole.row.max(), top.row.max()
-    here, there = top.row, whole.row[cut.branch]  # of each node of the top
-    here, there = here.where(cut.top.parent >= 0, own), there.where(cut.top.parent >= 0, rows)
-    place = torch.full((int(own),), -1)
-    sign = torch.ones(int(own))
-    both = (here < own) & (there < rows)
+    top = Numbers.of(cut.top)
+    here, there = top.of_nodes(torch.arange(cut.top.num_nodes)), whole.of_nodes(cut.branch)
+    there = there.where(cut.top.parent >= 0, -1)
+    place = torch.empty(int(top.num_rows.sum()), dtype=torch.int64)
+    sign = torch.ones(len(place))
+    both = (here >= 0) & (there >= 0)
     place[here[both]] = there[both]
     # Of two children the second has the logit. Where the order is another, the node has it from the other child.
-    mine, others = ((here < own) & ~both).nonzero().flatten(), ((there < rows) & ~both).nonzero().flatten()
+    mine, others = ((here >= 0) & ~both).nonzero().flatten(), ((there >= 0) & ~both).nonzero().flatten()
     mine, others = mine[cut.top.parent[mine].argsort()], others[cut.top.parent[others].argsort()]
     place[here[mine]] = there[others]
     sign[here[mine]] = -1
@@ -118,7 +137,7 @@ class Below(NamedTuple):
 
 
 @on_cpu
-def below(tree: Tree, cut: Cut, whole: Tables, pieces: list[int]) -> Below:
+def below(tree: Tree, cut: Cut, whole: Numbers, pieces: list[int]) -> Below:
     """Some pieces, each with more than one class."""
     place = torch.full((len(cut.classes) + 1,), -1)  # the last is of what is in no piece
     place[torch.tensor(pieces)] = torch.arange(len(pieces))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from softmaxes.heads.hierarchical.head import HierarchicalSoftmax, _own_parent, _tables
 from softmaxes.layers import linear_logits, linear_parameters
-from softmaxes.sharded.cut import below, cut, rows_above
+from softmaxes.sharded.cut import Numbers, below, cut, rows_above
 from softmaxes.sharded.head import ShardedHead
 from softmaxes.sharded.ranks import Batch, Ranks
 from softmaxes.structure import Structure
@@ -32,7 +32,7 @@ class ShardedHierarchical(ShardedHead):
         super().__init__(head, ranks, average)
         if head.level_layers:
             raise TypeError("shard: expected a HierarchicalSoftmax without level_layers, got one with.")
-        tree, whole = head.tree, _tables(head.tree)
+        tree, whole = head.tree, Numbers.of(head.tree)
         parts = cut(tree)
         share = parts.share(ranks.size)
         single = parts.classes == 1
@@ -58,7 +58,7 @@ class ShardedHierarchical(ShardedHead):
         if head.weight.is_meta:
             self.reset_parameters()
             return
-        above = rows_above(parts, whole, _tables(parts.top))
+        above = rows_above(parts, whole)
         with torch.no_grad():
             for name, old in head.named_parameters():
                 sign = above.sign.view(-1, *[1] * (old.dim() - 1)).to(old)

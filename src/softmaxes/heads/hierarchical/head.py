@@ -110,7 +110,7 @@ class HierarchicalSoftmax(Head):
         super().__init__(in_features, tree.num_classes)
         self.tree = tree
         self.structure = Structure(partial(_tables, tree), device)
-        num_rows = _num_rows(tree)
+        num_rows = num_rows_of(tree)
         self.width = int(num_rows.max())  # logits of the widest node, K
         self.level_sizes = torch.bincount(tree.node_depth).tolist()
         self.sparse = sparse
@@ -359,7 +359,7 @@ def _levels(tree: Tree) -> Levels:
 
 def _row_depth(tree: Tree) -> Tensor:
     """The edges from the root to the node of each row, (R,)."""
-    return tree.node_depth.repeat_interleave(_num_rows(tree))
+    return tree.node_depth.repeat_interleave(num_rows_of(tree))
 
 
 def _own_parent(tree: Tree) -> Tensor:
@@ -367,7 +367,16 @@ def _own_parent(tree: Tree) -> Tensor:
     return tree.parent.where(tree.parent >= 0, tree.root)
 
 
-def _num_rows(tree: Tree) -> Tensor:
+def slots(tree: Tree, nodes: Tensor) -> Tensor:
+    """Which row of its parent's decision each of some nodes has; -1 of the root, and of a logit fixed at zero."""
+    parent, place = tree.parent[nodes], tree.child_index[nodes]
+    siblings = tree.num_children[parent]
+    # Of two children the first has the fixed logit and the second the row; an only child has the fixed one.
+    slot = torch.where(siblings > 2, place, torch.where((siblings == 2) & (place == 1), 0, -1))
+    return slot.where(parent >= 0, -1)
+
+
+def num_rows_of(tree: Tree) -> Tensor:
     """The rows of each node's decision, (M,): 0, 1, or as many as it has children."""
     children = tree.num_children
     return torch.where(children > 2, children, (children - 1).clamp(min=0))
@@ -405,15 +414,13 @@ class Tables(NamedTuple):
 def _tables(tree: Tree, cut: bool = False) -> Tables:
     """The tables of a tree, or of the trees below the root, each of which begins with a decision."""
     nodes = torch.arange(tree.num_nodes)
-    parent, num_rows, depth = _own_parent(tree), _num_rows(tree), tree.node_depth
+    parent, num_rows, depth = _own_parent(tree), num_rows_of(tree), tree.node_depth
     if cut:
         parent, num_rows = parent.where(depth > 1, nodes), num_rows.where(depth > 0, 0)
         depth = (depth - 1).clamp(min=0)
     width = int(num_rows.max())
-    siblings = tree.num_children[parent]
-    # Of two children the first has the fixed logit and the second the row; an only child has the fixed one.
-    slot = torch.where(siblings > 2, tree.child_index, torch.where(tree.child_index == 1, 0, width))
-    slot = slot.where(parent != nodes, width)
+    slot = slots(tree, nodes)
+    slot = slot.where((slot >= 0) & (parent != nodes), width)
     first_row = num_rows.cumsum(0) - num_rows
     row = (first_row[parent] + slot).where(slot < width, int(num_rows.sum()))
     # The first decision from the root down is on every path: its row stands in where a node has none.

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 from rich.table import Table as Grid
 from rich.text import Text
 
+from softmaxes.files import InputError
 from softmaxes.lab.cli.options import Whole
 from softmaxes.lab.console import plain
 from softmaxes.lab.cost.records import Optimizer
@@ -88,6 +89,9 @@ def advise(
     optimizer: Annotated[Optimizer, Parameter(help="Of the training step; the memory is with its state.")] = "sgd",
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="Where the step is taken.")] = "cpu",
     memory: Memory = None,
+    within: Annotated[
+        float | None, Parameter(help="Milliseconds that a step may take; slower heads come last.")
+    ] = None,
     measured: Annotated[
         tuple[Path, ...] | None,
         Parameter(
@@ -98,18 +102,23 @@ def advise(
         ),
     ] = None,
 ) -> int:
-    """Say which heads fit in memory and what a training step of them should cost, and how sure that is.
+    """Say which heads are most accurate, what a training step of them should cost, and whether they fit in memory.
 
-    Nothing is measured now: times and memory are read off a table of `softmaxes scale`, on straight lines between the
-    sizes that were measured, on logarithmic scales. How accurate heads become, `softmaxes compare` shows.
+    Nothing is measured now. Accuracy is what stored studies found at the nearest number of classes. Times and memory
+    are read off a table of `softmaxes scale`, on straight lines between the sizes that were measured, on logarithmic
+    scales. On your own data `softmaxes compare` shows how accurate heads become.
 
     ```
+    softmaxes advise --classes 20000 --within 20
     softmaxes advise --classes 2000000 --features 256 --memory 16GB
     softmaxes advise --classes 1000000 --batch-size 32 --optimizer adamw
     ```
     """
+    from softmaxes.lab.cost.accuracy import REFERENCE, best_first
     from softmaxes.lab.cost.report import ms
 
+    if within is not None and not 0 < within < 10**9:
+        raise InputError(f"--within: expected milliseconds, more than 0, got {within:g}.")
     advice = look_up(
         classes,
         features,
@@ -127,24 +136,33 @@ def advise(
     )
     grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     grid.add_column("head", no_wrap=True, style="bold")
-    for title in ("step", "memory", "parameters"):
+    for title in ("accuracy", "step", "memory"):
         grid.add_column(title, justify="right", no_wrap=True)
-    grid.add_column("fits")
-    grid.add_column("this size is")
-    for one in advice.forecasts:
-        own = 4 * one.parameters / 2**20
-        total = own + one.memory
+    grid.add_column("fits", no_wrap=True)
+    grid.add_column("read off", no_wrap=True)
+    studies = set()
+    for one, told in best_first(advice.forecasts, classes, None if within is None else within / 1e3):
+        total = 4 * one.parameters / 2**20 + one.memory
         fits = "yes" if total < 0.8 * limit else "just" if total <= limit else "no"
-        sure = {"measured": "measured", "between": "between measured", "beyond": "beyond measured"}[one.basis]
-        if one.basis != "measured" and one.error is not None:
-            sure += f", ×{one.error:.2g}"
-        numbers = (f"{ms(one.seconds)} ms", f"{total / 2**10:.2f} GiB", f"{own / 2**10:.2f} GiB")
-        grid.add_row(*map(Text, (one.head, *numbers, fits, sure)))
+        if within is not None and 1e3 * one.seconds > within:
+            fits = "slow" if fits != "no" else "no"
+        sure = one.basis if one.basis == "measured" or one.error is None else f"{one.basis}, ×{one.error:.2g}"
+        accuracy = "reference" if one.head == REFERENCE else "not known"
+        if told is not None:
+            accuracy = f"{told.points:+.1f} ± {told.half:.1f}".replace("-", "−")
+            studies.add(f"{told.classes:,} classes of {told.data}, {told.seeds} seeds")
+        grid.add_row(*map(Text, (one.head, accuracy, f"{ms(one.seconds)} ms", f"{total / 2**10:.2f} GiB", fits, sure)))
     console.print(grid)
+    if studies:
+        console.print(
+            "\nAccuracy is in points of test accuracy less softmax's, ± half of the 95 % interval over seeds, at the "
+            f"nearest number of classes that was studied ({'; '.join(sorted(studies))}). All heads were tuned alike. "
+            "Other data may rank them otherwise."
+        )
     console.print(
         "\nMemory is of parameters, gradients, the optimiser's state and what a step needs; the rest of the network "
-        "comes on top. ×1.5 means that the true time may be up to 1.5 times longer or shorter. A test on measured "
-        "times gave this factor."
+        "comes on top. A time was measured at this size, or is read off between measured sizes or beyond them: ×1.5 "
+        "means that the true time may be up to 1.5 times longer or shorter, as a test on measured times found."
     )
     machines = sorted({row.machine for row in advice.rows if row.machine})
     console.print(f"Measured on {'; '.join(machines)}. Yours has other times: `softmaxes scale` measures them.")
