@@ -28,6 +28,7 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
 SPLITS = ("whole", "flat", "sampled", "tree")
+SECONDS = "s, whole | s, flat | s, sampled | s, tree |"
 DRAWS = 0.1  # of the classes, as PartialFC draws them
 
 
@@ -117,18 +118,21 @@ def main() -> None:
     given = parser.parse_args()
     flops = given.flops or measured_flops()
     bandwidth = given.bandwidth or measured_bandwidth()
-    print(f"{flops / 1e9:,.0f} GFLOP/s and {bandwidth / 1e9:.2f} GB/s a device; {shown(given.memory)} each\n")
-    print("| classes | devices | split | rows and state | multiplications | sent | arithmetic, s | network, s |")
-    print("|---:|---:|---|---:|---:|---:|---:|---:|")
+    print(
+        f"Each device: {flops / 1e9:,.0f} GFLOP/s, {bandwidth / 1e9:.3g} GB/s sent, {shown(given.memory)} of memory, "
+        f"{given.batch:,} examples of {given.features:,} features a step. Each weight: {given.state} number of the "
+        "optimiser's state. What does not fit is in italics.\n"
+    )
+    print("| classes | devices | rows, whole | rows, split | sent, whole | sent, flat | sent, tree | " + SECONDS)
+    print("|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for classes in given.classes:
         for devices in given.devices:
-            for split in SPLITS:
-                one = step(split, classes, devices, given.batch, given.features, given.state)
-                fits = "" if one.rows <= given.memory else " (does not fit)"
-                print(
-                    f"| {classes:.0e} | {devices:,} | {split} | {shown(one.rows)}{fits} | {one.multiplications:.1e} | "
-                    f"{shown(one.sent)} | {2 * one.multiplications / flops:.2g} | {one.sent / bandwidth:.2g} |"
-                )
+            of = {split: step(split, classes, devices, given.batch, given.features, given.state) for split in SPLITS}
+            rows = [one.rows for one in (of["whole"], of["flat"])]
+            memory = [shown(size) if size <= given.memory else f"*{shown(size)}*" for size in rows]
+            sent = [shown(of[split].sent) for split in ("whole", "flat", "tree")]
+            seconds = [f"{2 * one.multiplications / flops + one.sent / bandwidth:.2g}" for one in of.values()]
+            print(f"| {' | '.join([f'{classes:,.0f}', f'{devices:,}', *memory, *sent, *seconds])} |")
 
 
 if __name__ == "__main__":

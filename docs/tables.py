@@ -3,8 +3,8 @@
 A table stands between `<!-- table: results/glyphs -->` and `<!-- /table -->`, or `differences`, `frequency` or
 `nearest` in place of `table`: the file of that name, `.md`, in that folder. `elsewhere` takes several folders, and sets
 their differences side by side. `steps` and `search` are what `benchmarks/step.py` and
-`benchmarks/search.py` measured. Between `<!-- readme: In your own model -->` and `<!-- /readme -->` stands the part of
-the README below that heading.
+`benchmarks/search.py` measured. `stored` takes a file itself, without its ending. Between
+`<!-- readme: In your own model -->` and `<!-- /readme -->` stands the part of the README below that heading.
 
 A figure in a sentence says where it is from in a comment that no reader sees: the file, the row by one or more of its
 columns, and the column, or one less another, perhaps times a number:
@@ -50,6 +50,8 @@ def _table(kind: str, folders: list[str]) -> str:
     if kind == "elsewhere":
         return _elsewhere([ROOT / folder for folder in folders])
     (folder,) = folders
+    if kind == "stored":
+        return (ROOT / f"{folder}.md").read_text()
     if kind == "steps":
         return _steps(ROOT / folder / "step.csv")
     if kind == "search":

@@ -1,11 +1,6 @@
 """Heads split over ranks are the plain heads, with one to four processes; `tests/ranks.py` has what each checks."""
 
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,56 +111,3 @@ def test_a_tree_is_cut_into_about_as_many_classes_a_rank() -> None:
 
 def test_the_laws_that_ranks_are_not_asked_for_are_laws() -> None:
     assert {law.__name__ for law in LAWS} >= ranks.NOT_OF_RANKS | ranks.ALONE
-
-
-EXAMPLE = Path(__file__).parents[1] / "examples" / "sharded.py"
-
-
-def started(processes: int, folder: Path, *options: str) -> "subprocess.Popen[str]":
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    given = ["--folder", str(folder), "--classes=300", "--batch-size=50", "--every=4", *options]
-    return subprocess.Popen(
-        [*launcher, str(EXAMPLE), *given],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-
-
-def losses_in(lines: str) -> dict[int, float]:
-    return {int(step): float(loss) for step, loss in re.findall(r"step (\d+), \d processes: loss ([\d.]+)", lines)}
-
-
-def children_of(process: int) -> list[int]:
-    listed = Path(f"/proc/{process}/task/{process}/children")
-    return [int(child) for child in listed.read_text().split()]
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for the processes in /proc")
-@pytest.mark.parametrize("head", ["flat", "tree"])
-def test_a_killed_rank_ends_the_run_and_another_number_of_ranks_goes_on(head: str, tmp_path: Path) -> None:
-    whole, _ = started(1, tmp_path / "whole", f"--head={head}", "--steps=24").communicate(timeout=200)
-    expected = losses_in(whole)
-    assert sorted(expected) == list(range(1, 25))
-    killed = started(2, tmp_path / "killed", f"--head={head}", "--steps=100000")
-    before = {}
-    assert killed.stdout is not None
-    for line in killed.stdout:
-        before |= losses_in(line)
-        if max(before, default=0) >= 6:  # after a checkpoint, before the next is sure
-            os.kill(children_of(killed.pid)[1], signal.SIGKILL)
-            break
-    killed.communicate(timeout=200)
-    assert killed.returncode != 0
-    kept = sorted(path for path in (tmp_path / "killed").glob("step-*") if path.suffix != ".part")
-    assert kept
-    last = int(kept[-1].name[5:])
-    again = started(3, tmp_path / "killed", f"--head={head}", f"--steps={last + 4}")
-    lines, errors = again.communicate(timeout=200)
-    assert again.returncode == 0, errors
-    found = losses_in(lines)
-    assert sorted(found) == list(range(last + 1, last + 5))  # it goes on where the last checkpoint is
-    assert last < 20, "expected the run to end soon after the signal"
-    for step, loss in (before | found).items():
-        assert loss == pytest.approx(expected[step], abs=2e-5)
