@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from softmaxes.files import InputError
 from softmaxes.lab.agreement import check_result
@@ -513,19 +513,26 @@ class Result(Record):
         return last.epoch if last.scores is None else None
 
 
+def _is_png(text: str) -> str:
+    if not base64.b64decode(text, validate=True).startswith(b"\x89PNG"):
+        raise ValueError("expected a PNG file in base64")
+    return text
+
+
+Picture = Annotated[str, AfterValidator(_is_png)]  # base64
+
+
 class Sample(Record):
     """A test image or text that the report shows."""
 
     target: NonNegativeInt
-    png: str | None = None  # base64; none of a text
+    png: Picture | None = None  # none of a text
     text: str | None = None  # its beginning; none of an image
 
     @model_validator(mode="after")
     def _is_a_picture_or_a_text(self) -> Self:
         if (self.png is None) == (self.text is None):
             raise ValueError("expected either png or text")
-        if self.png is not None and not base64.b64decode(self.png, validate=True).startswith(b"\x89PNG"):
-            raise ValueError("expected a PNG file in base64 in png")
         return self
 
 
@@ -548,11 +555,19 @@ class DataCard(Record):
     train_counts: tuple[Count, ...]  # examples a class
     test_counts: tuple[Count, ...]
     samples: tuple[Sample, ...] = ()  # none of vectors, sparse or not
+    class_pictures: tuple[Picture, ...] = ()  # of the characters that their names begin with, as opacity
 
     @property
     def num_classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+    @property
+    def words_of_class(self) -> tuple[str, ...]:
+        """The names of the classes, without the characters that they have pictures of: few fonts hold all of those."""
+        if not self.class_pictures:
+            return self.class_names
+        return tuple(name.partition(" ")[2] or name for name in self.class_names)
 
     @property
     def example(self) -> str:
@@ -599,6 +614,8 @@ class DataCard(Record):
             len(self.group_names or ()), self.coarser_groups
         ):
             raise ValueError("expected a name for each group of each level in coarser_names")
+        if len(self.class_pictures) not in (0, classes):
+            raise ValueError(f"expected a picture for each of {classes} classes in class_pictures")
         if any(sample.target >= classes for sample in self.samples):
             raise ValueError("expected a class name for every sample's target")
         return self

@@ -51,6 +51,7 @@ class Data:
         files: the .npy files of ``train`` and ``test`` that the inputs are mapped from, if they are: the processes that
             train read them where they lie. Of texts they hold the bytes, of sparse vectors the pairs.
         test_label_sets: all labels of each test example, its target first, where some examples have several.
+        class_pictures: of each class the character that its name begins with, as a PNG file whose opacity draws it.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Data:
     coarser_names: Sequence[Sequence[str]] = ()
     files: Mapping[str, Path] | None = None
     test_label_sets: LabelSets | None = None
+    class_pictures: Sequence[bytes] = ()
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -101,6 +103,11 @@ class Data:
                 f"got {shapes[1]}."
             )
         self._check_label_sets()
+        if len(self.class_pictures) not in (0, self.num_classes):
+            raise InputError(
+                f"{self.source}: expected a picture for each of {self.num_classes} classes, "
+                f"got {len(self.class_pictures)}."
+            )
         for part in ("train", "test") if self.kind == "vector" else ():
             self._check_finite(part)
         if (self.group_names is None) != (self.group_of_class is None):
@@ -290,6 +297,7 @@ class Data:
             train_counts=tuple(self.counts(self.train_labels).tolist()),
             test_counts=tuple(self.counts(self.test_labels).tolist()),
             samples=tuple(samples),
+            class_pictures=tuple(base64.b64encode(one).decode() for one in self.class_pictures),
         )
 
 

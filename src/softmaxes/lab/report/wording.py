@@ -137,7 +137,7 @@ def cautions(summary: Summary) -> list[str]:
             "Means are over the seeds that finished. A head that diverged at some seed takes no part in the marks: "
             "its mean would be that of its luckier seeds."
         )
-    if summary.by_chance:
+    if summary.by_chance and not summary.none_learned:  # else the finding says it
         by_head: dict[str, list[str]] = {}
         for result in summary.by_chance:
             by_head.setdefault(result.run.head, []).append(str(result.run.seed))
@@ -159,12 +159,11 @@ def undrawn(plot: CurvePlot) -> str:
 
 def finding(summary: Summary) -> str:
     """The comparison in a sentence or two, by accuracy."""
+    if summary.none_learned:
+        return "No head is better than guessing: the accuracies say nothing of the heads. Train for more epochs."
     best = summary.marked(ACCURACY, "best")
     if not best:
         return ""
-    by_chance = {result.run for result in summary.by_chance}
-    if all(result.run in by_chance for row in best for result in row.finished):
-        return "No head is better than guessing: the accuracies say nothing of the heads. Train for more epochs."
     level = summary.marked(ACCURACY, "level")
     text = (
         f"Highest test accuracy: {listed(row.label for row in best)}, "
@@ -179,6 +178,10 @@ def finding(summary: Summary) -> str:
 
 def marks_explained(summary: Summary, best: str, level: str) -> str:
     """What the marks in the table mean."""
+    if summary.none_learned:
+        half = f"± is half of a 95{NBSP}% interval of the mean over seeds (Student's t). "
+        several = any(len(row.finished) > 1 for row in summary.rows)
+        return f"{half if several else ''}No head is marked as the best, as none is better than guessing."
     if max((len(row.finished) for row in summary.rows), default=0) < 2:
         return (
             f"{best} is the best number of its column. With one seed there is no interval, "
@@ -280,9 +283,15 @@ def training_in_words(runs: Sequence[Run], card: DataCard) -> str:
     optimiser += f", training images {listed(moved)} at random" if moved else ""
     seeds = sorted({run.seed for run in runs})
     return (
-        f"{network}; {optimiser}, batches of {chosen('batch_size')}, {chosen('epochs')} epochs, "
+        f"{network}; {optimiser}, batches of {chosen('batch_size')}, {_epochs(runs)}, "
         f"precision {chosen('precision')}; seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}"
     )
+
+
+def _epochs(runs: Sequence[Run]) -> str:
+    """How many epochs runs have."""
+    numbers = sorted({run.epochs for run in runs})
+    return listed([*(f"{number:,}" for number in numbers[:-1]), plural(numbers[-1], "epoch")], "or")
 
 
 def scored_in_words(summary: Summary) -> str:
