@@ -20,7 +20,7 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from softmaxes.lab import InputError
+from softmaxes.lab import Comparison, InputError
 from softmaxes.lab.cli.main import _one_line, app, main
 from softmaxes.lab.comparison.compare import compare
 from softmaxes.lab.data.dataset import Data, encode_png
@@ -601,16 +601,34 @@ def test_the_page_of_another_comparison_is_not_replaced_without_a_word(
         compare(data, heads=heads, seeds=seeds, epochs=1, out=out, jobs=1, device="cpu")
         return "".join(line for line in capsys.readouterr().err.splitlines(keepends=True) if "epoch 1/1" not in line)
 
-    said = f"{out}: the page here shows another comparison, {{}} on toy. It makes room for this one;"
+    said = f"{out}: the page here shows another comparison, {{}} on toy. It will be kept in {out}/earlier/"
     assert told("softmax") == ""
-    page = (out / "report.html").read_bytes()
     assert told("softmax", "sampled") == ""  # more heads, more seeds: nothing is lost
     assert told("softmax", "sampled", seeds=2) == ""
     runs = set(out.glob("runs/*.json"))
     assert told("softmax").startswith(said.format("softmax · sampled"))
-    assert (out / "report.html").read_bytes() == page
     assert set(out.glob("runs/*.json")) == runs
+    (aside,) = (out / "earlier").iterdir()
+    shown = (aside / "report.html").read_text("utf-8")
+    assert "<h1>softmax · sampled on toy</h1>" in shown
+    assert '<a href="../../report.html">the latest comparison in this folder</a>.' in shown
+    assert f'<a href="earlier/{aside.name}/report.html">softmax · sampled on toy (1 epoch, 2 seeds)</a>.' in (
+        out / "report.html"
+    ).read_text("utf-8")
+    assert {row["head"] for row in Comparison.read(aside).rows} == {
+        "softmax",
+        "sampled",
+    }  # its runs lie with the others
+    assert main(["report", str(aside)]) == 0
+    assert (aside / "report.html").read_text("utf-8") == shown
+    with pytest.raises(InputError, match="expected a folder of one's own, got one that keeps an earlier page"):
+        compare(data, heads=["softmax"], seeds=1, epochs=1, out=aside, jobs=1, device="cpu")
     assert told("sampled").startswith(said.format("softmax"))
+    assert len(list((out / "earlier").iterdir())) == 2
+    (aside / "notes.txt").write_text("mine")
+    told("softmax", "sampled", seeds=2)  # it is back, and holds all that the two others do
+    assert {path.name for path in (out / "earlier").rglob("*.*")} == {"notes.txt"}
+    assert "Also here" not in (out / "report.html").read_text("utf-8")
 
     def refuse(*_: object) -> None:
         raise InputError("no")

@@ -13,13 +13,12 @@ from softmaxes import Entmax, GumbelSoftmax
 from softmaxes.lab import InputError
 from softmaxes.lab.cli.main import main
 from softmaxes.lab.comparison import tune as tuning
-from softmaxes.lab.comparison.compare import replaced
 from softmaxes.lab.comparison.plan import as_tuned
 from softmaxes.lab.data.batches import channels_last
 from softmaxes.lab.heads.registry import HEADS
 from softmaxes.lab.records import Study, Tried, Tuning
 from softmaxes.lab.report.sections import tuning as report
-from softmaxes.lab.store import Store
+from softmaxes.lab.store import Store, replaced
 from softmaxes.lab.studies import STUDIES
 from softmaxes.lab.training.classifier import UnfitError, build
 from toy import toy_data, toy_run

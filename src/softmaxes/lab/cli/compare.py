@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from softmaxes.lab.comparison.finished import Comparison
 
 TRAINING = Group("Training", sort_key=2)
-FOLDER = "Folder for the results: new, empty, or one of ours, whose runs are kept and whose page is written anew;"
+FOLDER = (
+    "Folder for the results: new, empty, or one of ours, whose runs are kept; the page of another comparison there is "
+    "kept in *earlier/*, and the new page has a link to it;"
+)
 
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],

@@ -285,12 +285,10 @@ def run_study(
             study = fit(study, data, device, before, console)
             if before is None:  # or what is cut off while it is tuned would be measured anew
                 store.save_study(study, data.card())
-        if before is not None and replaced(before, study) and (out / "report.html").exists():
-            anew = "" if before.budget is None else ", at numbers of epochs that are measured anew"
+        if (other := store.other_before(study)) is not None:
             console.print(
-                f"{out}: the page here shows another comparison, {before.title}. It makes room for this one; the runs "
-                f"of both are kept, and the other's command brings its page back{anew}. With another --out both pages "
-                "stay.",
+                f"{out}: the page here shows another comparison, {other.title}. It will be kept in "
+                f"{store.place_of(other)}, and the page of this one has a link to it.",
                 highlight=False,
                 markup=False,
                 soft_wrap=True,
@@ -303,8 +301,21 @@ def run_study(
             comparison = Comparison.read(out) if store.has_study() else None
             # Unless it was refused: then the folder keeps what was there before.
             if comparison is not None and comparison.study == study and comparison.results:
+                _keep_pages(store, console)
                 comparison.write_report()
     return comparison or Comparison.read(out)
+
+
+def _keep_pages(store: Store, console: Console) -> None:
+    """Write the pages of earlier comparisons that have none yet where they are kept."""
+    for other in store.earlier():
+        if not (other.directory / "report.html").exists():
+            try:
+                Comparison.read(other.directory).write_report()
+            except InputError as error:  # its runs were taken away
+                console.print(
+                    f"{other.directory}: without a page. {error}", highlight=False, markup=False, soft_wrap=True
+                )
 
 
 def _sorted(data: object, backbone: str | Part | None, options: Mapping[str, Any]) -> tuple[Source, dict[str, Any]]:
@@ -368,10 +379,3 @@ def _where(device: str, jobs: int | None, cluster: str | None) -> tuple[str, int
         return device, jobs
     device = chosen_device(device)
     return device, jobs or (1 if device == "cuda" else usable_cores())
-
-
-def replaced(before: Study, study: Study) -> bool:
-    """Whether a study leaves out a run of the one before it, whatever is tuned in both."""
-    chosen = {"lr", "knob"} if before.tuning is not None and study.tuning is not None else set()
-    kept = {run.model_dump_json(exclude=chosen) for run in study.runs}
-    return any(run.model_dump_json(exclude=chosen) not in kept for run in before.runs)

@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import quote
 
 from softmaxes.files import InputError
 from softmaxes.lab.agreement import check_on
 from softmaxes.lab.records import DataCard, Result, Study
 from softmaxes.lab.report import write_report
+from softmaxes.lab.report.page import Link
 from softmaxes.lab.report.sections import differences
 from softmaxes.lab.report.summary import Summary, summarise
 from softmaxes.lab.report.table import comparison
-from softmaxes.lab.store import Store
+from softmaxes.lab.report.wording import brief
+from softmaxes.lab.store import EARLIER, Store
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,14 @@ class Comparison:
                 except ValueError as error:
                     path = store.weights(result.run).with_suffix(".json")
                     raise InputError(f"{path}: expected a run on the data {self.card.name}: {error}.") from None
-        return write_report(self.summary, self.directory)
+        return write_report(self.summary, self.directory, self._others(store))
+
+    def _others(self, store: Store) -> list[Link]:
+        """Links to the pages of the other comparisons in this folder."""
+        if store.is_earlier:
+            return [Link("the latest comparison in this folder", "../../report.html")]
+        found = [(other.directory.name, other.study()) for other in store.earlier()]
+        return [Link(brief(study), f"{EARLIER}/{quote(name)}/report.html") for name, study in found]
 
     def _repr_markdown_(self) -> str:
         return comparison(self.summary).markdown()

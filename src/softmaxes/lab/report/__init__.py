@@ -3,6 +3,7 @@
 It reads records alone: it trains nothing, opens no images and imports no torch.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from softmaxes.files import write_whole
@@ -11,12 +12,17 @@ from softmaxes.lab.report.sections import differences, frequency, nearest, tunin
 from softmaxes.lab.report.summary import Summary
 
 
-def write_report(summary: Summary, directory: Path) -> Path:
+def write_report(summary: Summary, directory: Path, others: Sequence[page.Link] = ()) -> Path:
     """Write ``report.html``, ``table.csv``, ``.md`` and ``.tex``, and ``figures/*.png``, each whole or not at all.
 
     Where seeds can be paired with those of a reference, ``differences`` in these three forms, too. And ``frequency``
     where some classes have many more training examples than others. And ``tuning.csv`` where settings were tried, and
     ``nearest`` in the first two where several settings stand beside published figures.
+
+    Args:
+        summary: what it says.
+        directory: where it is written.
+        others: the pages that it links to, of other comparisons.
 
     Returns:
         The path of ``report.html``.
@@ -40,7 +46,7 @@ def write_report(summary: Summary, directory: Path) -> Path:
         "frequency.tex": None if parts is None else parts.latex(),
         "nearest.csv": nearest.every(nearest.fits(summary)).csv() if near else None,
         "nearest.md": nearest.table(near).markdown() if near else None,
-        "report.html": page.render(summary),
+        "report.html": page.render(summary, others),
     }
     for name, content in drawn.items():
         put(directory / "figures" / name, content)

@@ -100,8 +100,15 @@ class Section(NamedTuple):
     title: str
 
 
-def render(summary: Summary) -> str:
-    """The page."""
+class Link(NamedTuple):
+    """The page of another comparison."""
+
+    text: str
+    address: str
+
+
+def render(summary: Summary, others: Sequence[Link] = ()) -> str:
+    """The page, with links to those of others."""
     curves = [curve_chart(plot) for plot in summary.curve_plots]
     matrices = {
         row.label: matrix_chart(row, matrix) for row in summary.finished if (matrix := summary.matrix(row)) is not None
@@ -136,6 +143,7 @@ def render(summary: Summary) -> str:
         "page.html.jinja",
         charts,
         title=summary.study.title,
+        others=others,
         summary=summary,
         study=summary.study,
         card=summary.card,

@@ -294,6 +294,11 @@ def _epochs(runs: Sequence[Run]) -> str:
     return listed([*(f"{number:,}" for number in numbers[:-1]), plural(numbers[-1], "epoch")], "or")
 
 
+def brief(study: Study) -> str:
+    """A comparison in a line: its title, epochs and number of seeds."""
+    return f"{study.title} ({_epochs(study.runs)}, {plural(len(set(choices(study.runs, 'seed'))), 'seed')})"
+
+
 def scored_in_words(summary: Summary) -> str:
     """How many examples the scores before the last epoch are of, or nothing if of all."""
     counts = sorted({epoch.scored for result in summary.results for epoch in result.epochs if epoch.scored})
