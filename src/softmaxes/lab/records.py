@@ -658,6 +658,12 @@ class Tuning(Record):
     tried: tuple[Tried, ...] = ()  # none before it was done
 
 
+class Together(Record):
+    """The folders whose comparisons are shown on one page. Stored as ``together.json``."""
+
+    folders: Annotated[tuple[str, ...], Field(min_length=2)]
+
+
 class Study(Record):
     """A list of runs under a title: what `compare` executes and `report` shows. Stored as ``study.json``."""
 

@@ -30,7 +30,7 @@ LOCK = ".lock"
 TUNING = "tuning"  # a folder as this one, in it
 EARLIER = "earlier"  # has a folder for each comparison whose page made room for another's; the runs stay where they are
 FILES = {  # all that is written whole, by the folder that it lies in: the names, as a regular expression
-    ".": r"(study|data|scale)\.json|data\.safetensors|report\.html|mlflow\.db"
+    ".": r"(study|data|scale|together)\.json|data\.safetensors|report\.html|mlflow\.db"
     r"|(table|differences|frequency|nearest|tuning)\.(csv|md|tex)",
     "runs": rf"{KEY}\.(json|safetensors|checkpoint)",
     "cells": rf"{KEY}\.json",

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from softmaxes.files import InputError
 from softmaxes.lab.cli.options import From, Whole, given
 from softmaxes.lab.console import plain
 from softmaxes.lab.records import Source, Training
-from softmaxes.names import printable
+from softmaxes.names import file_name, printable
 
 if TYPE_CHECKING:
     from softmaxes.lab.comparison.finished import Comparison
@@ -207,18 +208,38 @@ def repeat(
     return 0
 
 
-def report(directory: Annotated[Path, Parameter(help="The folder that `compare` or `train` wrote.")], /) -> int:
+def report(
+    directory: Annotated[Path, Parameter(help="The folder that `compare` or `train` wrote.")],
+    /,
+    *others: Annotated[Path, Parameter(help="More such folders, to be shown on one page with it.")],
+    out: Annotated[
+        Path | None, Parameter(help="Folder for the page of several; *runs/A-and-B* if not given. New, empty or ours.")
+    ] = None,
+) -> int:
     """Write the table, the page and the figures of a comparison anew, from its stored results alone.
+
+    Of several folders, write one page with a group of rows for each, which says what they differ in.
 
     ```
     softmaxes report runs/glyphs
+    softmaxes report runs/glyphs runs/glyphs-longer --out runs/both
     ```
     """
-    from softmaxes.lab.comparison.finished import Comparison
+    from softmaxes.lab.comparison.finished import Comparison, side_by_side
 
-    comparison = Comparison.read(directory)
-    comparison.write_report()
-    _print(comparison)
+    if not others:
+        if out is not None:
+            raise InputError(f"--out: expected none with one folder, whose page is written in it, got {out}.")
+        comparison = Comparison.read(directory)
+        comparison.write_report()
+        _print(comparison)
+        return 0
+    found = [Comparison.read(folder) for folder in (directory, *others)]
+    out = out or Path("runs") / file_name("-and-".join(one.directory.resolve().name for one in found))
+    page = side_by_side(found, out)
+    for one in found:
+        _print_table(one)
+    plain().print(f"\nreport: {printable(str(page))}")
     return 0
 
 
@@ -229,7 +250,11 @@ def _options(source: Source | None, training: Training | None) -> dict[str, Any]
 
 def _print(comparison: "Comparison") -> None:
     """The table, and where the page is."""
+    _print_table(comparison)
+    plain().print(f"\nreport: {printable(str(comparison.page))}")
+
+
+def _print_table(comparison: "Comparison") -> None:
     from softmaxes.lab.report.terminal import print_summary
 
     print_summary(comparison.summary, plain(soft_wrap=False))
-    plain().print(f"\nreport: {printable(str(comparison.page))}")

@@ -73,6 +73,11 @@ def render_tree(title: str, svg: str) -> str:
     )
 
 
+def shown_by() -> dict[str, Any]:
+    """What the tables of a page need to show a head and a mark."""
+    return {"style": style, "signs": SIGNS}
+
+
 def render_with_figures(template: str, charts: Sequence[Chart], **rest: Any) -> str:
     """A page with figures that its own script draws."""
     plotly, page = script("plotly-cartesian.min.js"), script("page.js")
@@ -148,7 +153,6 @@ def render(summary: Summary, others: Sequence[Link] = ()) -> str:
         study=summary.study,
         card=summary.card,
         rows=summary.rows,
-        signs=SIGNS,
         sections={name: section for name, section in sections.items() if section},
         pictures=_pictures(summary),
         comparison=_ranked(summary, Grid(table.comparison(summary).heads, table.scores(summary))),
@@ -169,7 +173,7 @@ def render(summary: Summary, others: Sequence[Link] = ()) -> str:
         trees=trees,
         paths={view.row.label: view.paths for view in trees if any(view.paths)},
         words=wording,
-        style=style,
+        **shown_by(),
         curves=curves,
         matrices=matrices,
         strip=strip,
