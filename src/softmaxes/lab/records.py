@@ -165,13 +165,13 @@ class Training(Recipe):
             ge=0,
             lt=1,
             description="Share of the training examples of each class that is held out, the same for all heads and "
-            "seeds: to choose settings and to fit temperatures on.",
+            "seeds: to choose settings and to fit temperatures on. Data that bring a validation part, as a folder *val* of "
+            "images beside *train* and *test*, have that held out instead.",
         ),
     ] = 0.0
 
-    def steps_per_epoch(self, train_counts: Iterable[int]) -> int:
-        """Batches of an epoch, the last of them perhaps smaller, by the training examples of each class."""
-        examples = sum(count - self.held_out(count) for count in train_counts)
+    def steps_per_epoch(self, examples: int) -> int:
+        """Batches of an epoch, the last of them perhaps smaller."""
         return -(-examples // self.batch_size)
 
     @classmethod
@@ -554,6 +554,8 @@ class DataCard(Record):
     sparse_size: PositiveInt | None = None  # how many numbers a sparse vector has
     train_counts: tuple[Count, ...]  # examples a class
     test_counts: tuple[Count, ...]
+    validation_counts: tuple[Count, ...] | None = None  # of a validation part that the data bring, not in train_counts
+    example_counts: tuple[Count, ...] | None = None  # training examples by their first label, where some have several
     samples: tuple[Sample, ...] = ()  # none of vectors, sparse or not
     class_pictures: tuple[Picture, ...] = ()  # of the characters that their names begin with, as opacity
 
@@ -561,6 +563,21 @@ class DataCard(Record):
     def num_classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+    def held_out(self, training: Training) -> tuple[int, ...]:
+        """How many examples of each class are held out: a part that the data bring, or a share of the training set."""
+        counts = self.train_counts if self.example_counts is None else self.example_counts
+        return self.validation_counts or tuple(map(training.held_out, counts))
+
+    def trained_on(self, training: Training) -> int:
+        """How many rows an epoch has; where examples have several labels and some are held out, about."""
+        rows = sum(self.train_counts)
+        if self.validation_counts is not None:
+            return rows
+        if self.example_counts is None:
+            return rows - sum(self.held_out(training))
+        examples = sum(self.example_counts)
+        return max(1, round(rows * (examples - sum(self.held_out(training))) / examples))
 
     @property
     def words_of_class(self) -> tuple[str, ...]:
@@ -588,11 +605,11 @@ class DataCard(Record):
         classes = len(self.class_names)
         if classes < 2:
             raise ValueError(f"expected at least 2 classes, got {classes}")
-        for name in ("train_counts", "test_counts", "group_of_class"):
+        for name in ("train_counts", "test_counts", "group_of_class", "validation_counts", "example_counts"):
             values = getattr(self, name)
             if values is not None and len(values) != classes:
                 raise ValueError(f"expected a number for each of {classes} classes in {name}")
-            if name != "group_of_class" and not any(values or ()):
+            if values is not None and name != "group_of_class" and not any(values):
                 raise ValueError(f"expected at least one example in {name}")
         sizes = (self.image_shape, self.vector_size, self.text_size, self.sparse_size)
         if sum(size is not None for size in sizes) != 1:

@@ -112,6 +112,7 @@ def compare(
         _check_out(out)
         loaded = _loaded(data, source, DEFAULT)
         chosen, name = heads_side_by_side(loaded.data, names, range(seeds), changes), loaded.data.name
+    _check_validation(loaded.data, changes)
     chosen = loaded.named_in(chosen)
     if tuned_as is not None:
         if tune is not None:
@@ -146,6 +147,7 @@ def train(
     _check_log(log)
     _check_out(out)
     loaded = _loaded(data, source, DEFAULT)
+    _check_validation(loaded.data, changes)
     study = loaded.named_in(heads_side_by_side(loaded.data, (name,), [seed], changes))
     folder = Path("runs") / file_name(f"{file_name(loaded.data.name)}-{name}") if out is None else Path(out)
     return run_study(study, loaded.data, folder, jobs=1, device=device, log=log, console=console)
@@ -250,6 +252,7 @@ def tune(
     names = named_heads("--heads", HEADS_BY_DEFAULT if heads is None else heads, every=True)
     _check_out(out)
     loaded = _loaded(data, source, DEFAULT)
+    _check_validation(loaded.data, changes)
     study = loaded.named_in(heads_side_by_side(loaded.data, names, range(1), changes))
     study = tuned(study, trials, changes)
     device, jobs = _where(device, jobs, cluster)
@@ -363,6 +366,15 @@ def _check_out(out: str | Path | None) -> None:
     """Refuse a folder that is not ours to write to, before anything is loaded."""
     if out is not None:
         Store(Path(out)).check()
+
+
+def _check_validation(data: Data, changes: Mapping[str, Any]) -> None:
+    """Refuse a share to hold out of data that bring a validation part."""
+    if data.validation is not None and "validation" in changes:
+        raise InputError(
+            f"--validation: expected none with {data.name}, which brings {int(data.validation.sum()):,} validation "
+            f"{data.kind}s, got {changes['validation']:g}."
+        )
 
 
 def _check_log(names: Sequence[str]) -> None:

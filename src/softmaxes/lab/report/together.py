@@ -77,7 +77,8 @@ def what_differs(groups: Sequence[Group]) -> Grid | None:
 
 def stacked(groups: Sequence[Group], columns_of: Callable[[Summary], Sequence[Column]]) -> Grid:
     """The tables of the groups below each other; a dash where a group has no such column."""
-    heads, parts = [], []
+    heads: list[Cell] = []
+    parts = []
     for group in groups:
         for row in group.summary.rows:
             numbered = replace(row, position=len(heads))

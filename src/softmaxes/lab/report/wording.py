@@ -219,7 +219,9 @@ def data_in_words(card: DataCard) -> str:
     example = card.example
     return (
         f"{classes}; {plural(sum(card.train_counts), f'training {example}')} ({counts_range(card.train_counts)}) and "
-        f"{plural(sum(card.test_counts), f'test {example}')} ({counts_range(card.test_counts)}), {shape_in_words(card)}"
+        f"{plural(sum(card.test_counts), f'test {example}')} ({counts_range(card.test_counts)})"
+        + (f" and {plural(sum(own), f'validation {example}')}" if (own := card.validation_counts) else "")
+        + f", {shape_in_words(card)}"
     )
 
 
