@@ -165,8 +165,8 @@ class Training(Recipe):
             ge=0,
             lt=1,
             description="Share of the training examples of each class that is held out, the same for all heads and "
-            "seeds: to choose settings and to fit temperatures on. Data that bring a validation part, as a folder *val* of "
-            "images beside *train* and *test*, have that held out instead.",
+            "seeds: to choose settings and to fit temperatures on. Data that bring a part for it, as a folder *val* "
+            "of images beside *train* and *test*, have that held out instead.",
         ),
     ] = 0.0
 
@@ -649,6 +649,21 @@ class Published(Record):
     epoch_seconds: Seconds | None = None
 
 
+class Elsewhere(Record):
+    """A result from elsewhere, set beside ours: scores as the referee has them, as far as they are told."""
+
+    head: str
+    source: str
+    accuracy: Share | None = None
+    top5: Share | None = None
+    precision: Share | None = None
+    recall: Share | None = None
+    f1: Share | None = None
+    nll: Annotated[Nats, Field(allow_inf_nan=False)] | None = None
+    calibration_error: Share | None = None
+    epoch_seconds: Seconds | None = None
+
+
 class LeftOut(Record):
     """A head that was asked for among all and that the data cannot serve."""
 
@@ -692,6 +707,7 @@ class Study(Record):
     budget: Annotated[float, Field(gt=0, le=10**9)] | None = None  # seconds of training that decided on the epochs
     published: tuple[Published, ...] = ()
     published_source: str = ""
+    elsewhere: tuple[Elsewhere, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     own: tuple[Own, ...] = ()  # data and study, where they are the user's own; heads and backbones are in the runs
     data_options: tuple[str, ...] = ()  # the words of the command line that named the data; of a path its name alone

@@ -20,6 +20,14 @@ FOLDER = (
     "kept in *earlier/*, and the new page has a link to it;"
 )
 
+Beside = Annotated[
+    Path | None,
+    Parameter(
+        help="CSV file with results from elsewhere, as of a paper, to be set beside these: columns *head*, *accuracy*, "
+        "*source*, and perhaps *top5*, *precision*, *recall*, *f1*, *nll*, *calibration_error*, *epoch_seconds*. A "
+        "share is written 0.813 or 81.3%."
+    ),
+]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
     Parameter(help="Where to train; *auto* takes a GPU if there is one.", group=TRAINING),
@@ -88,6 +96,7 @@ def compare(
             "HOST:PORT or **auto** joins one. Needs `pip install 'softmaxes[cluster]'`."
         ),
     ] = None,
+    elsewhere: Beside = None,
     out: Annotated[Path | None, Parameter(help=f"{FOLDER} *runs/DATA* if not given.")] = None,
     training: Setting = None,
     device: Device = "auto",
@@ -137,6 +146,7 @@ def compare(
         seconds=seconds,
         jobs=jobs,
         cluster=cluster,
+        elsewhere=elsewhere,
         out=out,
         device=device,
         log=log,
@@ -215,6 +225,7 @@ def report(
     out: Annotated[
         Path | None, Parameter(help="Folder for the page of several; *runs/A-and-B* if not given. New, empty or ours.")
     ] = None,
+    elsewhere: Beside = None,
 ) -> int:
     """Write the table, the page and the figures of a comparison anew, from its stored results alone.
 
@@ -223,17 +234,23 @@ def report(
     ```
     softmaxes report runs/glyphs
     softmaxes report runs/glyphs runs/glyphs-longer --out runs/both
+    softmaxes report runs/cifar100 --elsewhere papers.csv
     ```
     """
     from softmaxes.lab.comparison.finished import Comparison, side_by_side
+    from softmaxes.lab.elsewhere import read_elsewhere
 
     if not others:
         if out is not None:
             raise InputError(f"--out: expected none with one folder, whose page is written in it, got {out}.")
         comparison = Comparison.read(directory)
+        if elsewhere is not None:
+            comparison = comparison.beside(read_elsewhere(elsewhere))
         comparison.write_report()
         _print(comparison)
         return 0
+    if elsewhere is not None:
+        raise InputError(f"--elsewhere: expected none with several folders, got {elsewhere}; give it with one of them.")
     found = [Comparison.read(folder) for folder in (directory, *others)]
     out = out or Path("runs") / file_name("-and-".join(one.directory.resolve().name for one in found))
     page = side_by_side(found, out)

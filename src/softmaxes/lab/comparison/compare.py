@@ -27,11 +27,12 @@ from softmaxes.lab.comparison.trackers import require
 from softmaxes.lab.data import sources
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.data.sources import DEFAULT
+from softmaxes.lab.elsewhere import read_elsewhere
 from softmaxes.lab.machine import chosen_device, usable_cores
 from softmaxes.lab.records import MOST_TRIALS, Own, Result, Source, Study, Training
 from softmaxes.lab.report.summary import final_scores, next_one
 from softmaxes.lab.resolve import give, own
-from softmaxes.lab.store import Store, read_record
+from softmaxes.lab.store import Store, read_record, replaced
 from softmaxes.names import file_name
 
 MOST_JOBS = 1000  # processes
@@ -49,6 +50,7 @@ def compare(
     seconds: float | None = None,
     jobs: int | None = None,
     cluster: str | None = None,
+    elsewhere: str | Path | None = None,
     out: str | Path | None = None,
     device: str = "auto",
     log: Sequence[str] = (),
@@ -71,6 +73,7 @@ def compare(
         seconds: training time of every run, in place of epochs.
         jobs: runs at a time, one thread each.
         cluster: ``local`` or the address of a Ray cluster.
+        elsewhere: a CSV file with results from elsewhere, set beside these.
         out: folder for the results; ``runs/DATA`` if not given.
         device: ``auto``, ``cpu`` or ``cuda``.
         log: trackers, ``tensorboard`` and ``mlflow``.
@@ -92,6 +95,7 @@ def compare(
             raise InputError(f"--seconds: expected none with --cluster, whose machines may differ, got {seconds:g}.")
         require_ray()
     _check_log(log)
+    beside = () if elsewhere is None else read_elsewhere(Path(elsewhere))
     if seconds is not None and not 0 < seconds <= 10**9:
         raise InputError(f"--seconds: expected more than 0, got {seconds:g}.")
     if seconds is not None and "epochs" in changes:
@@ -124,6 +128,7 @@ def compare(
     if seconds is not None:
         said = f"{chosen.description} Each head has as many epochs as {seconds:g} seconds of training hold."
         chosen = chosen.model_copy(update={"budget": seconds, "description": said})
+    chosen = chosen.model_copy(update={"elsewhere": beside})
     folder = Path("runs") / file_name(name) if out is None else Path(out)
     return run_study(chosen, loaded.data, folder, jobs=jobs, device=device, cluster=cluster, log=log, console=console)
 
@@ -284,6 +289,8 @@ def run_study(
     store = Store(out)
     with store.lock():
         before = store.study() if store.has_study() else None
+        if before is not None and not study.elsewhere and not replaced(before, study):
+            study = study.model_copy(update={"elsewhere": before.elsewhere})
         if study.budget is not None:
             study = fit(study, data, device, before, console)
             if before is None:  # or what is cut off while it is tuned would be measured anew

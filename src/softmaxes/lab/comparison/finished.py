@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
 from softmaxes.files import InputError
 from softmaxes.lab.agreement import check_on
-from softmaxes.lab.records import DataCard, Result, Study, Together
+from softmaxes.lab.records import DataCard, Elsewhere, Result, Study, Together
 from softmaxes.lab.report import together, write_report
 from softmaxes.lab.report.page import Link
 from softmaxes.lab.report.sections import differences
@@ -132,6 +132,18 @@ class Comparison:
             for result in self.results
             for epoch in result.epochs
         ]
+
+    def beside(self, elsewhere: Sequence[Elsewhere]) -> "Comparison":
+        """The same with these results from elsewhere set beside it, and stored so.
+
+        Raises:
+            InputError: the folder is not ours to write to.
+        """
+        study = self.study.model_copy(update={"elsewhere": tuple(elsewhere)})
+        store = Store(self.directory)
+        store.check()
+        store.save_study(study, self.card)
+        return replace(self, study=study)
 
     def write_report(self) -> Path:
         """Write the tables, the figures and the page anew, from the stored results alone; the path of the page.

@@ -155,7 +155,7 @@ def render(summary: Summary, others: Sequence[Link] = ()) -> str:
         rows=summary.rows,
         sections={name: section for name, section in sections.items() if section},
         pictures=_pictures(summary),
-        comparison=_ranked(summary, Grid(table.comparison(summary).heads, table.scores(summary))),
+        comparison=_ranked(summary, _scores(summary)),
         published=table.published(summary),
         nearest=nearest.table(near[: nearest.NEAREST]) if near else None,
         judged=_ranked(summary, Grid([named(row) for row in judging], table.judged(judging))),
@@ -179,6 +179,10 @@ def render(summary: Summary, others: Sequence[Link] = ()) -> str:
         strip=strip,
         time=time,
     )
+
+
+def _scores(summary: Summary) -> Grid:
+    return table.with_elsewhere(Grid([named(row) for row in summary.rows], table.scores(summary)), summary)
 
 
 def _ranked(summary: Summary, grid: Grid) -> Grid:

@@ -100,7 +100,7 @@ def stacked(groups: Sequence[Group], columns_of: Callable[[Summary], Sequence[Co
 
 def comparison(groups: Sequence[Group]) -> Grid:
     """All that is known of every row: the table of CSV, Markdown and LaTeX."""
-    return stacked(groups, lambda summary: table.comparison(summary).columns)
+    return stacked(groups, table.columns)
 
 
 def merged(groups: Sequence[Group]) -> Summary:

@@ -148,6 +148,11 @@ def cautions(summary: Summary) -> list[str]:
         notes.append(
             f"An NLL of ∞ means that a head gave a true class probability zero; {beside}curves leave such epochs out."
         )
+    if summary.study.elsewhere:
+        notes.append(
+            "Rows published elsewhere rest on data, training and code of their own: none is marked, and no difference "
+            "to them is tested."
+        )
     return notes + [f"{left.head} is left out: {left.reason}" for left in summary.study.left_out]
 
 

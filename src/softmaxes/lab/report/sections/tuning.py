@@ -59,9 +59,9 @@ def table(found: Sequence[Choice]) -> Grid:
     tried = [Cell(", ".join(f"{_setting(each)}: {_percent(each)}" for each in one.tried)) for one in found]
     first = f"Tried at first: learning rate (and own setting), held-out accuracy,{NBSP}%"
     columns = [
-        Column(rates, "Learning rate"),
-        Column(own, "Its own setting"),
-        Column(accuracies, f"Held-out accuracy,{NBSP}%"),
+        Column(rates, "Learning rate", "learning rate"),
+        Column(own, "Its own setting", "its own setting"),
+        Column(accuracies, f"Held-out accuracy,{NBSP}%", "held-out accuracy, %"),
         Column(tried, first, look="words"),
     ]
     return Grid([Cell(one.head) for one in found], columns)
