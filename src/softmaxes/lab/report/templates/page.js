@@ -112,7 +112,10 @@
 
   // The edge fades beyond which there is more.
   for (const part of document.querySelectorAll(".scroll, .contents ul")) {
-    const fade = () => part.classList.toggle("beyond", part.scrollWidth - part.clientWidth - part.scrollLeft > 2);
+    const fade = () => {
+      const beyond = part.classList.toggle("beyond", part.scrollWidth - part.clientWidth - part.scrollLeft > 2);
+      part.classList.toggle("fits", !beyond);
+    };
     part.addEventListener("scroll", fade, { passive: true });
     new ResizeObserver(fade).observe(part);
   }
