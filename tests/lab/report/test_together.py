@@ -43,6 +43,7 @@ def test_every_row_stands_under_its_folder() -> None:
     of_all = [row.scores["accuracy"].mean for one in groups for row in one.summary.rows]
     assert [float(line["accuracy"]) for line in lines] == of_all
     assert [row.position for row in together.merged(groups).rows] == [0, 1, 2]  # no two of one colour
+    assert [head.row and head.row.position for head in grid.heads] == [0, 1, 2]
     assert "| `long: softmax` |" in grid.markdown()
     assert r"\texttt{long: softmax}" in grid.latex()
 
