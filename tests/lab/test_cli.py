@@ -20,11 +20,11 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from softmaxes.lab import InputError
+from softmaxes.lab import Comparison, InputError
 from softmaxes.lab.cli.main import _one_line, app, main
 from softmaxes.lab.comparison.compare import compare
 from softmaxes.lab.data.dataset import Data, encode_png
-from softmaxes.lab.heads.registry import HEADS
+from softmaxes.lab.heads.registry import HEADS, by_kind
 from softmaxes.lab.records import Run, Source, Study, seed_by_seed
 from softmaxes.lab.store import Store
 from softmaxes.names import printable
@@ -199,6 +199,22 @@ def test_heads_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["heads"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in HEADS)
+    lines = printed.splitlines()
+    kinds = {line.strip(): number for number, line in enumerate(lines) if line[:1].isalpha()}
+    assert list(kinds) == [lines[0].strip(), *by_kind()]
+    assert [name for heads in by_kind().values() for name in heads] == sorted(HEADS, key=[*HEADS].index)
+    for head, kind in (("arcface", "cosine"), ("tree-sampled-grown", "sampled"), ("entmax", "sparse")):
+        place = next(at for at, line in enumerate(lines) if f"  {head} " in line)
+        above = [number for number in kinds.values() if number < place]
+        assert lines[max(above)].strip() == kind
+
+
+def test_what_a_head_is_can_be_read_alone() -> None:
+    """A reader who looks for one head does not read the line above it."""
+    for name, entry in HEADS.items():
+        assert not entry.summary.startswith(("The same", "Over ")), name
+        if entry.summary.startswith("As "):
+            assert entry.summary.split()[1].rstrip(",") in HEADS, name
 
 
 def test_the_list_of_many_heads_fits_80_columns(
@@ -206,13 +222,14 @@ def test_the_list_of_many_heads_fits_80_columns(
 ) -> None:
     """Names and costs stand whole, each on one line; only what a head is goes on below, bracketed words and all."""
     summary = "Weights of [support] in [0, 1], as the sparsest of several distributions that a reader may choose among."
-    many = {f"hierarchical-{number:02d}": HEADS["softmax"]._replace(summary=summary) for number in range(24)}
+    many = {f"hierarchical:arity={number}": HEADS["softmax"]._replace(summary=summary) for number in range(10, 34)}
     monkeypatch.setattr("softmaxes.lab.heads.registry.HEADS", many)
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["heads"]) == 0
-    header, *lines = capsys.readouterr().out.splitlines()
+    header, kind, *lines = capsys.readouterr().out.splitlines()
+    assert kind.strip() == "trees"
     assert max(map(len, lines)) <= 80
-    begins = [line for line in lines if line[0] != " "]
+    begins = [line for line in lines if line[2] != " "]
     assert [(line.split()[0], line.rstrip()[-6:]) for line in begins] == [(name, "O(D C)") for name in many]
     column = slice(header.index("what"), header.index("cost"))
     assert " ".join(" ".join(line[column] for line in lines).split()) == " ".join([summary] * 24)
@@ -601,16 +618,34 @@ def test_the_page_of_another_comparison_is_not_replaced_without_a_word(
         compare(data, heads=heads, seeds=seeds, epochs=1, out=out, jobs=1, device="cpu")
         return "".join(line for line in capsys.readouterr().err.splitlines(keepends=True) if "epoch 1/1" not in line)
 
-    said = f"{out}: the page here shows another comparison, {{}} on toy. It makes room for this one;"
+    said = f"{out}: the page here shows another comparison, {{}} on toy. It will be kept in {out}/earlier/"
     assert told("softmax") == ""
-    page = (out / "report.html").read_bytes()
     assert told("softmax", "sampled") == ""  # more heads, more seeds: nothing is lost
     assert told("softmax", "sampled", seeds=2) == ""
     runs = set(out.glob("runs/*.json"))
     assert told("softmax").startswith(said.format("softmax · sampled"))
-    assert (out / "report.html").read_bytes() == page
     assert set(out.glob("runs/*.json")) == runs
+    (aside,) = (out / "earlier").iterdir()
+    shown = (aside / "report.html").read_text("utf-8")
+    assert "<h1>softmax · sampled on toy</h1>" in shown
+    assert '<a href="../../report.html">the latest comparison in this folder</a>.' in shown
+    assert f'<a href="earlier/{aside.name}/report.html">softmax · sampled on toy (1 epoch, 2 seeds)</a>.' in (
+        out / "report.html"
+    ).read_text("utf-8")
+    assert {row["head"] for row in Comparison.read(aside).rows} == {
+        "softmax",
+        "sampled",
+    }  # its runs lie with the others
+    assert main(["report", str(aside)]) == 0
+    assert (aside / "report.html").read_text("utf-8") == shown
+    with pytest.raises(InputError, match="expected a folder of one's own, got one that keeps an earlier page"):
+        compare(data, heads=["softmax"], seeds=1, epochs=1, out=aside, jobs=1, device="cpu")
     assert told("sampled").startswith(said.format("softmax"))
+    assert len(list((out / "earlier").iterdir())) == 2
+    (aside / "notes.txt").write_text("mine")
+    told("softmax", "sampled", seeds=2)  # it is back, and holds all that the two others do
+    assert {path.name for path in (out / "earlier").rglob("*.*")} == {"notes.txt"}
+    assert "Also here" not in (out / "report.html").read_text("utf-8")
 
     def refuse(*_: object) -> None:
         raise InputError("no")

@@ -7,9 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from softmaxes.lab import InputError
+from softmaxes.lab import InputError, compare, tune
+from softmaxes.lab import train as train_one
 from softmaxes.lab.data import folder as folder_module
 from softmaxes.lab.data.folder import load_folder
+from softmaxes.lab.data.long_tail import long_tail
 
 RED, GREEN, BLUE = (250, 10, 10), (10, 250, 10), (10, 10, 250)
 
@@ -86,9 +88,30 @@ def test_a_split_in_folders_is_kept(tmp_path, test):
     assert data.description.endswith(f", split as in train/ and {test}/.")
 
 
-def test_test_comes_before_validation(tmp_path):
-    write_classes(tmp_path, "train/a", "train/b", "val/a", "val/b", "test/a", "test/b")
-    assert load_folder(tmp_path).description.endswith("train/ and test/.")
+def test_a_validation_part_beside_train_and_test_is_held_out(tmp_path):
+    for part, colour in (("train", RED), ("val", GREEN), ("test", BLUE)):
+        for name in ("a", "b"):
+            write_image(tmp_path / part / name / "0.png", colour)
+    data = load_folder(tmp_path, image_size=4)
+    assert data.description.endswith("train/, test/ and val/.")
+    assert data.validation is not None
+    assert data.train_inputs[data.validation][:, :, 0, 0].tolist() == [list(GREEN)] * 2
+    assert data.train_inputs[~data.validation][:, :, 0, 0].tolist() == [list(RED)] * 2
+    assert data.test_inputs[:, :, 0, 0].tolist() == [list(BLUE)] * 2
+    card = data.card()
+    assert (card.train_counts, card.validation_counts, card.test_counts) == ((1, 1),) * 3
+    assert load_folder(write_classes(tmp_path / "other", "train/a", "train/b", "test/a", "test/b")).validation is None
+    tailed = long_tail(load_folder(write_classes(tmp_path / "tail", "train/a", "train/b", "val/a", "test/a")), 2)
+    assert tailed.card().train_counts in ((2, 1), (1, 2))
+    assert tailed.card().validation_counts == (2, 0)
+
+
+def test_a_share_is_not_held_out_where_the_data_bring_a_part(tmp_path):
+    write_classes(tmp_path / "data", "train/a", "train/b", "val/a", "val/b", "test/a", "test/b")
+    words = "--validation: expected none with data, which brings 4 validation images, got 0.5"
+    for call in (compare, tune, train_one):
+        with pytest.raises(InputError, match=words):
+            call(tmp_path / "data", validation=0.5, epochs=1, device="cpu", out=tmp_path / "out")
 
 
 SPLITS = [
@@ -141,10 +164,11 @@ def test_a_split_is_known_by_its_names(tmp_path, train, test):
         (["seg_train", "seg_val", "seg_test"], "seg_test"),
     ],
 )
-def test_of_three_parts_the_one_to_test_on_is_taken(tmp_path, folders, test):
+def test_of_three_parts_each_has_its_use(tmp_path, folders, test):
     for part in folders:
         write_classes(tmp_path, f"{part}/a", f"{part}/b")
-    assert load_folder(tmp_path).description.endswith(f"{folders[0]}/ and {test}/.")
+    validation = folders[1]
+    assert load_folder(tmp_path).description.endswith(f"{folders[0]}/, {test}/ and {validation}/.")
 
 
 def test_a_part_without_labels_is_not_tested_on(tmp_path):

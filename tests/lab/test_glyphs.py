@@ -1,12 +1,14 @@
 """The drawn characters: which classes there are, that each image depends only on its own address, and the cache."""
 
 import hashlib
+import io
 import multiprocessing
 import os
 import re
 import time
 import unicodedata
 from collections import Counter, defaultdict
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import torch
 from fontTools import unicodedata as unicode_blocks
 from fontTools.pens.recordingPen import DecomposingRecordingPen
 from fontTools.ttLib import TTFont
-from PIL import features
+from PIL import Image, features
 from torch import Tensor
 
 from softmaxes.lab import InputError
@@ -302,3 +304,18 @@ def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch
     monkeypatch.setenv("SOFTMAXES_CACHE", str(file))
     with pytest.raises(InputError, match=r"file/glyphs: expected a folder that can be made, got Not a directory\.$"):
         load_glyphs(2, train_per_class=1, test_per_class=1)
+
+
+def test_every_class_has_a_plain_picture_of_its_character() -> None:
+    """Drawn or read from the cache; not of more classes than a report can carry."""
+    for _ in range(2):
+        data = load_glyphs(4, train_per_class=1, test_per_class=1)
+        assert len(set(data.class_pictures)) == 4
+        for content in data.class_pictures:
+            picture = Image.open(io.BytesIO(content)).convert("RGBA")
+            opacity = picture.getchannel("A")
+            assert picture.size == (32, 32)
+            assert opacity.getextrema() == (0, 255)
+            assert len(content) < 600
+    assert data.card().words_of_class == tuple(name[2:] for name in data.class_names)
+    assert replace(data, class_pictures=()).fingerprint == data.fingerprint  # nothing is trained on them

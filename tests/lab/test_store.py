@@ -169,7 +169,9 @@ def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("name", ["runs", "figures", "cells", "tuning", "tensorboard", "mlflow.db", "mlflow-artifacts"])
+@pytest.mark.parametrize(
+    "name", ["runs", "figures", "cells", "tuning", "earlier", "tensorboard", "mlflow.db", "mlflow-artifacts"]
+)
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path, name: str) -> None:
     (tmp_path / "away").mkdir()
     store = Store(tmp_path / "mine")

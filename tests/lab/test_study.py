@@ -62,7 +62,7 @@ def played(script: dict[str, list[End]]) -> tuple[Scripted, str, str]:
     planned = Study(name="toy", title="toy", description="", runs=tuple(runs))
     said, failure = io.StringIO(), ""
     executor = Scripted(script)
-    with Display(planned, runs, DATA.card().train_counts, Console(file=said)) as display:
+    with Display(planned, runs, DATA.card(), Console(file=said)) as display:
         try:
             run_all(deque(runs), executor, display)
         except InputError as error:
@@ -143,7 +143,7 @@ def test_what_breaks_off_closes_the_executor() -> None:
     planned = Study(name="toy", title="toy", description="", runs=(run,))
     broken = Broken({})
     with (
-        Display(planned, [run], DATA.card().train_counts, Console(file=io.StringIO())) as display,
+        Display(planned, [run], DATA.card(), Console(file=io.StringIO())) as display,
         pytest.raises(KeyboardInterrupt),
     ):
         run_all(deque([run]), broken, display)

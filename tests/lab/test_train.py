@@ -14,6 +14,7 @@ from torch import nn
 from cases import public_heads
 from softmaxes import HierarchicalSoftmax, NeighborSampledSoftmax, Tree, metrics
 from softmaxes.lab import Entry, InputError
+from softmaxes.lab.agreement import check_on
 from softmaxes.lab.bits import unpacked
 from softmaxes.lab.comparison.execute import check
 from softmaxes.lab.data.batches import Examples, channels_last, held_out_rows, lay_out
@@ -37,7 +38,7 @@ from softmaxes.lab.training.classifier import (
 from softmaxes.lab.training.fabric import Fabric
 from softmaxes.lab.training.judge import Judge
 from softmaxes.lab.training.train import Progress, train
-from toy import numbers, toy_data, toy_run
+from toy import numbers, toy_data, toy_run, trained
 
 DATA = toy_data()
 TRAIN, TEST = (
@@ -419,11 +420,57 @@ def test_a_share_of_each_class_is_held_out_whatever_the_head_and_the_seed() -> N
     rows, held_out = held_out_rows(run, labels)
     assert torch.cat([rows, held_out]).sort().values.equal(torch.arange(len(labels)))
     assert labels[held_out].bincount(minlength=4).tolist() == [1, 2, 0, 0]  # a quarter of 7, 10, 1, 2
-    assert run.steps_per_epoch(labels.bincount().tolist()) == 1
-    assert run.model_copy(update={"batch_size": 16}).steps_per_epoch(labels.bincount().tolist()) == 2
+    assert run.steps_per_epoch(len(rows)) == 1
+    assert run.model_copy(update={"batch_size": 16}).steps_per_epoch(len(rows)) == 2
     for other in (toy_run(DATA, "gumbel", validation=0.25), toy_run(DATA, validation=0.25, seed=3)):
         assert held_out_rows(other, labels)[1].equal(held_out)
     assert held_out_rows(toy_run(DATA), labels)[0].equal(torch.arange(len(labels)))
+
+
+def test_an_example_of_several_labels_is_held_out_whole() -> None:
+    """No label of it is trained on; of the held-out ones a share of each class by their first label."""
+    examples = torch.arange(40).repeat_interleave(torch.tensor([1, 2, 3, 1] * 10))
+    labels = torch.randint(4, (len(examples),), generator=torch.Generator().manual_seed(0))
+    first = torch.tensor([int((examples == one).nonzero()[0]) for one in range(40)])
+    run = toy_run(DATA, validation=0.25)
+    rows, held_out = held_out_rows(run, labels, examples=examples)
+    assert not set(examples[rows].tolist()) & set(examples[held_out].tolist())
+    assert set(examples[rows].tolist()) | set(examples[held_out].tolist()) == set(range(40))
+    assert set(held_out.tolist()) <= set(first.tolist())  # each once, as in the test
+    counts = labels[first].bincount(minlength=4)
+    assert labels[held_out].bincount(minlength=4).tolist() == [run.held_out(count) for count in counts.tolist()]
+    whole = torch.cat([rows, held_out])
+    assert len(whole) < len(labels)
+    assert held_out_rows(toy_run(DATA), labels, examples=examples)[0].equal(torch.arange(len(labels)))
+
+
+def test_a_validation_part_of_the_data_is_held_out_and_nothing_else() -> None:
+    labels = torch.tensor([0, 1, 0, 1, 0, 1])
+    own = torch.tensor([False, False, True, False, False, True])
+    for share in (0.0, 0.5):
+        rows, held_out = held_out_rows(toy_run(DATA, validation=share), labels, own)
+        assert (rows.tolist(), held_out.tolist()) == ([0, 1, 3, 4], [2, 5])
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["a part of the data", "several labels"])
+def test_what_the_data_hold_out_is_what_a_run_is_scored_on(several: bool, tmp_path: Path) -> None:
+    """Through the store, as a comparison does it; and the result agrees with the data card."""
+    data, part = toy_data(), torch.arange(120) % 5 == 0
+    if several:
+        data = dataclasses.replace(data, train_examples=torch.arange(60).repeat_interleave(2))
+    else:
+        data = dataclasses.replace(data, validation=part)
+        assert sum(data.card().train_counts) == 96
+    run = toy_run(data, epochs=1, validation=0.2, scored_on="validation")
+    (result,) = trained(data, tmp_path, run)
+    card = data.card()
+    check_on(result, card)
+    assert result.examples == sum(card.held_out(run)) == (12 if several else 24)
+    with_test = toy_run(data, epochs=1, validation=0.2)
+    (result,) = trained(data, tmp_path, with_test)
+    assert result.calibration is not None
+    assert result.calibration.scaled is not None
+    assert result.calibration.scaled.fitted_on == sum(card.held_out(run))
 
 
 @pytest.mark.parametrize("head", ["softmax", "hierarchical-clustered"])

@@ -75,20 +75,23 @@ def check_on(result: "Result", card: "DataCard") -> None:
         raise ValueError(f"expected classes in 0..{classes - 1}, got {max(seen)}")
     if result.tree is not None and (leaves := _leaves(result.tree.parent)) != classes:
         raise ValueError(f"expected a tree over {classes} classes, got {leaves} leaves")
-    steps = result.run.epochs * result.run.steps_per_epoch(card.train_counts)
+    exact = card.example_counts is None or result.run.validation == 0
+    steps = result.run.epochs * result.run.steps_per_epoch(
+        card.trained_on(result.run) if exact else sum(card.train_counts)
+    )
     if result.losses and result.losses[-1].step > steps:
         raise ValueError(f"expected losses at steps of at most {steps}, got {result.losses[-1].step}")
     scores = result.epochs[-1].scores
     if scores is None:
         return
-    if result.losses and len(result.losses) != steps // result.losses[0].step:
+    if exact and result.losses and len(result.losses) != steps // result.losses[0].step:
         raise ValueError(
             f"expected a loss every {result.losses[0].step} of {steps} steps, by the training examples, "
             f"got {len(result.losses)}"
         )
     for name, found in zip(("precision", "recall", "f1"), _macro_sums(result), strict=True):
         _agree(name, getattr(scores, name), found / classes)
-    held_out = [result.run.held_out(count) for count in card.train_counts]
+    held_out = card.held_out(result.run)
     counts = list(card.test_counts) if result.run.scored_on == "test" else held_out
     of_class = Counter[int]()
     for target, _, count in result.confusion:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from softmaxes.files import InputError
 from softmaxes.lab.agreement import check_result
@@ -165,13 +165,13 @@ class Training(Recipe):
             ge=0,
             lt=1,
             description="Share of the training examples of each class that is held out, the same for all heads and "
-            "seeds: to choose settings and to fit temperatures on.",
+            "seeds: to choose settings and to fit temperatures on. Data that bring a part for it, as a folder *val* "
+            "of images beside *train* and *test*, have that held out instead.",
         ),
     ] = 0.0
 
-    def steps_per_epoch(self, train_counts: Iterable[int]) -> int:
-        """Batches of an epoch, the last of them perhaps smaller, by the training examples of each class."""
-        examples = sum(count - self.held_out(count) for count in train_counts)
+    def steps_per_epoch(self, examples: int) -> int:
+        """Batches of an epoch, the last of them perhaps smaller."""
         return -(-examples // self.batch_size)
 
     @classmethod
@@ -513,19 +513,26 @@ class Result(Record):
         return last.epoch if last.scores is None else None
 
 
+def _is_png(text: str) -> str:
+    if not base64.b64decode(text, validate=True).startswith(b"\x89PNG"):
+        raise ValueError("expected a PNG file in base64")
+    return text
+
+
+Picture = Annotated[str, AfterValidator(_is_png)]  # base64
+
+
 class Sample(Record):
     """A test image or text that the report shows."""
 
     target: NonNegativeInt
-    png: str | None = None  # base64; none of a text
+    png: Picture | None = None  # none of a text
     text: str | None = None  # its beginning; none of an image
 
     @model_validator(mode="after")
     def _is_a_picture_or_a_text(self) -> Self:
         if (self.png is None) == (self.text is None):
             raise ValueError("expected either png or text")
-        if self.png is not None and not base64.b64decode(self.png, validate=True).startswith(b"\x89PNG"):
-            raise ValueError("expected a PNG file in base64 in png")
         return self
 
 
@@ -547,12 +554,37 @@ class DataCard(Record):
     sparse_size: PositiveInt | None = None  # how many numbers a sparse vector has
     train_counts: tuple[Count, ...]  # examples a class
     test_counts: tuple[Count, ...]
+    validation_counts: tuple[Count, ...] | None = None  # of a validation part that the data bring, not in train_counts
+    example_counts: tuple[Count, ...] | None = None  # training examples by their first label, where some have several
     samples: tuple[Sample, ...] = ()  # none of vectors, sparse or not
+    class_pictures: tuple[Picture, ...] = ()  # of the characters that their names begin with, as opacity
 
     @property
     def num_classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+    def held_out(self, training: Training) -> tuple[int, ...]:
+        """How many examples of each class are held out: a part that the data bring, or a share of the training set."""
+        counts = self.train_counts if self.example_counts is None else self.example_counts
+        return self.validation_counts or tuple(map(training.held_out, counts))
+
+    def trained_on(self, training: Training) -> int:
+        """How many rows an epoch has; where examples have several labels and some are held out, about."""
+        rows = sum(self.train_counts)
+        if self.validation_counts is not None:
+            return rows
+        if self.example_counts is None:
+            return rows - sum(self.held_out(training))
+        examples = sum(self.example_counts)
+        return max(1, round(rows * (examples - sum(self.held_out(training))) / examples))
+
+    @property
+    def words_of_class(self) -> tuple[str, ...]:
+        """The names of the classes, without the characters that they have pictures of: few fonts hold all of those."""
+        if not self.class_pictures:
+            return self.class_names
+        return tuple(name.partition(" ")[2] or name for name in self.class_names)
 
     @property
     def example(self) -> str:
@@ -573,11 +605,11 @@ class DataCard(Record):
         classes = len(self.class_names)
         if classes < 2:
             raise ValueError(f"expected at least 2 classes, got {classes}")
-        for name in ("train_counts", "test_counts", "group_of_class"):
+        for name in ("train_counts", "test_counts", "group_of_class", "validation_counts", "example_counts"):
             values = getattr(self, name)
             if values is not None and len(values) != classes:
                 raise ValueError(f"expected a number for each of {classes} classes in {name}")
-            if name != "group_of_class" and not any(values or ()):
+            if values is not None and name != "group_of_class" and not any(values):
                 raise ValueError(f"expected at least one example in {name}")
         sizes = (self.image_shape, self.vector_size, self.text_size, self.sparse_size)
         if sum(size is not None for size in sizes) != 1:
@@ -599,6 +631,8 @@ class DataCard(Record):
             len(self.group_names or ()), self.coarser_groups
         ):
             raise ValueError("expected a name for each group of each level in coarser_names")
+        if len(self.class_pictures) not in (0, classes):
+            raise ValueError(f"expected a picture for each of {classes} classes in class_pictures")
         if any(sample.target >= classes for sample in self.samples):
             raise ValueError("expected a class name for every sample's target")
         return self
@@ -612,6 +646,21 @@ class Published(Record):
     precision: Share | None = None
     recall: Share | None = None
     f1: Share | None = None
+    epoch_seconds: Seconds | None = None
+
+
+class Elsewhere(Record):
+    """A result from elsewhere, set beside ours: scores as the referee has them, as far as they are told."""
+
+    head: str
+    source: str
+    accuracy: Share | None = None
+    top5: Share | None = None
+    precision: Share | None = None
+    recall: Share | None = None
+    f1: Share | None = None
+    nll: Annotated[Nats, Field(allow_inf_nan=False)] | None = None
+    calibration_error: Share | None = None
     epoch_seconds: Seconds | None = None
 
 
@@ -641,6 +690,12 @@ class Tuning(Record):
     tried: tuple[Tried, ...] = ()  # none before it was done
 
 
+class Together(Record):
+    """The folders whose comparisons are shown on one page. Stored as ``together.json``."""
+
+    folders: Annotated[tuple[str, ...], Field(min_length=2)]
+
+
 class Study(Record):
     """A list of runs under a title: what `compare` executes and `report` shows. Stored as ``study.json``."""
 
@@ -652,6 +707,7 @@ class Study(Record):
     budget: Annotated[float, Field(gt=0, le=10**9)] | None = None  # seconds of training that decided on the epochs
     published: tuple[Published, ...] = ()
     published_source: str = ""
+    elsewhere: tuple[Elsewhere, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     own: tuple[Own, ...] = ()  # data and study, where they are the user's own; heads and backbones are in the runs
     data_options: tuple[str, ...] = ()  # the words of the command line that named the data; of a path its name alone

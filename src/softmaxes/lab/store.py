@@ -1,5 +1,6 @@
 """Where a comparison lives on disk: a folder of small files, each written whole or not at all."""
 
+import hashlib
 import json
 import re
 import stat
@@ -15,6 +16,7 @@ from softmaxes.files import InputError, check_json, is_part, read_whole, remove_
 from softmaxes.lab.fields import Record
 from softmaxes.lab.records import DataCard, Result, Run, Study
 from softmaxes.lab.stopping import uninterrupted
+from softmaxes.names import file_name
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 MOST_BYTES = 2**28  # of a record; those of runs over some million classes have a tenth
@@ -26,14 +28,22 @@ COMPARISON: Marks = {"study.json": Study, "data.json": DataCard}
 KEY = "[0-9a-f]{16}"
 LOCK = ".lock"
 TUNING = "tuning"  # a folder as this one, in it
+EARLIER = "earlier"  # has a folder for each comparison whose page made room for another's; the runs stay where they are
 FILES = {  # all that is written whole, by the folder that it lies in: the names, as a regular expression
-    ".": r"(study|data|scale)\.json|data\.safetensors|report\.html|mlflow\.db|tuning\.csv"
-    r"|(table|differences|frequency|nearest)\.(csv|md)",
+    ".": r"(study|data|scale|together)\.json|data\.safetensors|report\.html|mlflow\.db"
+    r"|(table|differences|frequency|nearest|tuning)\.(csv|md|tex)",
     "runs": rf"{KEY}\.(json|safetensors|checkpoint)",
     "cells": rf"{KEY}\.json",
     "figures": r"\w[\w.-]*\.png",
 }
-INSIDE = (*list(FILES)[1:], TUNING, "tensorboard", "mlflow.db", "mlflow-artifacts")  # what others write to, too
+INSIDE = (
+    *list(FILES)[1:],
+    TUNING,
+    EARLIER,
+    "tensorboard",
+    "mlflow.db",
+    "mlflow-artifacts",
+)  # what others write to, too
 
 
 class Store:
@@ -53,11 +63,22 @@ class Store:
 
     def checkpoint(self, run: Run) -> Path:
         """Where an unfinished run keeps what it needs to go on."""
-        return self.directory / "runs" / f"{run.key}.checkpoint"
+        return self._runs / f"{run.key}.checkpoint"
 
     def weights(self, run: Run) -> Path:
         """The weights of a finished run."""
-        return self.directory / "runs" / f"{run.key}.safetensors"
+        return self._runs / f"{run.key}.safetensors"
+
+    @property
+    def _runs(self) -> Path:
+        """The folder of the runs: of an earlier comparison that of the latest one."""
+        return (self.directory.absolute().parent.parent if self.is_earlier else self.directory) / "runs"
+
+    @property
+    def is_earlier(self) -> bool:
+        """Whether it holds a comparison whose page made room for another's."""
+        above = self.directory.absolute().parent
+        return above.name == EARLIER and (above.parent / "study.json").is_file()
 
     def tensors(self) -> Path:
         """The data set, for the processes that train; it is removed when the runs are done."""
@@ -113,6 +134,8 @@ class Store:
                 which safetensors requires.
         """
         self.check()
+        if self.is_earlier:
+            raise InputError(f"{self.directory}: expected a folder of one's own, got one that keeps an earlier page.")
         try:
             str(self.directory).encode()
         except UnicodeEncodeError:
@@ -149,17 +172,56 @@ class Store:
 
     def _tidy(self) -> None:
         """Remove what writers that were killed have left."""
-        for folder, names in FILES.items():
-            remove_parts(self.directory / folder, names)
+        for place in (self.directory, *(other.directory for other in self.earlier())):
+            for folder, names in FILES.items():
+                remove_parts(place / folder, names)
         for checkpoint in (self.directory / "runs").glob("*.checkpoint"):
             done = checkpoint.with_suffix(".json").is_file()  # killed between a run's result and its checkpoint
             if done and re.fullmatch(KEY, checkpoint.stem) and not checkpoint.is_symlink():
                 checkpoint.unlink(missing_ok=True)
 
     def save_study(self, study: Study, card: DataCard) -> None:
-        """Write what is compared, and on what."""
+        """Write what is compared, and on what.
+
+        A comparison whose page is here, and of which this one leaves out a run, is kept as an earlier one.
+        """
+        if (before := self.other_before(study)) is not None:
+            kept = Store(self.place_of(before))
+            kept._write("data.json", self.card())
+            kept._write("study.json", before)
         self._write("data.json", card)
         self._write("study.json", study)
+        for other in self.earlier():
+            if not replaced(other.study(), study):  # it is back, or a part of what is
+                other._remove()
+
+    def other_before(self, study: Study) -> Study | None:
+        """The comparison whose page is here, if a study leaves out a run of it."""
+        if not self.has_study() or not (self.directory / "report.html").exists():
+            return None
+        before = self.study()
+        return before if replaced(before, study) else None
+
+    def place_of(self, study: Study) -> Path:
+        """Where a comparison is kept when its page makes room for another's."""
+        digest = hashlib.sha256("".join(sorted(run.key for run in study.runs)).encode()).hexdigest()[:8]
+        title = re.sub(r"[^\w.]+", "-", study.title).strip("-.")[:40]
+        return self.directory / EARLIER / file_name(f"{title}-{digest}")
+
+    def earlier(self) -> list["Store"]:
+        """The comparisons whose page made room for another's."""
+        found = sorted((self.directory / EARLIER).glob("*/study.json"))
+        return [Store(path.parent) for path in found if not path.parent.is_symlink()]
+
+    def _remove(self) -> None:
+        """Remove what is kept of an earlier comparison: our own files, and the folders if they are empty then."""
+        for folder in ("figures", "."):
+            for path in (self.directory / folder).glob("*"):
+                if re.fullmatch(FILES[folder], path.name):
+                    path.unlink()
+        for path in (self.directory / "figures", self.directory, self.directory.parent):
+            with suppress(OSError):
+                path.rmdir()
 
     def forget_study(self) -> None:
         """Take back what `save_study` wrote, where nothing came of it."""
@@ -185,12 +247,12 @@ class Store:
 
     def result(self, run: Run) -> Result | None:
         """A finished run, or none."""
-        name = f"runs/{run.key}.json"
-        if not (self.directory / name).exists():
+        path = self._runs / f"{run.key}.json"
+        if not path.exists():
             return None
-        result = self._read(name, Result)
+        result = read_record(path, Result)
         if result.run != run:
-            raise InputError(f"{self.directory / name}: expected the result of run {run.key}, got {result.run.key}'s.")
+            raise InputError(f"{path}: expected the result of run {run.key}, got {result.run.key}'s.")
         return result
 
     def results(self, study: Study) -> list[Result]:
@@ -208,6 +270,13 @@ class Store:
             raise InputError(
                 f"{path}: expected the folder of a comparison, made by `softmaxes compare --out`, got none."
             ) from None
+
+
+def replaced(before: Study, study: Study) -> bool:
+    """Whether a study leaves out a run of the one before it, whatever is tuned in both."""
+    chosen = {"lr", "knob"} if before.tuning is not None and study.tuning is not None else set()
+    kept = {run.model_dump_json(exclude=chosen) for run in study.runs}
+    return any(run.model_dump_json(exclude=chosen) not in kept for run in before.runs)
 
 
 def write_record(path: Path, record: Record) -> None:

@@ -42,7 +42,7 @@ def visits(browser):
                 "plot => plot.offsetParent === null || plot.querySelector('.main-svg'))",
                 timeout=20_000,
             )
-            page.locator("details").evaluate("element => element.open = true")
+            page.locator("details").evaluate_all("found => found.forEach(one => one.open = true)")
         return pages[visit]
 
     yield opened, complaints

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from browsing import cells
-from reports import ALERT, hostile, make_card, make_result, make_run, make_study, strangers, whole_study
+from reports import ALERT, hostile, make_card, make_result, make_run, make_study, picture, strangers, whole_study
 from softmaxes.lab.report import page as html_page
 from softmaxes.lab.report.summary import final_scores, summarise
 
@@ -108,6 +108,56 @@ def test_strangers_names_stay_text(report: Path, open_page) -> None:
     assert page.locator("#setting + p").inner_text().startswith(f"glyphs: {ALERT}")
     ticks = page.locator("#confusion-0 .ytick text").all_text_contents()
     assert ticks[:2] == [ALERT[:17] + "…", "--ink"]
+
+
+def test_the_contents_lead_to_every_section(report: Path, open_page) -> None:
+    """In the page's order, by the keyboard alone; what is read at first comes first."""
+    page = open_page(report)
+    links = page.locator(".contents a").evaluate_all("links => links.map(link => link.hash)")
+    heads = page.locator("main > section > h2").evaluate_all("heads => heads.map(head => `#${head.id}`)")
+    assert links == heads
+    assert links[:4] == ["#comparison", "#samples", "#reading", "#setting"]
+    assert page.locator("section > .samples .sample").count() == 3  # the others are folded
+    assert page.locator(".more .sample").count() == 9
+    page.locator(".contents a").nth(4).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"document.querySelector('.contents a[aria-current]')?.hash === '{links[4]}'")
+    bar, head = page.locator(".contents").bounding_box(), page.locator(links[4]).bounding_box()
+    assert bar["y"] == 0  # it stays
+    assert head["y"] >= bar["height"]  # and hides nothing
+    page.evaluate("scrollTo(0, 0)")
+
+
+def test_what_goes_on_beyond_the_edge_of_a_phone_fades(report: Path, open_page) -> None:
+    parts = "document.querySelectorAll('.scroll, .contents ul')"
+    told = f"[...{parts}].map(part => [part.scrollWidth > part.clientWidth + 2, part.classList.contains('beyond')])"
+    page = open_page(report, width=390, scheme="light", is_mobile=True, has_touch=True)
+    found = [*page.evaluate(told), *open_page(report).evaluate(told)]
+    assert {(over, fades) for over, fades in found} == {(True, True), (False, False)}
+    page.locator(".contents ul").evaluate("part => part.scrollTo(10000, 0)")
+    page.wait_for_function("!document.querySelector('.contents ul').classList.contains('beyond')")
+    page.locator(".contents ul").evaluate("part => part.scrollTo(0, 0)")
+
+
+def test_a_character_that_a_font_may_lack_is_shown_as_its_picture(tmp_path: Path) -> None:
+    card = make_card(num_classes=10, samples=2)
+    names = tuple(f"\N{LATIN LETTER SMALL CAPITAL H} letter {index}" for index in range(10))
+    pictures = tuple(picture("h", index) for index in range(10))
+    drawn = make_card(num_classes=10, samples=2, class_names=names, class_pictures=pictures)
+    study, results = make_study([make_run()]), [make_result(make_run(), card)]
+    page = html_page.render(summarise(study, drawn, results))
+    named = {sample.target for sample in card.samples}
+    named |= {index for guess in results[0].guesses for index in guess.classes}
+    named |= {index for true, predicted, _ in results[0].confusion if true != predicted for index in (true, predicted)}
+    for index in range(10):
+        assert (f".drawn-{index} {{ --picture: url(data:image/png;base64,{pictures[index]}); }}" in page) == (
+            index in named
+        )
+    assert f'<span class="drawn drawn-0"><span class="unseen">{names[0][0]}</span></span> letter 0' in page
+    matrix = summarise(study, drawn, results).matrix(summarise(study, drawn, results).rows[0])
+    assert matrix is not None
+    assert matrix.names[0] == "letter 0"  # where there is no room for a picture
+    assert ".drawn-" not in html_page.render(summarise(study, card, results)).partition("</style>")[0]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

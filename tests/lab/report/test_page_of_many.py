@@ -19,7 +19,7 @@ def test_of_many_heads_the_page_shows_a_few_at_first(many_report: Path, open_pag
         "document.getElementById(name).querySelectorAll('.scatterlayer .trace').length]))"
     )
     pressed = ".heads button[aria-pressed=true]"
-    guesses = ".sample:first-of-type .guesses h3"
+    guesses = "section > .samples .sample:first-of-type .guesses h3"
     finite = sum(math.isfinite(row.scores["nll"].mean) for row in best)
     whole = {"accuracy": 48, "time": 24}
     assert len(cells(page, "#comparison-table")) == 24
@@ -65,9 +65,30 @@ def test_the_page_of_many_heads_is_whole_without_scripts(many_report: Path, brow
     page.goto(many_report.as_uri())
     # Playwright evaluates in the page even where its own scripts are off.
     assert len(shown(page, ".confusion h3")) == 24
-    assert len(shown(page, ".sample:first-of-type .guesses h3")) == 24
+    assert len(shown(page, "section > .samples .sample:first-of-type .guesses h3")) == 24
+    assert len(shown(page, "#comparison-table tbody tr")) == 10
+    page.locator(".folding:has(#comparison-table) summary").click()
+    assert len(shown(page, "#comparison-table tbody tr")) == 24
     assert shown(page, "#confused") == []
     assert page.locator(".heads button:enabled").count() == 0
+    context.close()
+
+
+def test_long_tables_are_folded_and_say_how_long_they_are(many_report: Path, browser) -> None:
+    """The first rows are on show, and of many heads they are the best."""
+    summary = summarise(*many_study())
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.goto(many_report.as_uri())
+    best = [row.label for row in summary.ranked[:10]]
+    assert shown(page, "#comparison-table tbody th") == best
+    folds = page.locator(".fold summary").all_inner_texts()
+    assert folds[0] == "All 24 rows (14 more)"
+    page.locator(".fold summary").first.press("Enter")
+    every = shown(page, "#comparison-table tbody th")
+    assert every[:10] == best
+    assert len(every) == 24
+    assert page.locator(".fold summary").first.inner_text() == "Only the first 10 of 24 rows"
     context.close()
 
 

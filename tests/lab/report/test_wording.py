@@ -101,3 +101,28 @@ def test_no_head_wins_where_all_guess() -> None:
 
     assert told(0.1, 0.11, 0.1, 0.1).startswith("No head is better than guessing")
     assert told(0.1, 0.11, 0.5, 0.6).startswith("Highest test accuracy: cosine, 55.0")
+
+
+def test_no_head_is_marked_where_all_guess() -> None:
+    """Neither by its accuracy nor by another score; one head that learned is enough."""
+    card = make_card(num_classes=10, samples=0)
+    runs = [make_run(head, seed) for head in ("softmax", "cosine") for seed in (0, 1)]
+    for best, marked in ((0.12, False), (0.6, True)):
+        results = [
+            make_result(run, card, accuracy, make_scores(accuracy))
+            for run, accuracy in zip(runs, (0.1, best, 0.1, best), strict=True)
+        ]
+        summary = summarise(make_study(runs), card, results)
+        assert any(mark for row in summary.rows for mark in row.marks.values()) == marked
+        explained = wording.marks_explained(summary, "★", "≈")
+        assert explained.startswith("± is half of a 95")
+        assert ("No head is marked as the best" in explained) != marked
+        assert ("★" in explained) == marked
+
+
+def test_one_epoch_is_one_epoch() -> None:
+    card = make_card(num_classes=10, samples=0)
+    assert ", 1 epoch, precision" in wording.training_in_words([make_run(epochs=1)], card)
+    assert ", 10 epochs, precision" in wording.training_in_words([make_run()], card)
+    both = [make_run(), make_run("cosine", epochs=1)]
+    assert ", 1 or 10 epochs, precision" in wording.training_in_words(both, card)

@@ -5,17 +5,29 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from softmaxes.files import InputError
 from softmaxes.lab.cli.options import From, Whole, given
 from softmaxes.lab.console import plain
 from softmaxes.lab.records import Source, Training
-from softmaxes.names import printable
+from softmaxes.names import file_name, printable
 
 if TYPE_CHECKING:
     from softmaxes.lab.comparison.finished import Comparison
 
 TRAINING = Group("Training", sort_key=2)
-FOLDER = "Folder for the results: new, empty, or one of ours, whose runs are kept and whose page is written anew;"
+FOLDER = (
+    "Folder for the results: new, empty, or one of ours, whose runs are kept; the page of another comparison there is "
+    "kept in *earlier/*, and the new page has a link to it;"
+)
 
+Beside = Annotated[
+    Path | None,
+    Parameter(
+        help="CSV file with results from elsewhere, as of a paper, to be set beside these: columns *head*, *accuracy*, "
+        "*source*, and perhaps *top5*, *precision*, *recall*, *f1*, *nll*, *calibration_error*, *epoch_seconds*. A "
+        "share is written 0.813 or 81.3%."
+    ),
+]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
     Parameter(help="Where to train; *auto* takes a GPU if there is one.", group=TRAINING),
@@ -84,6 +96,7 @@ def compare(
             "HOST:PORT or **auto** joins one. Needs `pip install 'softmaxes[cluster]'`."
         ),
     ] = None,
+    elsewhere: Beside = None,
     out: Annotated[Path | None, Parameter(help=f"{FOLDER} *runs/DATA* if not given.")] = None,
     training: Setting = None,
     device: Device = "auto",
@@ -133,6 +146,7 @@ def compare(
         seconds=seconds,
         jobs=jobs,
         cluster=cluster,
+        elsewhere=elsewhere,
         out=out,
         device=device,
         log=log,
@@ -204,18 +218,45 @@ def repeat(
     return 0
 
 
-def report(directory: Annotated[Path, Parameter(help="The folder that `compare` or `train` wrote.")], /) -> int:
+def report(
+    directory: Annotated[Path, Parameter(help="The folder that `compare` or `train` wrote.")],
+    /,
+    *others: Annotated[Path, Parameter(help="More such folders, to be shown on one page with it.")],
+    out: Annotated[
+        Path | None, Parameter(help="Folder for the page of several; *runs/A-and-B* if not given. New, empty or ours.")
+    ] = None,
+    elsewhere: Beside = None,
+) -> int:
     """Write the table, the page and the figures of a comparison anew, from its stored results alone.
+
+    Of several folders, write one page with a group of rows for each, which says what they differ in.
 
     ```
     softmaxes report runs/glyphs
+    softmaxes report runs/glyphs runs/glyphs-longer --out runs/both
+    softmaxes report runs/cifar100 --elsewhere papers.csv
     ```
     """
-    from softmaxes.lab.comparison.finished import Comparison
+    from softmaxes.lab.comparison.finished import Comparison, side_by_side
+    from softmaxes.lab.elsewhere import read_elsewhere
 
-    comparison = Comparison.read(directory)
-    comparison.write_report()
-    _print(comparison)
+    if not others:
+        if out is not None:
+            raise InputError(f"--out: expected none with one folder, whose page is written in it, got {out}.")
+        comparison = Comparison.read(directory)
+        if elsewhere is not None:
+            comparison = comparison.beside(read_elsewhere(elsewhere))
+        comparison.write_report()
+        _print(comparison)
+        return 0
+    if elsewhere is not None:
+        raise InputError(f"--elsewhere: expected none with several folders, got {elsewhere}; give it with one of them.")
+    found = [Comparison.read(folder) for folder in (directory, *others)]
+    out = out or Path("runs") / file_name("-and-".join(one.directory.resolve().name for one in found))
+    page = side_by_side(found, out)
+    for one in found:
+        _print_table(one)
+    plain().print(f"\nreport: {printable(str(page))}")
     return 0
 
 
@@ -226,7 +267,11 @@ def _options(source: Source | None, training: Training | None) -> dict[str, Any]
 
 def _print(comparison: "Comparison") -> None:
     """The table, and where the page is."""
+    _print_table(comparison)
+    plain().print(f"\nreport: {printable(str(comparison.page))}")
+
+
+def _print_table(comparison: "Comparison") -> None:
     from softmaxes.lab.report.terminal import print_summary
 
     print_summary(comparison.summary, plain(soft_wrap=False))
-    plain().print(f"\nreport: {printable(str(comparison.page))}")

@@ -11,7 +11,7 @@ from softmaxes.files import InputError
 from softmaxes.lab.cli.options import From, given
 from softmaxes.lab.console import plain
 from softmaxes.lab.records import Source
-from softmaxes.names import file_name, printable, typed
+from softmaxes.names import file_name, plural, printable, typed
 
 
 def list_heads(
@@ -31,7 +31,7 @@ def list_heads(
     softmaxes compare --heads softmax hierarchical:tree=clustered,arity=4 entmax:alpha=1.2
     ```
     """
-    from softmaxes.lab.heads.registry import HEADS
+    from softmaxes.lab.heads.registry import by_kind
 
     if name is not None:
         return _show_head(name)
@@ -39,8 +39,10 @@ def list_heads(
     table.add_column("head", no_wrap=True, style="bold")
     table.add_column("what it is")
     table.add_column("cost of a loss", no_wrap=True)
-    for name, entry in HEADS.items():
-        table.add_row(*map(Text, (name, entry.summary, entry.cost)))
+    for kind, heads in by_kind().items():
+        table.add_row(Text(kind, style="bold underline"))
+        for name, entry in heads.items():
+            table.add_row(*map(Text, (f"  {name}", entry.summary, entry.cost)))
     plain(soft_wrap=False).print(table)
     return 0
 
@@ -106,11 +108,13 @@ def show_data(
     card = loaded.card()
     path = out or Path(f"{file_name(card.name)}.png")
     sheet = check_out(path, MARK) if loaded.kind == "image" else None
-    counts = {"train": card.train_counts, "test": card.test_counts}
+    counts = {"train": card.train_counts, "validation": card.validation_counts, "test": card.test_counts}
     console = plain()
     console.print(Text.assemble((card.name, "bold"), f": {card.description}"))
     for part, of_class in counts.items():
-        console.print(f"{part}: {sum(of_class):,} {card.example}s, {min(of_class):,} to {max(of_class):,} a class")
+        if of_class is not None:
+            examples = plural(sum(of_class), card.example)
+            console.print(f"{part}: {examples}, {min(of_class):,} to {max(of_class):,} a class")
     groups = "no groups" if card.group_names is None else f"{len(card.group_names):,} groups"
     if sheet is None:
         console.print(f"{len(card.class_names):,} classes, {groups}; {shape_in_words(card)}")

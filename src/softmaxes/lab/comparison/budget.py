@@ -82,7 +82,7 @@ def _epoch_seconds(run: Run, examples: Examples, card: DataCard, device: str) ->
         if entry_of(run.head).growth is not None:
             grow(run, classifier, torch.randn(classifier.head.num_classes, classifier.head.in_features))
             last = _step_seconds(fabric, run, classifier, examples)
-        steps = run.steps_per_epoch(card.train_counts)
+        steps = run.steps_per_epoch(card.trained_on(run))
         return first * steps, last * steps
     finally:
         torch.set_num_threads(threads)

@@ -27,11 +27,12 @@ from softmaxes.lab.comparison.trackers import require
 from softmaxes.lab.data import sources
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.data.sources import DEFAULT
+from softmaxes.lab.elsewhere import read_elsewhere
 from softmaxes.lab.machine import chosen_device, usable_cores
 from softmaxes.lab.records import MOST_TRIALS, Own, Result, Source, Study, Training
 from softmaxes.lab.report.summary import final_scores, next_one
 from softmaxes.lab.resolve import give, own
-from softmaxes.lab.store import Store, read_record
+from softmaxes.lab.store import Store, read_record, replaced
 from softmaxes.names import file_name
 
 MOST_JOBS = 1000  # processes
@@ -49,6 +50,7 @@ def compare(
     seconds: float | None = None,
     jobs: int | None = None,
     cluster: str | None = None,
+    elsewhere: str | Path | None = None,
     out: str | Path | None = None,
     device: str = "auto",
     log: Sequence[str] = (),
@@ -71,6 +73,7 @@ def compare(
         seconds: training time of every run, in place of epochs.
         jobs: runs at a time, one thread each.
         cluster: ``local`` or the address of a Ray cluster.
+        elsewhere: a CSV file with results from elsewhere, set beside these.
         out: folder for the results; ``runs/DATA`` if not given.
         device: ``auto``, ``cpu`` or ``cuda``.
         log: trackers, ``tensorboard`` and ``mlflow``.
@@ -92,6 +95,7 @@ def compare(
             raise InputError(f"--seconds: expected none with --cluster, whose machines may differ, got {seconds:g}.")
         require_ray()
     _check_log(log)
+    beside = () if elsewhere is None else read_elsewhere(Path(elsewhere))
     if seconds is not None and not 0 < seconds <= 10**9:
         raise InputError(f"--seconds: expected more than 0, got {seconds:g}.")
     if seconds is not None and "epochs" in changes:
@@ -112,6 +116,7 @@ def compare(
         _check_out(out)
         loaded = _loaded(data, source, DEFAULT)
         chosen, name = heads_side_by_side(loaded.data, names, range(seeds), changes), loaded.data.name
+    _check_validation(loaded.data, changes)
     chosen = loaded.named_in(chosen)
     if tuned_as is not None:
         if tune is not None:
@@ -123,6 +128,7 @@ def compare(
     if seconds is not None:
         said = f"{chosen.description} Each head has as many epochs as {seconds:g} seconds of training hold."
         chosen = chosen.model_copy(update={"budget": seconds, "description": said})
+    chosen = chosen.model_copy(update={"elsewhere": beside})
     folder = Path("runs") / file_name(name) if out is None else Path(out)
     return run_study(chosen, loaded.data, folder, jobs=jobs, device=device, cluster=cluster, log=log, console=console)
 
@@ -146,6 +152,7 @@ def train(
     _check_log(log)
     _check_out(out)
     loaded = _loaded(data, source, DEFAULT)
+    _check_validation(loaded.data, changes)
     study = loaded.named_in(heads_side_by_side(loaded.data, (name,), [seed], changes))
     folder = Path("runs") / file_name(f"{file_name(loaded.data.name)}-{name}") if out is None else Path(out)
     return run_study(study, loaded.data, folder, jobs=1, device=device, log=log, console=console)
@@ -250,6 +257,7 @@ def tune(
     names = named_heads("--heads", HEADS_BY_DEFAULT if heads is None else heads, every=True)
     _check_out(out)
     loaded = _loaded(data, source, DEFAULT)
+    _check_validation(loaded.data, changes)
     study = loaded.named_in(heads_side_by_side(loaded.data, names, range(1), changes))
     study = tuned(study, trials, changes)
     device, jobs = _where(device, jobs, cluster)
@@ -281,16 +289,16 @@ def run_study(
     store = Store(out)
     with store.lock():
         before = store.study() if store.has_study() else None
+        if before is not None and not study.elsewhere and not replaced(before, study):
+            study = study.model_copy(update={"elsewhere": before.elsewhere})
         if study.budget is not None:
             study = fit(study, data, device, before, console)
             if before is None:  # or what is cut off while it is tuned would be measured anew
                 store.save_study(study, data.card())
-        if before is not None and replaced(before, study) and (out / "report.html").exists():
-            anew = "" if before.budget is None else ", at numbers of epochs that are measured anew"
+        if (other := store.other_before(study)) is not None:
             console.print(
-                f"{out}: the page here shows another comparison, {before.title}. It makes room for this one; the runs "
-                f"of both are kept, and the other's command brings its page back{anew}. With another --out both pages "
-                "stay.",
+                f"{out}: the page here shows another comparison, {other.title}. It will be kept in "
+                f"{store.place_of(other)}, and the page of this one has a link to it.",
                 highlight=False,
                 markup=False,
                 soft_wrap=True,
@@ -303,8 +311,21 @@ def run_study(
             comparison = Comparison.read(out) if store.has_study() else None
             # Unless it was refused: then the folder keeps what was there before.
             if comparison is not None and comparison.study == study and comparison.results:
+                _keep_pages(store, console)
                 comparison.write_report()
     return comparison or Comparison.read(out)
+
+
+def _keep_pages(store: Store, console: Console) -> None:
+    """Write the pages of earlier comparisons that have none yet where they are kept."""
+    for other in store.earlier():
+        if not (other.directory / "report.html").exists():
+            try:
+                Comparison.read(other.directory).write_report()
+            except InputError as error:  # its runs were taken away
+                console.print(
+                    f"{other.directory}: without a page. {error}", highlight=False, markup=False, soft_wrap=True
+                )
 
 
 def _sorted(data: object, backbone: str | Part | None, options: Mapping[str, Any]) -> tuple[Source, dict[str, Any]]:
@@ -354,6 +375,15 @@ def _check_out(out: str | Path | None) -> None:
         Store(Path(out)).check()
 
 
+def _check_validation(data: Data, changes: Mapping[str, Any]) -> None:
+    """Refuse a share to hold out of data that bring a validation part."""
+    if data.validation is not None and "validation" in changes:
+        raise InputError(
+            f"--validation: expected none with {data.name}, which brings {int(data.validation.sum()):,} validation "
+            f"{data.kind}s, got {changes['validation']:g}."
+        )
+
+
 def _check_log(names: Sequence[str]) -> None:
     """Refuse trackers that are not installed, before anything is loaded or written."""
     if len(set(names)) < len(names):
@@ -368,10 +398,3 @@ def _where(device: str, jobs: int | None, cluster: str | None) -> tuple[str, int
         return device, jobs
     device = chosen_device(device)
     return device, jobs or (1 if device == "cuda" else usable_cores())
-
-
-def replaced(before: Study, study: Study) -> bool:
-    """Whether a study leaves out a run of the one before it, whatever is tuned in both."""
-    chosen = {"lr", "knob"} if before.tuning is not None and study.tuning is not None else set()
-    kept = {run.model_dump_json(exclude=chosen) for run in study.runs}
-    return any(run.model_dump_json(exclude=chosen) not in kept for run in before.runs)

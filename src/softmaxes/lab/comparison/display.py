@@ -1,20 +1,31 @@
 """Progress: bars on a terminal, lines elsewhere."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from softmaxes.lab.records import Run, Study
+from softmaxes.lab.heads.registry import entry_of_ours
+from softmaxes.lab.records import DataCard, Run, Study
 from softmaxes.lab.training.train import Progress as Step
+from softmaxes.names import plural
+
+
+def named(run: Run) -> str:
+    """A run in a line of the log: a trial of tuning by the setting that is tried, any other by its seed."""
+    if run.scored_on == "test":
+        return f"{run.head}, seed {run.seed}"
+    known = entry_of_ours(run.head)
+    knob = known.knob.name if known is not None and known.knob is not None else "own setting"
+    return f"{run.head}, learning rate {run.lr:g}" + ("" if run.knob is None else f", {knob} {run.knob:g}")
 
 
 class Display:
     """Bars on a terminal: one a running run, one for all with the time left. Elsewhere a line an epoch."""
 
-    def __init__(self, study: Study, waiting: Collection[Run], train_counts: Sequence[int], console: Console) -> None:
+    def __init__(self, study: Study, waiting: Collection[Run], card: DataCard, console: Console) -> None:
         self.console = console
-        self.steps = {run.key: run.epochs * run.steps_per_epoch(train_counts) for run in waiting}
+        self.steps = {run.key: run.epochs * run.steps_per_epoch(card.trained_on(run)) for run in waiting}
         self.done = dict.fromkeys(self.steps, 0)
         self.bars: dict[str, TaskID] = {}
         self.progress = Progress(
@@ -28,7 +39,7 @@ class Display:
             disable=not console.is_terminal,
         )
         held = len(study.runs) - len(waiting)
-        note = f"{len(waiting)} runs" + (f", {held} done before" if held else "")
+        note = plural(len(waiting), "run") + (f", {held} done before" if held else "")
         self.overall = self.progress.add_task("[bold]all runs", total=sum(self.steps.values()), note=note)
 
     def __enter__(self) -> "Display":
@@ -43,7 +54,7 @@ class Display:
     def start(self, run: Run) -> None:
         """A run begins."""
         self.done[run.key] = 0
-        name = f"{run.head}, seed {run.seed}"
+        name = named(run)
         self.bars[run.key] = self.progress.add_task(name, total=self.steps[run.key], note="")
 
     def show(self, run: Run, step: Step) -> None:
@@ -59,7 +70,7 @@ class Display:
             if not self.console.is_terminal:
                 part = "test" if run.scored_on == "test" else "held-out"
                 self.console.print(
-                    f"{run.head}, seed {run.seed}: epoch {epoch.epoch}/{run.epochs}, {part} accuracy {note}, "
+                    f"{named(run)}: epoch {epoch.epoch}/{run.epochs}, {part} accuracy {note}, "
                     f"{epoch.train_seconds:.1f} s",
                     highlight=False,
                 )

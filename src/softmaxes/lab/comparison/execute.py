@@ -9,7 +9,7 @@ from rich.console import Console
 from softmaxes import Head
 from softmaxes.files import InputError
 from softmaxes.heads.hierarchical import compiled
-from softmaxes.lab.comparison.display import Display
+from softmaxes.lab.comparison.display import Display, named
 from softmaxes.lab.comparison.executor import Executor
 from softmaxes.lab.comparison.processes import Processes
 from softmaxes.lab.comparison.trackers import Logs
@@ -80,7 +80,7 @@ def execute(
                 if new:
                     store.forget_study()
                 raise
-            with Display(study, waiting, card.train_counts, console) as display:
+            with Display(study, waiting, card, console) as display:
                 run_all(waiting, executor, display, logs.hear)
     finally:
         logs.close()
@@ -105,10 +105,10 @@ def check(run: Run, data: Data, card: DataCard) -> None:
         UnfitError: the data cannot serve the head.
         InputError: the network does not fit the data, or the machine.
     """
-    if run.validation and not any(map(run.held_out, card.train_counts)):
+    if run.validation and not any(card.held_out(run)):
         raise InputError(
             "--validation: expected a share that holds out an example of some class, got "
-            f"{run.validation:g} of at most {max(card.train_counts):,}."
+            f"{run.validation:g} of at most {max(card.example_counts or card.train_counts):,}."
         )
     try:
         needed, free = 4 * least_numbers(run, card), free_memory()
@@ -182,7 +182,7 @@ def run_all(
                     hear(run, news)
                     continue
                 display.end(run)
-                said = f"{run.head}, seed {run.seed}: {news.failure}"
+                said = f"{named(run)}: {news.failure}"
                 if news.lost and begun[run.key] < executor.attempts:
                     display.console.print(f"{said}; it is begun again", highlight=False, markup=False, soft_wrap=True)
                     waiting.appendleft(run)

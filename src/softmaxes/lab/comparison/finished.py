@@ -1,17 +1,62 @@
 """A finished comparison: its results, read from its folder and reported. Nothing here trains or imports torch."""
 
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import quote
 
 from softmaxes.files import InputError
 from softmaxes.lab.agreement import check_on
-from softmaxes.lab.records import DataCard, Result, Study
-from softmaxes.lab.report import write_report
+from softmaxes.lab.records import DataCard, Elsewhere, Result, Study, Together
+from softmaxes.lab.report import together, write_report
+from softmaxes.lab.report.page import Link
 from softmaxes.lab.report.sections import differences
 from softmaxes.lab.report.summary import Summary, summarise
 from softmaxes.lab.report.table import comparison
-from softmaxes.lab.store import Store
+from softmaxes.lab.report.together import Group
+from softmaxes.lab.report.wording import brief
+from softmaxes.lab.store import EARLIER, Store, read_record, write_record
+from softmaxes.names import printable
+
+TOGETHER = "together.json"
+
+
+def side_by_side(comparisons: Sequence["Comparison"], out: Path) -> Path:
+    """Write one page, and one table, of several comparisons; the path of the page.
+
+    Raises:
+        InputError: a result contradicts its data, a folder is there twice, or `out` is not ours to write to, or shows
+            other comparisons.
+    """
+    places = [one.directory.resolve() for one in comparisons]
+    if len(set(places)) < len(places):
+        raise InputError(f"expected each folder once, got {' '.join(str(one.directory) for one in comparisons)}.")
+    store = Store(out, {TOGETHER: Together})
+    with store.lock():
+        record = Together(folders=tuple(printable(os.path.relpath(place, out.resolve())) for place in places))
+        before = read_record(out / TOGETHER, Together) if (out / TOGETHER).exists() else record
+        if set(before.folders) != set(record.folders):
+            raise InputError(f"{out}: expected the page of these folders, got that of {' and '.join(before.folders)}.")
+        for one in comparisons:
+            one.check()
+        groups = [Group(name, one.summary) for name, one in zip(_short(places), comparisons, strict=True)]
+        links = [
+            Link(group.name, quote(os.path.relpath(place / "report.html", out.resolve())))
+            for group, place in zip(groups, places, strict=True)
+        ]
+        write_record(out / TOGETHER, record)
+        return together.write(groups, links, out)
+
+
+def _short(places: Sequence[Path]) -> list[str]:
+    """The last parts of paths, as many as tell them apart."""
+    for parts in range(1, max(len(place.parts) for place in places) + 1):
+        names = ["/".join(place.parts[-parts:]) for place in places]
+        if len(set(names)) == len(names):
+            break
+    return [printable(name) for name in names]
 
 
 @dataclass(frozen=True)
@@ -88,6 +133,18 @@ class Comparison:
             for epoch in result.epochs
         ]
 
+    def beside(self, elsewhere: Sequence[Elsewhere]) -> "Comparison":
+        """The same with these results from elsewhere set beside it, and stored so.
+
+        Raises:
+            InputError: the folder is not ours to write to.
+        """
+        study = self.study.model_copy(update={"elsewhere": tuple(elsewhere)})
+        store = Store(self.directory)
+        store.check()
+        store.save_study(study, self.card)
+        return replace(self, study=study)
+
     def write_report(self) -> Path:
         """Write the tables, the figures and the page anew, from the stored results alone; the path of the page.
 
@@ -96,6 +153,16 @@ class Comparison:
         """
         store = Store(self.directory)
         store.check()
+        self.check()
+        return write_report(self.summary, self.directory, self._others(store))
+
+    def check(self) -> None:
+        """Refuse results that contradict the data.
+
+        Raises:
+            InputError: one does.
+        """
+        store = Store(self.directory)
         for result in self.results:
             if result.run.fingerprint == self.card.fingerprint:  # results on other data the summary refuses
                 try:
@@ -103,7 +170,13 @@ class Comparison:
                 except ValueError as error:
                     path = store.weights(result.run).with_suffix(".json")
                     raise InputError(f"{path}: expected a run on the data {self.card.name}: {error}.") from None
-        return write_report(self.summary, self.directory)
+
+    def _others(self, store: Store) -> list[Link]:
+        """Links to the pages of the other comparisons in this folder."""
+        if store.is_earlier:
+            return [Link("the latest comparison in this folder", "../../report.html")]
+        found = [(other.directory.name, other.study()) for other in store.earlier()]
+        return [Link(brief(study), f"{EARLIER}/{quote(name)}/report.html") for name, study in found]
 
     def _repr_markdown_(self) -> str:
         return comparison(self.summary).markdown()

@@ -1,6 +1,6 @@
 """The costs of heads as a page, figures, a CSV table and a table in the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from softmaxes.lab.report.charts import Chart, axis, layout, text
 from softmaxes.lab.report.figures import axes_of, png, styled
 from softmaxes.lab.report.palette import style
 from softmaxes.lab.report.wording import listed
-from softmaxes.lab.tables import as_markdown
+from softmaxes.lab.tables import as_latex, as_markdown, in_latex
 from softmaxes.names import in_code
 
 NAMES = {
@@ -251,7 +251,7 @@ def _figure(scale: Scale, features: int, what: str, title: str) -> Figure:
 
 
 def write_report(costs: Sequence[Cost], directory: Path) -> Path:
-    """Write ``report.html``, ``table.csv``, ``table.md`` and ``figures/*.png``, each whole or not at all.
+    """Write ``report.html``, ``table.csv``, ``.md`` and ``.tex``, and ``figures/*.png``, each whole or not at all.
 
     Returns:
         The path of ``report.html``.
@@ -264,7 +264,7 @@ def write_report(costs: Sequence[Cost], directory: Path) -> Path:
                 if any(_points(scale.of(head, features), what) for head in scale.heads):
                     files[f"figures/{what}_{features}_features.png"] = png(_figure(scale, features, what, title))
     files["table.csv"] = write_csv(costs).encode()
-    files["table.md"] = markdown(scale).encode()
+    files["table.md"], files["table.tex"] = markdown(scale).encode(), latex(scale).encode()
     charts = {features: _charts(scale, features) for features in scale.features}
     files["report.html"] = page.render_with_figures(
         "cost.html.jinja",
@@ -291,13 +291,24 @@ def _steps(scale: Scale, head: str, features: int) -> list[str]:
 
 def markdown(scale: Scale) -> str:
     """The milliseconds of a step as a Markdown table, a row a head for each number of features."""
+    rows = _rows(scale, in_code)
+    rows.insert(1, ["---", *["---:"] * (len(rows[0]) - 1)])
+    return as_markdown(rows)
+
+
+def latex(scale: Scale) -> str:
+    """The same table as LaTeX, for the package booktabs."""
+    head, *rows = _rows(scale, lambda name: rf"\texttt{{{in_latex(name)}}}")
+    return as_latex([head, *([name, *map(in_latex, cells)] for name, *cells in rows)])
+
+
+def _rows(scale: Scale, shown: Callable[[str], str]) -> list[list[str]]:
     rows = [["head", *(f"{classes:,}" for classes in scale.classes), "C to the"]]
     for features in scale.features:
         for head in scale.heads:
-            name = in_code(head) + (f", {features} features" if len(scale.features) > 1 else "")
+            name = shown(head) + (f", {features} features" if len(scale.features) > 1 else "")
             rows.append([name, *_steps(scale, head, features)])
-    rows.insert(1, ["---", *["---:"] * (len(rows[0]) - 1)])
-    return as_markdown(rows)
+    return rows
 
 
 def print_table(costs: Sequence[Cost], console: Console) -> None:

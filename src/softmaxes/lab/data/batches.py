@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from softmaxes.files import write_whole
-from softmaxes.lab.data.dataset import Data
+from softmaxes.lab.data.dataset import Data, first_rows
 from softmaxes.lab.data.features import mapped
 from softmaxes.lab.data.npy import mapped_items
 from softmaxes.lab.data.ragged import LabelSets, Ragged, SparseVectors, Texts
@@ -112,6 +112,9 @@ def lay_out(data: Data, store: Store) -> None:
             tensors[f"{part}_inputs"] = laid
     if (sets := data.test_label_sets) is not None:
         tensors |= {"sets_classes": sets.classes} | {f"sets_{name}": places for name, places in sets.places.items()}
+    for name in ("validation", "train_examples"):
+        if (part_of := getattr(data, name)) is not None:
+            tensors[name] = part_of
     files = {f"{part}_inputs": str(path) for part, path in (data.files or {}).items()}
     seen: set[int] = set()
     for name, tensor in tensors.items():  # the file wants each to lie apart; two parts may be one tensor
@@ -130,7 +133,8 @@ def laid_out(run: Run, store: Store, device: torch.device) -> Parts:
     with safe_open(store.tensors(), framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         files = file.metadata() or {}
-    kept, held_out = held_out_rows(run, tensors["train_labels"])
+    known = (tensors.get(name) for name in ("validation", "train_examples"))
+    kept, held_out = held_out_rows(run, tensors["train_labels"], *known)
     inputs: dict[str, Inputs] = {}
     for part in ("train", "test"):
         name = f"{part}_inputs"
@@ -152,13 +156,27 @@ def laid_out(run: Run, store: Store, device: torch.device) -> Parts:
     return Parts(train, train.only(held_out.to(device)), test, tensors["samples"])
 
 
-def held_out_rows(run: Run, labels: Tensor) -> tuple[Tensor, Tensor]:
+def held_out_rows(
+    run: Run, labels: Tensor, validation: Tensor | None = None, examples: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The rows of the training set to train on, and those that are held out; the same for every head and seed.
+
+    An example of several labels is held out whole: no row of it is trained on, and its first label is asked for, as in
+    the test.
 
     Args:
         run: says which share of each class is held out.
         labels: of the training set, (N,).
+        validation: the rows that the data bring as a validation part, (N,) bool: these are held out and no others.
+        examples: the example that each row is of, (N,), where some have several labels.
     """
+    if validation is not None:
+        return (~validation).nonzero().flatten(), validation.nonzero().flatten()
+    if examples is not None:
+        first = first_rows(examples)
+        kept, held_out = held_out_rows(run, labels[first])
+        whole = torch.zeros(len(first), dtype=torch.bool).index_fill(0, kept, True)
+        return whole[examples].nonzero().flatten(), first[held_out]
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(stream("validation")))
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
     counts = labels.bincount()

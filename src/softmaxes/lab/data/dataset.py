@@ -51,6 +51,11 @@ class Data:
         files: the .npy files of ``train`` and ``test`` that the inputs are mapped from, if they are: the processes that
             train read them where they lie. Of texts they hold the bytes, of sparse vectors the pairs.
         test_label_sets: all labels of each test example, its target first, where some examples have several.
+        validation: which rows of the training set are a validation part that the data bring, (N,) bool: no run is
+            trained on them.
+        train_examples: the example that each row of the training set is of, (N,) int64, ascending from 0, where some
+            examples have several labels and are as many rows, the first label's first.
+        class_pictures: of each class the character that its name begins with, as a PNG file whose opacity draws it.
     """
 
     name: str
@@ -67,6 +72,9 @@ class Data:
     coarser_names: Sequence[Sequence[str]] = ()
     files: Mapping[str, Path] | None = None
     test_label_sets: LabelSets | None = None
+    class_pictures: Sequence[bytes] = ()
+    validation: Tensor | None = None
+    train_examples: Tensor | None = None
 
     def __post_init__(self) -> None:
         self._check_names()
@@ -101,6 +109,12 @@ class Data:
                 f"got {shapes[1]}."
             )
         self._check_label_sets()
+        self._check_parts()
+        if len(self.class_pictures) not in (0, self.num_classes):
+            raise InputError(
+                f"{self.source}: expected a picture for each of {self.num_classes} classes, "
+                f"got {len(self.class_pictures)}."
+            )
         for part in ("train", "test") if self.kind == "vector" else ():
             self._check_finite(part)
         if (self.group_names is None) != (self.group_of_class is None):
@@ -182,6 +196,23 @@ class Data:
                 f"{self.source}: expected the labels of each test example as classes, its test label first, got others."
             )
 
+    def _check_parts(self) -> None:
+        """Refuse a validation part, or examples of several labels, that are none of the training set's."""
+        own, of = self.validation, self.train_examples
+        if own is not None and (
+            own.dtype != torch.bool or own.shape != self.train_labels.shape or bool(own.all()) or not bool(own.any())
+        ):
+            raise InputError(f"{self.source}: expected a validation part of some training {self.kind}s, got another.")
+        if of is not None and (
+            of.dtype != torch.int64
+            or of.shape != self.train_labels.shape
+            or int(of[0]) != 0
+            or not bool(((of.diff() == 0) | (of.diff() == 1)).all())
+        ):
+            raise InputError(
+                f"{self.source}: expected the examples of the training rows, ascending from 0, got others."
+            )
+
     def _place(self, part: str) -> str:
         """Where the inputs of ``train`` or ``test`` are from."""
         return self.source if self.files is None else str(self.files[part])
@@ -234,6 +265,7 @@ class Data:
         digest = hashlib.sha256("\n".join(names).encode())
         parts: list[Tensor | Ragged] = [self.train_inputs, self.train_labels, self.test_inputs, self.test_labels]
         parts += [] if self.test_label_sets is None else [self.test_label_sets]
+        parts += [] if self.validation is None else [self.validation]
         for part in parts:
             for tensor in (part.items, *part.places.values()) if isinstance(part, Ragged) else (part,):
                 digest.update(repr(tuple(tensor.shape)).encode())
@@ -264,6 +296,7 @@ class Data:
                 png = base64.b64encode(encode_png(self.test_inputs[index])).decode()
                 samples.append(Sample(target=target, png=png))
         image_shape = vector_size = text_size = sparse_size = None
+        own, of = self.validation, self.train_examples
         if isinstance(self.train_inputs, Texts):
             text_size = max(int(self.train_inputs.lengths().max()), int(self.test_inputs.lengths().max()))  # type: ignore[union-attr]
         elif isinstance(self.train_inputs, SparseVectors):
@@ -287,10 +320,18 @@ class Data:
             vector_size=vector_size,
             text_size=text_size,
             sparse_size=sparse_size,
-            train_counts=tuple(self.counts(self.train_labels).tolist()),
+            train_counts=tuple(self.counts(self.train_labels if own is None else self.train_labels[~own]).tolist()),
+            validation_counts=None if own is None else tuple(self.counts(self.train_labels[own]).tolist()),
+            example_counts=None if of is None else tuple(self.counts(self.train_labels[first_rows(of)]).tolist()),
             test_counts=tuple(self.counts(self.test_labels).tolist()),
             samples=tuple(samples),
+            class_pictures=tuple(base64.b64encode(one).decode() for one in self.class_pictures),
         )
+
+
+def first_rows(examples: Tensor) -> Tensor:
+    """The first row of each example, (N,), by the example that each row is of."""
+    return examples.diff(prepend=examples.new_full((1,), -1)).nonzero().flatten()
 
 
 def chunks(tensor: Tensor) -> Iterator[Tensor]:

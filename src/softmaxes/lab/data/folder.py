@@ -88,21 +88,22 @@ def load_folder(
         raise InputError(f"test_share: expected a share between 0 and 1, got {test_share}.")
     if seed < 0:
         raise InputError(f"seed: expected 0 or more, got {seed}.")
-    train_dir, test_dir = _find_parts(data_dir)
-    parts = [folder.relative_to(data_dir).as_posix() for folder in (train_dir, test_dir or train_dir)]
+    train_dir, *others = _find_parts(data_dir)
+    parts = [folder.relative_to(data_dir).as_posix() for folder in (train_dir, *others)]
     if not all(map(str.isprintable, parts)):
         raise InputError(f"{data_dir}: expected folder names of printable characters, got {' and '.join(parts)!a}.")
     train_files, grouped = _list_classes(train_dir)
     class_names = sorted(train_files)
     files = [path for name in class_names for path in train_files[name]]
     labels = [label for label, name in enumerate(class_names) for _ in train_files[name]]
-    train_total = len(files)
-    if test_dir is not None:
-        test_files, _ = _list_classes(test_dir, grouped, may_lack=True)
-        if unknown := sorted(set(test_files) - set(train_files)):
-            raise InputError(f"{test_dir}: expected the classes of {train_dir}, got {unknown[0]}, which it lacks.")
-        files += [path for name in class_names for path in test_files.get(name, ())]
-        labels += [label for label, name in enumerate(class_names) for _ in test_files.get(name, ())]
+    part_of_file = [0] * len(files)
+    for part, other in enumerate(others, 1):
+        other_files, _ = _list_classes(other, grouped, may_lack=True)
+        if unknown := sorted(set(other_files) - set(train_files)):
+            raise InputError(f"{other}: expected the classes of {train_dir}, got {unknown[0]}, which it lacks.")
+        files += [path for name in class_names for path in other_files.get(name, ())]
+        labels += [label for label, name in enumerate(class_names) for _ in other_files.get(name, ())]
+        part_of_file += [part] * (len(files) - len(part_of_file))
     check_memory(
         len(files) * 3 * image_size**2,
         str(data_dir),
@@ -114,22 +115,27 @@ def load_folder(
         report_unreadable([(files[index].relative_to(data_dir), reason) for index, reason in reasons.items()])
     readable = np.array([index not in reasons for index in range(len(files))])
     label_of_file = np.array(labels, dtype=np.int64)
-    if test_dir is None:
+    part_of = np.array(part_of_file)
+    if not others:
         in_test = _choose_test(label_of_file, readable, class_names, data_dir, test_share, seed)
         split = f"a share of {test_share:g} of each class held out as test images at seed {seed}"
     else:
-        in_test = np.arange(len(files)) >= train_total
-        split = f"split as in {parts[0]}/ and {parts[1]}/"
+        in_test = part_of == 1
+        split = f"split as in {', '.join(f'{part}/' for part in parts[:-1])} and {parts[-1]}/"
     train, test = np.flatnonzero(readable & ~in_test), np.flatnonzero(readable & in_test)
+    validation = part_of[train] == 2
+    if len(others) > 1 and not validation.any():
+        raise InputError(f"{others[1]}: expected a validation image, got none that can be read.")
     without = [
-        np.flatnonzero(np.bincount(label_of_file[rows], minlength=len(class_names)) == 0) for rows in (train, test)
+        np.flatnonzero(np.bincount(label_of_file[rows], minlength=len(class_names)) == 0)
+        for rows in (train[~validation], test)
     ]
     for label in without[0]:
         raise InputError(
             f"{train_dir}: expected a training image of class {class_names[label]}, got none that can be read."
         )
     if len(test) == 0:
-        raise InputError(f"{test_dir or data_dir}: expected a test image, got none that can be read.")
+        raise InputError(f"{others[0] if others else data_dir}: expected a test image, got none that can be read.")
     if len(without[1]):
         split += (
             f"; {plural(len(without[1]), 'class', 'classes')} without a test image: {_some(without[1], class_names)}"
@@ -151,27 +157,28 @@ def load_folder(
         class_names=class_names,
         group_names=group_names,
         group_of_class=[number[name.partition("/")[0]] for name in class_names] if grouped else None,
+        validation=torch.from_numpy(validation) if validation.any() else None,
     )
 
 
 # Finding the images
 
 
-def _find_parts(data_dir: Path) -> tuple[Path, Path | None]:
-    """The folder with the training classes and the one with the test classes, if they are apart."""
+def _find_parts(data_dir: Path) -> tuple[Path, ...]:
+    """The folders with the training, the test and the validation classes, as many as are apart."""
     place = data_dir
     for _ in range(MOST_DEPTH):
         folders = _subfolders(place)
         if parts := _split(place, folders):
-            return _unwrapped(parts[0]), _unwrapped(parts[1])
+            return tuple(map(_unwrapped, parts))
         if len(folders) != 1 or _holds_images(place):
             break
         place = folders[0]  # an archive often unpacks to a folder that holds what matters
-    return data_dir, None
+    return (data_dir,)
 
 
-def _split(place: Path, folders: Sequence[Path]) -> tuple[Path, Path] | None:
-    """Of the folders in a place the one to train on and the one to test on, if their names say so."""
+def _split(place: Path, folders: Sequence[Path]) -> tuple[Path, ...] | None:
+    """Of the folders in a place those to train, to test and perhaps to validate on, if their names say so."""
     known: dict[tuple[str, ...], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for folder in folders:
         if said := _part_of_split(folder.name):
@@ -190,11 +197,11 @@ def _split(place: Path, folders: Sequence[Path]) -> tuple[Path, Path] | None:
     trains = pairs[0]["train"]
     known_tests = [pairs[0][part] for part in ("test", "validation") if part in pairs[0]]
     labelled = [some for some in known_tests if any(map(_subfolders, some))]
-    tests = (labelled or known_tests)[0]
-    for some in (trains, tests):
+    tests, *validations = labelled or known_tests[:1]
+    for some, use in ((trains, "test"), (tests, "test"), *((one, "validate") for one in validations)):
         if len(some) > 1:
             raise InputError(
-                f"{place}: expected one folder to train on and one to test on, got {some[0].name} and {some[1].name}."
+                f"{place}: expected one folder to train on and one to {use} on, got {some[0].name} and {some[1].name}."
             )
     split = {folder.name for some in pairs[0].values() for folder in some}
     for folder in folders:
@@ -203,7 +210,7 @@ def _split(place: Path, folders: Sequence[Path]) -> tuple[Path, Path] | None:
                 f"{place}: expected folders of classes or {trains[0].name} and {tests[0].name}, not both, "
                 f"got {folder.name} beside {trains[0].name}."
             )
-    return trains[0], tests[0]
+    return trains[0], tests[0], *(some[0] for some in validations)
 
 
 def _part_of_split(name: str) -> tuple[str, tuple[str, ...]] | None:

@@ -8,6 +8,7 @@ same versions of Pillow and FreeType draw the same bytes from the same fonts on 
 """
 
 import hashlib
+import io
 import json
 import multiprocessing
 import signal
@@ -50,6 +51,7 @@ Drawn = TypeVar("Drawn")
 RECIPE = 1  # of the images and of the choice of classes: raise it with every change that changes a byte
 SIDE = 32  # pixels
 PIXELS = 3 * SIDE * SIDE  # bytes of an image
+MOST_PICTURED = 1000  # classes that the report has pictures of
 LARGEST = 16 * EM  # pixels: a larger glyph is a fault of the font, and would take the memory of a picture
 ALIKE = 200  # squared distance of two 16 x 16 pictures in 16 greys, at and below which they show one shape
 MOST_IMAGES = 10**6  # of a class
@@ -217,6 +219,7 @@ def load_glyphs(
         class_names=[f"{character} {_name(character)}" for character in characters],
         group_names=group_names,
         group_of_class=[number[block] for block in blocks],
+        class_pictures=_plain_pictures(characters, used),
     )
 
 
@@ -397,6 +400,24 @@ def _placed(
     return ink.transform(
         (64, 64), Image.Transform.AFFINE, [entry / 1024 for entry in matrix], Image.Resampling.BILINEAR
     )
+
+
+def _plain_pictures(characters: Sequence[str], fonts: Fonts) -> list[bytes]:
+    """A picture of each character; none of very many, and where the alphabet is not known without drawing it."""
+    known = _stored_alphabet(fonts) if len(characters) <= MOST_PICTURED else None
+    if known is None:
+        return []
+    face_of = {character: face for face, some in reversed(known.items()) for character in some}
+    return [_picture(character, face_of[character]) for character in characters]
+
+
+def _picture(character: str, face: Face) -> bytes:
+    """The plain character as a PNG file of 16 opacities."""
+    shades = bytes(pixel >> 4 for pixel in _placed(_ink(character, face, 0), size=60).reduce(2).tobytes())
+    image, file = Image.frombytes("P", (SIDE, SIDE), shades), io.BytesIO()
+    image.putpalette([0] * 48)
+    image.save(file, "PNG", optimize=True, bits=4, transparency=bytes(range(0, 256, 17)))
+    return file.getvalue()
 
 
 def _draw(character: str, faces: Sequence[Face], seed: int, part: int, index: int) -> Pixels:

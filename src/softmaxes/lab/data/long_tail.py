@@ -32,8 +32,14 @@ def long_tail(data: Data, ratio: float, seed: int = 0) -> Data:
     data.check_in_memory("--long-tail")
     generator = torch.Generator().manual_seed(seed)
     rank = torch.randperm(data.num_classes, generator=generator)
-    counts = data.counts(data.train_labels)
-    rows = _first(data.train_labels, counts, _kept(counts, rank, ratio), generator)
+    own = data.validation
+    trained = torch.arange(len(data.train_labels)) if own is None else (~own).nonzero().flatten()
+    labels = data.train_labels[trained]
+    counts = data.counts(labels)
+    rows = trained[_first(labels, counts, _kept(counts, rank, ratio), generator)]
+    if own is not None:  # which stays as it is
+        rows = torch.cat([rows, own.nonzero().flatten()]).sort().values
+    examples = None if data.train_examples is None else data.train_examples[rows]
     return replace(
         data,
         name=f"{data.name}:tail-{ratio:.12g}",
@@ -41,6 +47,8 @@ def long_tail(data: Data, ratio: float, seed: int = 0) -> Data:
         f"class of rank r the share {ratio:.12g}^(-r/(C-1)) of its training examples, ranks drawn at seed {seed}.",
         train_inputs=data.train_inputs[rows],
         train_labels=data.train_labels[rows],
+        validation=None if own is None else own[rows],
+        train_examples=None if examples is None else (examples.diff(prepend=examples[:1]) != 0).cumsum(0),
     )
 
 

@@ -99,7 +99,14 @@ def load_texts(path: Path) -> Data:
         class_names=class_names,
         files={part: one.content for part, one in kept.items()},
         test_label_sets=labels["test"] if several else None,
+        train_examples=_examples(labels["train"]),
     )
+
+
+def _examples(labels: LabelSets) -> torch.Tensor | None:
+    """The example that each row of the training set is of; none where each has one label."""
+    times = labels.lengths()
+    return None if bool((times == 1).all()) else torch.arange(len(times)).repeat_interleave(times)
 
 
 def holds_texts(path: Path) -> bool:

@@ -48,6 +48,7 @@ WITH_LAYER = {FLAT: "O(D^2 + D C)", FEW: "O(D^2 + D sqrt C)", PATH: "O(D^2 + D l
 WITH_LAYERS = {FEW: "O(D^2 + D sqrt C)", PATH: "O(D^2 log C)"}
 
 FAMILIES: dict[str, Callable[..., Entry]] = {}
+KINDS: dict[str, str] = {}  # of each
 
 Arity = Annotated[int, Field(ge=2, le=10**6, description="Most children of a node.")]
 Hidden = Annotated[
@@ -59,9 +60,15 @@ Relearn = Annotated[
 ]
 
 
-def _family(make: Callable[..., Entry]) -> Callable[..., Entry]:
-    FAMILIES[make.__name__.replace("_", "-")] = make
-    return make
+def _family(kind: str) -> Callable[[Callable[..., Entry]], Callable[..., Entry]]:
+    """A head of the lab, of a kind under which `softmaxes heads` lists it."""
+
+    def known(make: Callable[..., Entry]) -> Callable[..., Entry]:
+        name = make.__name__.replace("_", "-")
+        FAMILIES[name], KINDS[name] = make, kind
+        return make
+
+    return known
 
 
 def _few_rows(
@@ -100,7 +107,7 @@ def _tree_of_groups(card: Classes) -> Tree:
     return Tree.from_groups(card.group_of_class, *card.coarser_groups)
 
 
-@_family
+@_family("flat")
 def softmax(
     hidden: Hidden = False,
     twice: Annotated[
@@ -112,7 +119,7 @@ def softmax(
     return _behind_a_layer(Entry(lambda features, card: make(features, _classes(card)), FLAT), hidden)
 
 
-@_family
+@_family("flat")
 def gumbel(
     scale: Annotated[float, Field(description="Of the noise.")] = 1.0,
     noise: Annotated[Literal["gumbel", "normal"], Field(description="Its distribution.")] = "gumbel",
@@ -156,7 +163,7 @@ def gumbel(
     return Entry(build, FLAT, knob=Knob("scale", 0.1, 2, build))
 
 
-@_family
+@_family("trees")
 def hierarchical(
     tree: Annotated[
         Literal["balanced", "random", "huffman", "groups", "clustered", "agglomerative"],
@@ -229,7 +236,7 @@ def _over(tree: Callable[[Classes], Tree], layers: bool) -> Entry:
     return _few_rows(PATH, build, tree)
 
 
-@_family
+@_family("trees")
 def forest(trees: Annotated[int, Field(ge=1, le=1000, description="How many.")] = 4) -> Entry:
     """The mean probability of four trees, each binary with the classes in an order of its own."""
 
@@ -239,13 +246,13 @@ def forest(trees: Annotated[int, Field(ge=1, le=1000, description="How many.")] 
     return _few_rows(PATH, build)
 
 
-@_family
+@_family("clusters by frequency")
 def adaptive() -> Entry:
     """Frequent classes at full width, rare ones in clusters of less; cut-offs by expected cost."""
     return Entry(lambda features, card: AdaptiveSoftmax(features, card.train_counts), "O(D C), less")
 
 
-@_family
+@_family("sampled")
 def sampled(samples: Drawn = None) -> Entry:
     """Softmax trained on 2 sqrt C classes drawn by frequency, with log-q correction."""
 
@@ -255,7 +262,7 @@ def sampled(samples: Drawn = None) -> Entry:
     return _few_rows(FEW, build)
 
 
-@_family
+@_family("sampled")
 def tree_sampled(
     samples: Annotated[int, Field(ge=1, le=10**6, description="Classes that are drawn for an example.")] = 20,
     proposal_weight: Annotated[float, Field(description="Weight of the tree's own loss.")] = 1.0,
@@ -286,7 +293,7 @@ def tree_sampled(
     return entry._replace(growth=Growth(learned, from_means=True, again=relearn, put=drawing_from))
 
 
-@_family
+@_family("sampled")
 def neighbor_sampled(
     samples: Drawn = None,
     neighbors: Annotated[int, Field(ge=1, le=10**4, description="Nearest classes of the target, all taken.")] = 16,
@@ -300,7 +307,7 @@ def neighbor_sampled(
     return entry._replace(refresh=lambda head: cast(NeighborSampledSoftmax, head).refresh())
 
 
-@_family
+@_family("sampled")
 def nce(samples: Drawn = None) -> Entry:
     """Noise-contrastive estimation, 2 sqrt C classes drawn by frequency as noise."""
 
@@ -310,7 +317,7 @@ def nce(samples: Drawn = None) -> Entry:
     return _few_rows(FEW, build)
 
 
-@_family
+@_family("sampled")
 def negative_sampling(
     samples: Drawn = None,
     power: Annotated[float, Field(description="Of the frequency, by which classes are drawn.")] = 0.75,
@@ -323,13 +330,13 @@ def negative_sampling(
     return _few_rows(FEW, build)
 
 
-@_family
+@_family("a decision for each class")
 def one_vs_rest() -> Entry:
     """A logistic decision for each class against all others, normalised to be judged."""
     return Entry(lambda features, card: OneVsRest(features, _classes(card)), FLAT)
 
 
-@_family
+@_family("cosine")
 def cosine(
     scale: Annotated[float, Field(description="By which cosines are multiplied.")] = 16.0,
     learn_scale: Annotated[bool, Field(description="Whether the scale is learned, from there.")] = True,
@@ -351,13 +358,13 @@ def cosine(
     return Entry(build, FLAT, knob=Knob("scale", 4, 64, build))
 
 
-@_family
+@_family("sparse")
 def sparsemax() -> Entry:
     """Projection of the logits onto the simplex: classes with probability zero."""
     return Entry(lambda features, card: Sparsemax(features, _classes(card)), FLAT)
 
 
-@_family
+@_family("sparse")
 def entmax(
     alpha: Annotated[float, Field(description="1 is softmax, 2 sparsemax.")] = 1.5,
     learn_alpha: Annotated[bool, Field(description="Whether alpha is learned between 1.01 and 2, from there.")] = False,
@@ -370,7 +377,7 @@ def entmax(
     return Entry(build, FLAT, knob=None if learn_alpha else Knob("alpha", 1.05, 2, build))
 
 
-@_family
+@_family("other shapes")
 def mixture(components: Annotated[int, Field(ge=1, le=1000, description="Softmaxes that are mixed.")] = 4) -> Entry:
     """A mixture of four softmaxes that share their class weights."""
     return Entry(
@@ -378,19 +385,19 @@ def mixture(components: Annotated[int, Field(ge=1, le=1000, description="Softmax
     )
 
 
-@_family
+@_family("other shapes")
 def sigsoftmax() -> Entry:
     """Softmax with each exponential multiplied by the sigmoid of its logit."""
     return Entry(lambda features, card: Sigsoftmax(features, _classes(card)), FLAT)
 
 
-@_family
+@_family("other shapes")
 def taylor(order: Annotated[int, Field(description="Of the polynomial; even.")] = 2) -> Entry:
     """The exponential's Taylor polynomial of order 2 in place of the exponential."""
     return Entry(lambda features, card: TaylorSoftmax(features, _classes(card), order=order), FLAT)
 
 
-@_family
+@_family("other shapes")
 def spherical() -> Entry:
     """Squares of the logits in place of exponentials."""
     return Entry(lambda features, card: SphericalSoftmax(features, _classes(card)), FLAT)

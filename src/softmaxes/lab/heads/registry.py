@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from softmaxes import Head
 from softmaxes.files import InputError
 from softmaxes.lab.heads.entry import Classes, Entry
-from softmaxes.lab.heads.families import FAMILIES
+from softmaxes.lab.heads.families import FAMILIES, KINDS
 from softmaxes.lab.resolve import is_own, made_by, resolve, unknown
 from softmaxes.names import printable, typed
 
@@ -28,44 +28,46 @@ class Named(NamedTuple):
 
 NAMES = {
     "softmax-hidden": Named(
-        "softmax:hidden=yes", "The same behind a hidden layer of its own: what that layer is worth."
+        "softmax:hidden=yes", "As softmax, behind a hidden layer of its own: what that layer is worth."
     ),
-    "gumbel-normal": Named("gumbel:noise=normal", "The same with normal noise, as the original study had it."),
+    "gumbel-normal": Named("gumbel:noise=normal", "As gumbel, with normal noise, as the original study had it."),
     "hierarchical-random": Named(
         "hierarchical:tree=random",
-        "The same with the classes in random order: what a tree is worth that knows nothing.",
+        "As hierarchical, with the classes in random order: what a tree is worth that knows nothing.",
     ),
     "hierarchical-random-10": Named(
-        "hierarchical:tree=random,arity=10", "The same with ten children a node, a softmax at each."
+        "hierarchical:tree=random,arity=10", "As hierarchical-random, with ten children a node, a softmax at each."
     ),
     "hierarchical-huffman": Named(
-        "hierarchical:tree=huffman", "Over the Huffman tree of the training counts: frequent classes have short paths."
+        "hierarchical:tree=huffman",
+        "As hierarchical, over the Huffman tree of the training counts: frequent classes have short paths.",
     ),
     "hierarchical-groups": Named(
         "hierarchical:tree=groups", "A softmax over the data's own groups of classes, then one within the group."
     ),
     "hierarchical-late-10": Named(
         "hierarchical:tree=random,arity=10,start=flat",
-        "Over a random tree with ten children a node, after a flat fifth of the epochs: what that start is worth.",
+        "As hierarchical-random-10, after a flat fifth of the epochs: what that start is worth.",
     ),
     "hierarchical-clustered": Named(
         "hierarchical:tree=clustered",
-        "Over a balanced binary tree of the class vectors that a flat fifth of the epochs has learned.",
+        "As hierarchical, over a balanced tree of the class vectors that a flat fifth of the epochs has learned.",
     ),
     "hierarchical-relearned-10": Named(
         "hierarchical:tree=clustered,arity=10,relearn=yes",
-        "The same with ten children a node, and half way again over a tree of the classes' mean features.",
+        "As hierarchical-clustered, with ten children a node, and half way again over a tree of the mean features.",
     ),
     "hierarchical-grown": Named(
         "hierarchical:tree=clustered,start=random,relearn=yes",
-        "Over a random binary tree at first, and twice over a clustered one of the classes' mean features.",
+        "As hierarchical-random at first, and twice over a clustered tree of the classes' mean features.",
     ),
     "hierarchical-grown-10": Named(
-        "hierarchical:tree=clustered,arity=10,start=random,relearn=yes", "The same with ten children a node."
+        "hierarchical:tree=clustered,arity=10,start=random,relearn=yes",
+        "As hierarchical-grown, with ten children a node.",
     ),
     "hierarchical-grown-10-hidden": Named(
         "hierarchical:tree=clustered,arity=10,start=random,relearn=yes,hidden=yes",
-        "The same behind a hidden layer of its own.",
+        "As hierarchical-grown-10, behind a hidden layer of its own.",
     ),
     "hierarchical-grown-10-layers": Named(
         "hierarchical:tree=clustered,arity=10,start=random,relearn=yes,layers=yes",
@@ -73,7 +75,7 @@ NAMES = {
     ),
     "tree-sampled-grown": Named(
         "tree-sampled:proposal_weight=0.3,tree=clustered,relearn=yes",
-        "The same over a tree as hierarchical-grown's; its loss weighs three tenths.",
+        "As tree-sampled, over a tree as hierarchical-grown's; its loss weighs three tenths.",
     ),
     "cosface": Named(
         "cosine:scale=30,learn_scale=no,cosine_margin=0.35",
@@ -216,6 +218,14 @@ def family_of(name: str) -> str:
     """
     found = _parse("--heads", name)
     return name if found is None else found[0]
+
+
+def by_kind() -> dict[str, dict[str, Entry]]:
+    """The heads that are listed, by their kind, in the order of the first of each."""
+    found: dict[str, dict[str, Entry]] = {}
+    for name, entry in HEADS.items():
+        found.setdefault(KINDS[family_of(name)], {})[name] = entry
+    return found
 
 
 def _parse(option: str, name: str) -> tuple[str, dict[str, Any]] | None:

@@ -41,6 +41,7 @@ class Cell:
     mark: Literal["best", "level", "higher", "lower", ""] = ""
     facts: Mapping[str, object] = field(default_factory=dict)  # by the names of their columns in CSV
     row: Row | None = None  # the setting that is named here, whose colour the page shows
+    group: str = ""  # of lines, on the page: it stands above the first of them
 
     @property
     def strong(self) -> bool:
@@ -139,4 +140,5 @@ def named(row: Row, **facts: object) -> Cell:
 
 def as_lines(lines: Sequence[Mapping[str, object]]) -> str:
     """Lines of facts as CSV; a fact that is not known is an empty cell."""
-    return as_csv(list(lines[0]), [line.values() for line in lines])
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    return as_csv(names, [[line.get(name) for name in names] for line in lines])

@@ -4,8 +4,9 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -72,6 +73,11 @@ def render_tree(title: str, svg: str) -> str:
     )
 
 
+def shown_by() -> dict[str, Any]:
+    """What the tables of a page need to show a head and a mark."""
+    return {"style": style, "signs": SIGNS}
+
+
 def render_with_figures(template: str, charts: Sequence[Chart], **rest: Any) -> str:
     """A page with figures that its own script draws."""
     plotly, page = script("plotly-cartesian.min.js"), script("page.js")
@@ -92,8 +98,22 @@ def render_with_figures(template: str, charts: Sequence[Chart], **rest: Any) -> 
     )
 
 
-def render(summary: Summary) -> str:
-    """The page."""
+class Section(NamedTuple):
+    """A part of the page: how the bar of contents and its own head call it."""
+
+    label: str
+    title: str
+
+
+class Link(NamedTuple):
+    """The page of another comparison."""
+
+    text: str
+    address: str
+
+
+def render(summary: Summary, others: Sequence[Link] = ()) -> str:
+    """The page, with links to those of others."""
     curves = [curve_chart(plot) for plot in summary.curve_plots]
     matrices = {
         row.label: matrix_chart(row, matrix) for row in summary.finished if (matrix := summary.matrix(row)) is not None
@@ -104,37 +124,86 @@ def render(summary: Summary) -> str:
     judging, choices = summary.judged_by_tree, tuning.choices(summary.study)
     near = nearest.nearest(summary)
     reliability = reliability_charts(confident) if confident else []
+    parts = frequency.table(summary) if summary.finished else None
+    sections = {  # in the page's order
+        "comparison": Section("Comparison", "Comparison"),
+        "samples": summary.card.samples
+        and summary.finished
+        and Section("Samples", f"Sample test {summary.card.example}s"),
+        "reading": Section("How to read", "How to read this"),
+        "setting": Section("Setting", "Setting"),
+        "tuning": choices and Section("Tuning", "Settings"),
+        "frequency": parts and Section("Rare classes", "Accuracy by class frequency"),
+        "differences": found and Section("Differences", f"Differences to {found.reference.label}"),
+        "published": summary.study.published and Section("Published", "Beside the published numbers"),
+        "curves": Section("Curves", "Learning curves"),
+        "calibration": confident and Section("Calibration", "Calibration"),
+        "confusions": summary.finished and Section("Confusions", "Confusions"),
+        "trees": (judging or trees) and Section("Trees", "Trees of classes"),
+        "cost": Section("Cost", "Time, parameters and memory"),
+        "repeat": Section("Repeat", "How to repeat this"),
+    }
     charts = [*curves, *matrices.values(), *filter(None, (strip, time)), *reliability]
     return render_with_figures(
         "page.html.jinja",
         charts,
         title=summary.study.title,
+        others=others,
         summary=summary,
         study=summary.study,
         card=summary.card,
         rows=summary.rows,
-        signs=SIGNS,
-        comparison=Grid(table.comparison(summary).heads, table.scores(summary)),
+        sections={name: section for name, section in sections.items() if section},
+        pictures=_pictures(summary),
+        comparison=_ranked(summary, _scores(summary)),
         published=table.published(summary),
         nearest=nearest.table(near[: nearest.NEAREST]) if near else None,
-        judged=Grid([named(row) for row in judging], table.judged(judging)),
-        costs=Grid([named(row) for row in summary.rows], table.costs(summary.rows)),
+        judged=_ranked(summary, Grid([named(row) for row in judging], table.judged(judging))),
+        costs=_ranked(summary, Grid([named(row) for row in summary.rows], table.costs(summary.rows))),
         differences=found,
-        compared=found and differences.table(found),
+        compared=found and _ranked(summary, differences.table(found)),
         confident=confident,
-        calibration=calibration.table(confident, summary.card.example),
+        calibration=_ranked(summary, calibration.table(confident, summary.card.example)),
         reliability=reliability,
         frequency=frequency,
-        parts=frequency.table(summary) if summary.finished else None,
+        parts=parts and _ranked(summary, parts),
         tuning=tuning,
         choices=choices,
         chosen=tuning.table(choices),
         trees=trees,
         paths={view.row.label: view.paths for view in trees if any(view.paths)},
         words=wording,
-        style=style,
+        **shown_by(),
         curves=curves,
         matrices=matrices,
         strip=strip,
         time=time,
     )
+
+
+def _scores(summary: Summary) -> Grid:
+    return table.with_elsewhere(Grid([named(row) for row in summary.rows], table.scores(summary)), summary)
+
+
+def _ranked(summary: Summary, grid: Grid) -> Grid:
+    """The table; of many heads the lines of highest accuracy first, as a reader sees the first ones alone."""
+    if not summary.many:
+        return grid
+    place = {row.label: number for number, row in enumerate(summary.ranked)}
+    order = sorted(range(len(grid.heads)), key=lambda line: place.get(grid.heads[line].text, len(place)))
+    columns = [replace(column, cells=[column.cells[line] for line in order]) for column in grid.columns]
+    return replace(grid, heads=[grid.heads[line] for line in order], columns=columns)
+
+
+def _pictures(summary: Summary) -> dict[int, str]:
+    """The pictures of the classes that the page names, by class."""
+    card = summary.card
+    if not card.class_pictures or not summary.finished:
+        return {}
+    shown = {sample.target for sample in card.samples}
+    for row in summary.finished:
+        shown.update(index for guess in row.guesses for index in guess.classes)
+        shown.update(
+            index for pair in row.confusion.pairs(card.group_of_class) for index in (pair.target, pair.predicted)
+        )
+    return {index: card.class_pictures[index] for index in sorted(shown)}

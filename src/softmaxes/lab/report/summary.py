@@ -404,10 +404,13 @@ class Summary:
     @property
     def by_chance(self) -> tuple[Result, ...]:
         """Finished runs whose accuracy is within three standard deviations of guessing, or below."""
-        guess, examples = 1 / len(self.card.class_names), sum(self.card.test_counts)
-        highest = guess + 3 * math.sqrt(guess * (1 - guess) / examples)
-        return tuple(
-            result for row in self.finished for result in row.finished if final_scores(result).accuracy <= highest
+        return tuple(result for row in self.finished for result in row.finished if guesses(result, self.card))
+
+    @property
+    def none_learned(self) -> bool:
+        """Whether no finished run is better than guessing: then no head is marked as the best."""
+        return bool(self.finished) and all(
+            guesses(result, self.card) for row in self.finished for result in row.finished
         )
 
     @property
@@ -426,7 +429,10 @@ class Summary:
 
     @cached_property
     def curve_plots(self) -> tuple[CurvePlot, ...]:
-        """Test accuracy per epoch and against time, test NLL and training loss per epoch, training loss per step."""
+        """Test accuracy per epoch and against time, test NLL and training loss per epoch, training loss per step.
+
+        A drawing without a point, as of the last one where no run has 500 batches, is left out.
+        """
 
         def plot(
             name: str,
@@ -441,7 +447,7 @@ class Summary:
             curves = tuple((row, curve_of(row)) for row in self.rows if row.results)
             return CurvePlot(name, title, x_title, y_title, percent, comparable, curves, aligned)
 
-        return (
+        plots = (
             plot(
                 "accuracy_per_epoch", "Test accuracy", "accuracy", True, True, lambda row: row.epoch_curve(accuracy_of)
             ),
@@ -476,6 +482,7 @@ class Summary:
                 x_title="step",
             ),
         )
+        return tuple(plot for plot in plots if plot.infinite or any(points for _, points in plot.curves))
 
     def matrix(self, row: Row) -> Matrix | None:
         """The row's confusion matrix: by class, by group where the classes are too many, or none where both are."""
@@ -494,7 +501,7 @@ class Summary:
                     for group, (name, stop) in enumerate(zip(group_names, stops, strict=True))
                     if size[group]
                 )
-            names = tuple(card.class_names[index] for index in order)
+            names = tuple(card.words_of_class[index] for index in order)
             return Matrix(names, dense(row.confusion, place.__getitem__, num_classes), blocks, "class", card.example)
         if groups is not None and group_names is not None and len(group_names) <= MATRIX_LIMIT:
             return Matrix(
@@ -519,6 +526,12 @@ def accuracy_of(epoch: Epoch) -> float | None:
 def nll_of(epoch: Epoch) -> float | None:
     """Test NLL of an epoch, if it was scored."""
     return epoch.scores.nll if epoch.scores else None
+
+
+def guesses(result: Result, card: DataCard) -> bool:
+    """Whether the accuracy of a finished run is within three standard deviations of guessing, or below."""
+    guess, examples = 1 / len(card.class_names), sum(card.test_counts)
+    return final_scores(result).accuracy <= guess + 3 * math.sqrt(guess * (1 - guess) / examples)
 
 
 def final_scores(result: Result) -> Scores:
@@ -686,11 +699,12 @@ def summarise(study: Study, card: DataCard, results: Sequence[Result]) -> Summar
                 epoch_seconds=Spread(*np.quantile(seconds, (0.5, 0.2, 0.8)).tolist()) if seconds else None,
             )
         )
-    marked = {measure.key: marks(rows, measure) for measure in (*MEASURES, *TREE_MEASURES)}
-    return Summary(
-        study,
-        card,
-        tuple(
+    unmarked = Summary(study, card, tuple(rows))
+    compared = () if unmarked.none_learned else unmarked.rows
+    marked = {measure.key: marks(compared, measure) for measure in (*MEASURES, *TREE_MEASURES)}
+    return replace(
+        unmarked,
+        rows=tuple(
             replace(row, marks={key: by_label.get(row.label, "") for key, by_label in marked.items()}) for row in rows
         ),
     )

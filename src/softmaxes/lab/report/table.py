@@ -1,10 +1,11 @@
 """The comparison as one table: scores, scores of the tree that judges, and costs. Beside it, what was published."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from math import isnan
 
-from softmaxes.lab.records import Published
+from softmaxes.lab.records import Elsewhere, Published
 from softmaxes.lab.report.grid import NOTHING, Cell, Column, Grid, named
 from softmaxes.lab.report.summary import ACCURACY, MEASURES, NLL, OUTSIDE, TREE_MEASURES, Measure, Row, Summary
 from softmaxes.lab.report.wording import (
@@ -20,6 +21,7 @@ from softmaxes.lab.report.wording import (
     with_interval,
 )
 
+ELSEWHERE = "published elsewhere"
 CROWDED_OUT = ("top5", "f1")  # of the terminal, by precision at k: it has no room for all
 
 
@@ -30,7 +32,40 @@ def comparison(summary: Summary) -> Grid:
     for row in summary.rows:
         seeds = {"seeds_planned": len(row.planned), "seeds_finished": len(row.finished)}
         heads.append(named(row, **seeds, seeds_diverged=" ".join(str(result.run.seed) for result in row.diverged)))
-    return Grid(heads, [*scores(summary), *judged(summary.rows), *costs(summary.rows)])
+    return with_elsewhere(Grid(heads, columns(summary)), summary)
+
+
+def columns(summary: Summary) -> list[Column]:
+    """All that is known of the heads."""
+    return [*scores(summary), *judged(summary.rows), *costs(summary.rows)]
+
+
+def with_elsewhere(grid: Grid, summary: Summary) -> Grid:
+    """A table of all heads, and below them the rows that were published elsewhere, without marks."""
+    lines = summary.study.elsewhere
+    if not lines:
+        return grid
+    heads = [
+        Cell(
+            f"{line.head} ({ELSEWHERE}, {line.source})",
+            group=ELSEWHERE.capitalize(),
+            facts={"label": line.head, "head": line.head, "published_elsewhere": line.source},
+        )
+        for line in lines
+    ]
+    columns = []
+    for column in grid.columns:
+        measure = next((one for one in MEASURES if one.key in column.cells[0].facts), None)
+        cells = [Cell() if measure is None else _told(line, measure) for line in lines]
+        if column.markdown == "s/epoch":
+            cells = [Cell(seconds(line.epoch_seconds)) if line.epoch_seconds is not None else Cell() for line in lines]
+        columns.append(replace(column, cells=[*column.cells, *cells]))
+    return replace(grid, heads=[*grid.heads, *heads], columns=columns)
+
+
+def _told(line: Elsewhere, measure: Measure) -> Cell:
+    value = getattr(line, measure.key, None)
+    return Cell() if value is None else Cell(number(value, measure), facts={measure.key: value})
 
 
 def scores(summary: Summary) -> list[Column]:

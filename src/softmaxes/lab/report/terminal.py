@@ -34,7 +34,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     def width(table: Table) -> int:
         return console.measure(table, options=console.options.update(width=1000)).maximum
 
-    grid, title, names = comparison(summary), summary.study.title, [row.label for row in summary.rows]
+    grid, title, names = comparison(summary), summary.study.title, [head.text for head in comparison(summary).heads]
     table = table_of(grid, title)
     if width(table) > console.width:
         table = table_of(grid, title, narrow=True)

@@ -6,6 +6,7 @@ Both take a large tree: what does not fit is counted and not drawn. This module 
 import heapq
 import html
 import itertools
+import math
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -141,7 +142,7 @@ def icicle_svg(
     value_of_node: ArrayLike | None = None,
     value_name: str = "accuracy",
     counts: Sequence[float] | None = None,
-    width: int = 720,
+    width: int = 1040,
 ) -> str:
     """The tree as an icicle: the root on the left, a column a level, every node as high as it has classes.
 
@@ -178,7 +179,10 @@ def icicle_svg(
 
     height = max(LINE * tree.num_classes, 5 * LINE) if tree.num_classes <= WITH_LINES else HEIGHT
     named = weight[: tree.num_classes].max() * height / weight[tree.root] >= LINE - 1  # whether any class has room
-    beside = min(BESIDE, 2 * width // 5) if named else 0
+    beside = 0
+    if named:
+        longest = max(_length(name(node)) for node in range(tree.num_classes)) if tree.num_classes <= WITH_LINES else 0
+        beside = min(max(BESIDE, math.ceil(longest) + 6), 2 * width // 5)
     columns = min(tree.depth + 1, (width - beside) // NARROWEST)
     column = min((width - beside) / columns, WIDEST if named else width)
     boxes, thinnest = _fitting_boxes(tree, classes, weight, value, height, columns)

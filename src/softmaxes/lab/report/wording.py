@@ -137,7 +137,7 @@ def cautions(summary: Summary) -> list[str]:
             "Means are over the seeds that finished. A head that diverged at some seed takes no part in the marks: "
             "its mean would be that of its luckier seeds."
         )
-    if summary.by_chance:
+    if summary.by_chance and not summary.none_learned:  # else the finding says it
         by_head: dict[str, list[str]] = {}
         for result in summary.by_chance:
             by_head.setdefault(result.run.head, []).append(str(result.run.seed))
@@ -147,6 +147,11 @@ def cautions(summary: Summary) -> list[str]:
         beside = "the share of targets outside its support stands beside it; " if OUTSIDE in summary.measures else ""
         notes.append(
             f"An NLL of ∞ means that a head gave a true class probability zero; {beside}curves leave such epochs out."
+        )
+    if summary.study.elsewhere:
+        notes.append(
+            "Rows published elsewhere rest on data, training and code of their own: none is marked, and no difference "
+            "to them is tested."
         )
     return notes + [f"{left.head} is left out: {left.reason}" for left in summary.study.left_out]
 
@@ -159,12 +164,11 @@ def undrawn(plot: CurvePlot) -> str:
 
 def finding(summary: Summary) -> str:
     """The comparison in a sentence or two, by accuracy."""
+    if summary.none_learned:
+        return "No head is better than guessing: the accuracies say nothing of the heads. Train for more epochs."
     best = summary.marked(ACCURACY, "best")
     if not best:
         return ""
-    by_chance = {result.run for result in summary.by_chance}
-    if all(result.run in by_chance for row in best for result in row.finished):
-        return "No head is better than guessing: the accuracies say nothing of the heads. Train for more epochs."
     level = summary.marked(ACCURACY, "level")
     text = (
         f"Highest test accuracy: {listed(row.label for row in best)}, "
@@ -179,6 +183,10 @@ def finding(summary: Summary) -> str:
 
 def marks_explained(summary: Summary, best: str, level: str) -> str:
     """What the marks in the table mean."""
+    if summary.none_learned:
+        half = f"± is half of a 95{NBSP}% interval of the mean over seeds (Student's t). "
+        several = any(len(row.finished) > 1 for row in summary.rows)
+        return f"{half if several else ''}No head is marked as the best, as none is better than guessing."
     if max((len(row.finished) for row in summary.rows), default=0) < 2:
         return (
             f"{best} is the best number of its column. With one seed there is no interval, "
@@ -216,7 +224,9 @@ def data_in_words(card: DataCard) -> str:
     example = card.example
     return (
         f"{classes}; {plural(sum(card.train_counts), f'training {example}')} ({counts_range(card.train_counts)}) and "
-        f"{plural(sum(card.test_counts), f'test {example}')} ({counts_range(card.test_counts)}), {shape_in_words(card)}"
+        f"{plural(sum(card.test_counts), f'test {example}')} ({counts_range(card.test_counts)})"
+        + (f" and {plural(sum(own), f'validation {example}')}" if (own := card.validation_counts) else "")
+        + f", {shape_in_words(card)}"
     )
 
 
@@ -280,9 +290,20 @@ def training_in_words(runs: Sequence[Run], card: DataCard) -> str:
     optimiser += f", training images {listed(moved)} at random" if moved else ""
     seeds = sorted({run.seed for run in runs})
     return (
-        f"{network}; {optimiser}, batches of {chosen('batch_size')}, {chosen('epochs')} epochs, "
+        f"{network}; {optimiser}, batches of {chosen('batch_size')}, {_epochs(runs)}, "
         f"precision {chosen('precision')}; seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}"
     )
+
+
+def _epochs(runs: Sequence[Run]) -> str:
+    """How many epochs runs have."""
+    numbers = sorted({run.epochs for run in runs})
+    return listed([*(f"{number:,}" for number in numbers[:-1]), plural(numbers[-1], "epoch")], "or")
+
+
+def brief(study: Study) -> str:
+    """A comparison in a line: its title, epochs and number of seeds."""
+    return f"{study.title} ({_epochs(study.runs)}, {plural(len(set(choices(study.runs, 'seed'))), 'seed')})"
 
 
 def scored_in_words(summary: Summary) -> str:

@@ -363,5 +363,4 @@ def least_numbers(training: Training, card: DataCard) -> int:
             module.register_forward_hook(watch)
         trunk(torch.empty(1, *(card.image_shape or (card.vector_size or 0,))))
     parameters = sum(parameter.numel() for parameter in trunk.parameters())
-    examples = sum(count - training.held_out(count) for count in card.train_counts)
-    return 2 * (parameters + min(training.batch_size, examples) * widest)
+    return 2 * (parameters + min(training.batch_size, card.trained_on(training)) * widest)

@@ -90,7 +90,7 @@ def train(
                 model, optimiser = set_up(fabric, run, classifier)
             model.load_state_dict(saved["model"])
             optimiser.load_state_dict(saved["optimiser"])
-    steps_per_epoch = run.steps_per_epoch(card.train_counts)
+    steps_per_epoch = run.steps_per_epoch(len(data.train))
     step = len(epochs) * steps_per_epoch
     _warm_up(fabric, model, data.train, run.batch_size)
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import torch
@@ -72,10 +73,14 @@ def as_table(said: Iterable[Answer]) -> Table:
     for column in ("input", "probability", "class", *(["path to the first"] if named else [])):
         table.add_column(column, overflow="fold", justify="right" if column == "probability" else "left")
     for one in rows:
-        for rank, (name, share) in enumerate(zip(one.classes, one.probabilities, strict=True)):
-            path = [in_words(one.path) if rank == 0 else ""] if named else []
-            style = "" if rank else "bold"
-            table.add_row(*map(Text, ("" if rank else one.input, _percent(share), printable(name), *path)), style=style)
+        guesses = [
+            (_percent(share), printable(name)) for name, share in zip(one.classes, one.probabilities, strict=True)
+        ]
+        steps = [in_words([step]) for step in one.path] if named else []
+        for rank, (guess, step) in enumerate(zip_longest(guesses, steps, fillvalue=None)):  # a step a line
+            path = [f"› {step}" if step else ""] if named else []
+            cells = ("" if rank else one.input, *(guess or ("", "")), *path)
+            table.add_row(*map(Text, cells), style="" if rank else "bold")
     return table
 
 

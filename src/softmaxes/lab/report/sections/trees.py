@@ -88,7 +88,7 @@ def named(tree: "Tree", card: DataCard) -> "Tree":
 
     from softmaxes import Tree
 
-    names = [*card.class_names, *[""] * (tree.num_nodes - tree.num_classes)]
+    names = [*card.words_of_class, *[""] * (tree.num_nodes - tree.num_classes)]
     if card.group_of_class is not None and card.group_names is not None:
         below = tree.subtree_sum((torch.arange(tree.num_nodes) < tree.num_classes).long())
         groups = torch.tensor(card.group_of_class)

@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from softmaxes.lab.records import Study, Tried
+from softmaxes.lab.records import DataCard, Run, Study, Tried
 from softmaxes.lab.report.grid import Cell, Column, Grid
 from softmaxes.lab.report.summary import ACCURACY
 from softmaxes.lab.report.wording import NBSP, listed, number
 from softmaxes.lab.tables import as_csv
+from softmaxes.names import plural
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ def table(found: Sequence[Choice]) -> Grid:
     tried = [Cell(", ".join(f"{_setting(each)}: {_percent(each)}" for each in one.tried)) for one in found]
     first = f"Tried at first: learning rate (and own setting), held-out accuracy,{NBSP}%"
     columns = [
-        Column(rates, "Learning rate"),
-        Column(own, "Its own setting"),
-        Column(accuracies, f"Held-out accuracy,{NBSP}%"),
+        Column(rates, "Learning rate", "learning rate"),
+        Column(own, "Its own setting", "its own setting"),
+        Column(accuracies, f"Held-out accuracy,{NBSP}%", "held-out accuracy, %"),
         Column(tried, first, look="words"),
     ]
     return Grid([Cell(one.head) for one in found], columns)
@@ -70,7 +71,7 @@ def _setting(one: Tried) -> str:
     return f"{one.lr:g}" if one.knob is None else f"{one.lr:g} and {one.knob:g}"
 
 
-def explained(study: Study, found: Sequence[Choice]) -> str:
+def explained(study: Study, found: Sequence[Choice], card: DataCard) -> str:
     """The rule by which settings were chosen, and where it came to its limits."""
     plan, run = study.tuning, study.runs[0]
     if plan is None or not found:
@@ -82,8 +83,7 @@ def explained(study: Study, found: Sequence[Choice]) -> str:
     text = (
         f"{plan.trials} settings of each head were trained for {_span(first)} of {_span(all_of_them)} epochs, the best "
         f"{plan.finalists} for all, at a seed of their own ({plan.seed}). What counts is the accuracy after the last "
-        f"epoch on {100 * run.validation:g}\N{NO-BREAK SPACE}% of the training examples of each class, which no run is "
-        "trained on. Nothing of the test set was read for it."
+        f"epoch on {_part(run, card)}, which no run is trained on. Nothing of the test set was read for it."
     )
     lost = [one.head for one in found if one.chosen.accuracy is None]
     if lost:
@@ -92,6 +92,12 @@ def explained(study: Study, found: Sequence[Choice]) -> str:
     if edges:
         text += f" The best learning rate of {listed(edges)} is the lowest or highest that was tried."
     return text
+
+
+def _part(run: Run, card: DataCard) -> str:
+    if card.validation_counts is not None:
+        return f"the {plural(sum(card.validation_counts), f'validation {card.example}')} of the data"
+    return f"{100 * run.validation:g}\N{NO-BREAK SPACE}% of the training examples of each class"
 
 
 def _span(numbers: Sequence[int]) -> str:

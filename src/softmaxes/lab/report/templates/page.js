@@ -110,6 +110,33 @@
     choose();
   }
 
+  // The edge fades beyond which there is more.
+  for (const part of document.querySelectorAll(".scroll, .contents ul")) {
+    const fade = () => {
+      const beyond = part.classList.toggle("beyond", part.scrollWidth - part.clientWidth - part.scrollLeft > 2);
+      part.classList.toggle("fits", !beyond);
+    };
+    part.addEventListener("scroll", fade, { passive: true });
+    new ResizeObserver(fade).observe(part);
+  }
+
+  // The contents say which section is read.
+  const links = new Map([...document.querySelectorAll(".contents a")].map((link) => [link.hash.slice(1), link]));
+  const read = new Set();
+  const watcher = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      const { id } = target.querySelector("h2");
+      if (isIntersecting) read.add(id);
+      else read.delete(id);
+    }
+    const current = [...links.keys()].find((id) => read.has(id));
+    for (const [id, link] of links) {
+      if (id === current) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+  }, { rootMargin: "-25% 0px -70% 0px" });
+  for (const id of links.keys()) watcher.observe(document.getElementById(id).closest("section"));
+
   prefersDark.addEventListener("change", () => { nameToggle(); draw(); });
   narrow.addEventListener("change", draw);
   draw();
