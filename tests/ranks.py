@@ -31,9 +31,10 @@ from softmaxes import (
     Softmax,
     Tree,
 )
-from softmaxes.optim import LazyRows
+from softmaxes.optim import LazyRows, clip_grad_norm_
 from softmaxes.sampler import columns
 from softmaxes.sharded import ShardedHead, load, save, shard
+from softmaxes.sharded import clip_grad_norm_ as clip_in_ranks
 from softmaxes.sharded import cut as cutting
 from softmaxes.sharded.hierarchical import ShardedHierarchical
 from softmaxes.sharded.ranks import Ranks
@@ -148,7 +149,7 @@ def whole_gradients(sharded: ShardedHead) -> dict[str, Tensor]:
     """The gradients of all ranks, under the names of checkpoints."""
     mine = {}
     for name, parameter in sharded.named_parameters():
-        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.to_dense()
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.to_dense().clone()
         mine |= {entry: everywhere(part) for entry, part in sharded.stored(name, gradient).items()}
     return mine
 
@@ -249,6 +250,23 @@ def gradients_are_averaged() -> None:
         close(other_features, features, f"the gradient of the features of {name}")
         for key, gradient in plain.items():
             close(averaged[key], gradient / dist.get_world_size(), f"the averaged gradient of {key} of {name}")
+
+
+def gradients_are_clipped_by_the_norm_of_all() -> None:
+    """The norm is the plain model's, and so are the gradients afterwards; what all ranks have counts once."""
+    for name in ("softmax", "cosface", "adaptive", "hierarchical of paths", "hierarchical, sparse"):
+        for norm_type in (2.0, 1.0, torch.inf):
+            given = Given(HEADS[name], 23, PARTS[0])
+            (given.head(given.input, given.target) * given.weight).sum().backward()
+            with pieces(4):
+                sharded = shard(given.head)
+            (sharded(given.input[given.own], given.target[given.own]) * given.weight[given.own]).sum().backward()
+            before = whole_gradients(sharded)
+            expected = clip_grad_norm_(given.head.parameters(), 0.1, norm_type)
+            found = clip_in_ranks(sharded, 0.1, norm_type)
+            torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+            for key, gradient in whole_gradients(sharded).items():
+                torch.testing.assert_close(gradient, before[key] * 0.1 / (expected + 1e-6), rtol=1e-5, atol=1e-7)
 
 
 def label_smoothing_outside() -> None:
@@ -446,6 +464,7 @@ for name, make in NOISY.items():
 for case in (
     draws_are_used_as_dense_ones,
     gradients_are_averaged,
+    gradients_are_clipped_by_the_norm_of_all,
     label_smoothing_outside,
     half_precision,
     a_refusal_is_told,

@@ -322,17 +322,28 @@ def clip_grad_norm_(
         >>> bool(norm > 0.5), round(float(clip_grad_norm_(head.parameters(), max_norm=9.0)), 3)
         (True, 0.5)
     """
+    numbers = gradients_of([parameters] if isinstance(parameters, Tensor) else parameters)
+    norm: Tensor = nn.utils.get_total_norm(numbers, norm_type, error_if_nonfinite)
+    scale_down(numbers, norm, max_norm)
+    return norm
+
+
+def gradients_of(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """The numbers of the gradients that there are; sparse gradients are coalesced."""
     numbers = []
-    for parameter in [parameters] if isinstance(parameters, Tensor) else parameters:
+    for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:
             parameter.grad = parameter.grad.coalesce()
             numbers.append(parameter.grad.values())
         elif parameter.grad is not None:
             numbers.append(parameter.grad)
-    norm: Tensor = nn.utils.get_total_norm(numbers, norm_type, error_if_nonfinite)
+    return numbers
+
+
+def scale_down(numbers: Iterable[Tensor], norm: Tensor, max_norm: float) -> None:
+    """Multiply gradients in place, so that the norm that all have together is at most a bound."""
     for some in numbers:
         some.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0).to(some.device))
-    return norm
 
 
 def rate_in_backward(parameter: Tensor) -> float | None:

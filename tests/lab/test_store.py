@@ -17,7 +17,17 @@ from toy import toy_data, toy_run
 
 DATA = toy_data()
 RESULTS = Path(__file__).parents[2] / "results"
-OTHERS = ("gap", "gap-cifar100", "peers", "step", "tasks")  # tables of the benchmarks
+OTHERS = (
+    "gap",
+    "gap-cifar100",
+    "many-fasttext",
+    "peers",
+    "scaling_out",
+    "search",
+    "sharded",
+    "step",
+    "tasks",
+)  # of the benchmarks
 
 
 def study() -> Study:

@@ -7,7 +7,8 @@ The engine is PyTorch's own: `torch.distributed` for what the ranks tell each ot
 from softmaxes.sharded.checkpoint import load as load
 from softmaxes.sharded.checkpoint import load_plain as load_plain
 from softmaxes.sharded.checkpoint import save as save
+from softmaxes.sharded.clip import clip_grad_norm_ as clip_grad_norm_
 from softmaxes.sharded.head import ShardedHead as ShardedHead
 from softmaxes.sharded.shard import shard as shard
 
-__all__ = ["ShardedHead", "load", "load_plain", "save", "shard"]
+__all__ = ["ShardedHead", "clip_grad_norm_", "load", "load_plain", "save", "shard"]

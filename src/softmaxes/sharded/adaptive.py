@@ -54,6 +54,10 @@ class ShardedAdaptive(ShardedHead):
             classes.append(order[start + first : start + end])
         return torch.cat(classes)
 
+    def is_split(self, name: str) -> bool:
+        """All but the projections are."""
+        return name.removeprefix("local.").rpartition(".")[0] in self.parts
+
     def stored(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
         """Every layer's rows as a part of all its rows, by the plain head's name."""
         plain = name.removeprefix("local.")

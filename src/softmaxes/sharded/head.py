@@ -110,6 +110,10 @@ class ShardedHead(Head):
             tensor: it, or one of its shape, such as an optimiser's state of it.
         """
 
+    @abstractmethod
+    def is_split(self, name: str) -> bool:
+        """Whether a parameter has rows of this rank alone; the others are the same on all ranks."""
+
     def restored(self, name: str, own: Tensor, saved: dict[str, Any]) -> Tensor | None:
         """A parameter or buffer of this rank out of a checkpoint's entries, or none if they lack it.
 

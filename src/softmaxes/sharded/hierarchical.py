@@ -92,6 +92,10 @@ class ShardedHierarchical(ShardedHead):
         """As `ShardedHead.own_state`, with the decisions above."""
         return super().own_state() | {f"top.{name}": value for name, value in self.top.state_dict().items()}
 
+    def is_split(self, name: str) -> bool:
+        """The rows of the subtrees are."""
+        return name.startswith("local.")
+
     def stored(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
         """The decisions above as they are, and the rows of each piece by its number."""
         if name == "top.parent":

@@ -76,10 +76,14 @@ class ShardedRows(ShardedHead, Generic[Kind]):
                         first = self.slice.first
                         own[low - first : high - first] = drawn[name][low - start : high - start]
 
+    def is_split(self, name: str) -> bool:
+        """The rows are."""
+        return name.removeprefix("local.") in self.local.class_rows
+
     def stored(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
         """The rows as a part of all rows, by the plain head's name."""
         plain = name.removeprefix("local.")
-        if plain in self.local.class_rows:
+        if self.is_split(name):
             return {plain: self.slice.whole(tensor, self.num_classes, self.ranks)}
         return {plain: tensor}
 
@@ -87,7 +91,7 @@ class ShardedRows(ShardedHead, Generic[Kind]):
         """As `ShardedHead.restored`, from a plain head's checkpoint too."""
         plain = name.removeprefix("local.")
         found = saved.get(plain)
-        if plain in self.local.class_rows and type(found) is Tensor and len(found) == self.num_classes:
+        if self.is_split(name) and type(found) is Tensor and len(found) == self.num_classes:
             return saved.pop(plain)[self.slice.first : self.slice.end]  # type: ignore[no-any-return]
         return super().restored(name, own, saved)
 
