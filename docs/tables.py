@@ -13,16 +13,18 @@ tells those that are no longer the stored ones.
 """
 
 import csv
-import json
 import math
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-STUDIES = ("results/fair-cifar100",)  # whose heads are tuned: what `softmaxes advise` says of accuracy
+STUDIES = {  # whose heads are tuned: what `softmaxes advise` says of accuracy; their data, and how many classes it has
+    "results/fair-cifar100": ("cifar100", 100),
+    "results/many-geonames": ("geonames", 18_557),
+}
 KNOWN = ROOT / "src" / "softmaxes" / "lab" / "cost" / "accuracy.csv"
 MARKED = re.compile(
-    r"(<!-- (table|differences|frequency|nearest|elsewhere|steps|search|readme): (\S+(?: \S+)*) -->\n)"
+    r"(<!-- (table|differences|frequency|nearest|elsewhere|steps|search|stored|readme): (\S+(?: \S+)*) -->\n)"
     r"(.*?)(<!-- /\2 -->)",
     re.DOTALL,
 )
@@ -154,14 +156,11 @@ def _agreement(found: list[str], data: list[str]) -> str:
 def known_accuracy() -> str:
     """What the tuned studies say of every head, as `softmaxes advise` reads it."""
     lines = ["head,classes,data,seeds,points,half"]
-    for folder in STUDIES:
-        card = json.loads((ROOT / folder / "data.json").read_text(encoding="utf-8"))
+    for folder, (data, classes) in STUDIES.items():
         for row in _differences(ROOT / folder).values():
             mean, high = (100 * float(row[column]) for column in ("difference", "high"))
             head = row["head"].partition(":")[0]
-            lines.append(
-                f"{head},{len(card['class_names'])},{card['name']},{row['seeds']},{mean:.2f},{high - mean:.2f}"
-            )
+            lines.append(f"{head},{classes},{data},{row['seeds']},{mean:.2f},{high - mean:.2f}")
     return "\n".join(lines) + "\n"
 
 
