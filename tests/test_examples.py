@@ -62,7 +62,7 @@ def test_every_example_has_a_test_a_line_in_the_table_and_says_what_to_type() ->
     assert set(re.findall(r"^\| \[`(\w+(?:\.py)?)`\]", table, re.M)) == {path.name for path in FILES} | folders
     for path in FILES:
         assert f'"{path.name}"' in tests, path.name
-        assert re.search(rf"^    python examples/{path.name}(  .*)?$", path.read_text(), re.M), path.name
+        assert re.search(rf"^    (python|torchrun .*) examples/{path.name}\b.*$", path.read_text(), re.M), path.name
 
 
 @pytest.mark.slow
