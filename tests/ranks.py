@@ -236,6 +236,18 @@ def always(seed: int) -> Iterator[None]:
         Ranks.seed = before  # type: ignore[method-assign]
 
 
+def frozen_trunks() -> None:
+    """Features without a gradient: the ranks without classes take part in the backward pass as well."""
+    for name, make in (HEADS | NOISY).items():
+        for classes in CLASSES:
+            given = Given(make, classes, PARTS[0])
+            with pieces(4):
+                sharded = shard(given.head)
+            loss = sharded(given.input[given.own], given.target[given.own])
+            (loss * given.weight[given.own]).sum().backward()
+            assert sum(float(one.abs().sum()) for one in whole_gradients(sharded).values()) > 0, name
+
+
 def gradients_are_averaged() -> None:
     """With `average` the parameters have the mean over the ranks, the features what they have without."""
     for name in ("softmax", "cosface", "adaptive", "hierarchical of paths"):
@@ -463,6 +475,7 @@ for name, make in NOISY.items():
     CASES[f"{name}: evaluation"] = lambda _, make=make: same_as_dense(make, False)  # type: ignore[misc]
 for case in (
     draws_are_used_as_dense_ones,
+    frozen_trunks,
     gradients_are_averaged,
     gradients_are_clipped_by_the_norm_of_all,
     label_smoothing_outside,

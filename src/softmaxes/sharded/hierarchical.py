@@ -135,7 +135,7 @@ class ShardedHierarchical(ShardedHead):
         ways = sent.tolist(), received.tolist()
         some, theirs = (self.ranks.exchange(one[order], *ways) for one in (entered, target))
         if self.local is None:
-            value = some[:, :0].sum(1).to(above.dtype)
+            value = some[:, :0].sum(1).to(above.dtype) + self.top.weight[:0].sum()  # so that all ranks have a gradient
         else:
             value = self.local._target_log_prob(some, torch.searchsorted(self.own, theirs)).to(above.dtype)
         back = self.ranks.exchange(value, *reversed(ways))

@@ -227,7 +227,7 @@ class ShardedSampling(ShardedRows[Sampling]):
             own = row_logits(some, place.unsqueeze(1), weight, bias, sparse).squeeze(1)
             others = self._less_expected(row_logits(some, drawn, weight, bias, sparse), drawn)
         else:
-            own = some[:, :0].sum(1)
+            own = some[:, :0].sum(1) + weight.sum()  # of no rows; so that all ranks have a gradient
             others = own.unsqueeze(1)[:, :0]
         own = self._own_logit(own, place).where(mine, 0.0)
         parts = torch.stack([own, self._of_others(others, drawn == place.where(mine, -1).unsqueeze(1))], dim=1)
