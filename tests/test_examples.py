@@ -142,7 +142,7 @@ def test_next_word_of_the_documentation_of_python(run: Run) -> None:
 
 @pytest.mark.slow
 def test_arcface_retrieval(run: Run) -> None:
-    printed = run("arcface_retrieval.py", "--classes", "80", "--per-class", "16", "--epochs", "6")
+    printed = run("arcface_retrieval.py", "--classes", "80", "--per-class", "16", "--epochs", "12")
     recall = {name: float(share) for name, share in re.findall(r"^(\w+): recall@1 ([\d.]+) %$", printed, re.M)}
     assert list(recall) == ["untrained", "softmax", "arcface"]
     assert min(recall["softmax"], recall["arcface"]) > recall["untrained"] + 4
