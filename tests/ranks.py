@@ -458,6 +458,14 @@ def checkpoints_are_whole(shared: Path) -> None:
     other, _ = network_of("hierarchical", 0)
     expect(ValueError, "expected a checkpoint of this model", lambda: load(folder, other))
     assert torch.equal(network.head.weight, before)
+    tree, _ = network_of("hierarchical, sparse", 0)
+    save(shared / f"{folder.name}, tree", tree)
+    other = Network(
+        HierarchicalSoftmax(FEATURES, Tree.random(23, 3, seed=5), sparse=True)
+    )  # its tensors have that size
+    before = other.head.top.weight.detach().clone()
+    expect(ValueError, "the same tree, got one of another", lambda: load(shared / f"{folder.name}, tree", other))
+    assert torch.equal(other.head.top.weight, before)
 
 
 def expect(kind: type[Exception], words: str, call: Callable[[], object]) -> None:

@@ -15,6 +15,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict_loader import load as read
 from torch.distributed.checkpoint.state_dict_saver import save as write
+from torch.distributed.tensor import DTensor
 
 from softmaxes.head import Head
 from softmaxes.heads.hierarchical.head import HierarchicalSoftmax
@@ -78,12 +79,10 @@ def load(folder: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer 
     """
     folder = Path(folder)
     whole = _whole(folder)
-    entries = _of_model(model)
+    _read_module(folder, model, "model.")
     if optimizer is not None:
         _make_state(folder, model, optimizer, whole["optimizer"])
-        entries |= _of_optimizer(model, optimizer)[0]
-    _read(folder, entries)
-    model.load_state_dict({name.removeprefix("model."): value for name, value in _of_model(model).items()})
+        _read(folder, _of_optimizer(model, optimizer)[0])
     return dict(whole["counts"])
 
 
@@ -106,9 +105,7 @@ def load_plain(folder: str | Path, head: Head, name: str = "") -> None:
     _whole(folder)
     prefix = f"model.{name}." if name else "model."
     if not isinstance(head, HierarchicalSoftmax):
-        state = head.state_dict()
-        _read(folder, {prefix + key: value for key, value in state.items()})
-        head.load_state_dict(state)
+        _read_module(folder, head, prefix)
         return
     tree, parts, whole = head.tree, cut(head.tree), Numbers.of(head.tree)
     saved = torch.zeros(32, dtype=torch.uint8)
@@ -154,6 +151,24 @@ def _read(folder: Path, entries: dict[str, Tensor]) -> None:
     except (CheckpointException, KeyError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise ValueError(f"{folder}: expected a checkpoint of this model, got another: {reason}") from None
+
+
+def _read_module(folder: Path, module: nn.Module, prefix: str) -> None:
+    """Read a module's state: first what it checks, such as its tree, then parameters and buffers, in place."""
+    state = module.state_dict()
+    places = {_place(own) for own in (*module.parameters(), *module.buffers())}
+    checked = {name: value.clone() for name, value in state.items() if _place(value) not in places}
+    _read(folder, {prefix + _plain(name): value for name, value in checked.items()})
+    try:
+        module.load_state_dict(state | checked)
+    except RuntimeError as error:
+        raise ValueError(f"{folder}: {str(error).strip().splitlines()[-1].strip()}") from None
+    _read(folder, {prefix + _plain(name): value for name, value in state.items() if name not in checked})
+
+
+def _place(tensor: Tensor) -> int:
+    """Where a tensor lies, a part of it where the whole lies."""
+    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).untyped_storage().data_ptr()
 
 
 @contextmanager

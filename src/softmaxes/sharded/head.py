@@ -122,14 +122,14 @@ class ShardedHead(Head):
             own: it.
             saved: what was saved, by name.
         """
-        parts = []
-        for entry in self.stored(name, own):
+        parts, known = [], self.stored(name, own)
+        for entry in known:
             if entry not in saved:
                 return None
             found = saved.pop(entry)
             parts.append(found.to_local() if isinstance(found, DTensor) else found)
-        if not parts:
-            return own
+        if all(part.data_ptr() == one.data_ptr() for part, one in zip(parts, known.values(), strict=True)):
+            return own  # its own parts, or none
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _log_prob(self, input: Tensor) -> Tensor:
