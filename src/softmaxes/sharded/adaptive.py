@@ -1,6 +1,5 @@
 """Adaptive softmax whose rows are split over ranks, those of the shortlist and those of every cluster."""
 
-import copy
 import itertools
 from typing import Any, ClassVar
 
@@ -10,11 +9,11 @@ from torch.nn import functional as F
 
 from softmaxes.heads.adaptive import AdaptiveSoftmax
 from softmaxes.layers import linear_logits
-from softmaxes.sharded.head import ShardedHead, Slice, total_of
+from softmaxes.sharded.head import Slice, SlicedHead, at, blocks, total_of, with_parts
 from softmaxes.sharded.ranks import Batch, Ranks
 
 
-class ShardedAdaptive(ShardedHead):
+class ShardedAdaptive(SlicedHead):
     """`AdaptiveSoftmax` over ranks: each has a part of the rows of every layer. The projections are on all ranks."""
 
     loss_is_nll: ClassVar[bool] = True
@@ -23,21 +22,17 @@ class ShardedAdaptive(ShardedHead):
     def __init__(self, head: AdaptiveSoftmax, ranks: Ranks, average: bool, device: torch.device) -> None:
         super().__init__(head, ranks, average)
         ends = (*head.cutoffs, head.num_classes)
-        fresh = head.head.weight.is_meta
-        if fresh:
-            head = copy.deepcopy(head).to_empty(device=device)
-            with torch.random.fork_rng([device] if device.type == "cuda" else []):
-                torch.manual_seed(ranks.seed(device))
-                head.reset_parameters()
         self.parts = {"head": Slice.all_of(ends[0] + len(head.cutoffs), ranks.size)}
         for cluster, (start, end) in enumerate(itertools.pairwise(ends)):
             self.parts[f"tail.{cluster}.1"] = Slice.all_of(end - start, ranks.size)
-        instead: dict[int, object] = {}
-        for name, old in head.named_parameters():
-            layer = name.rpartition(".")[0]
-            part = self.parts[layer][ranks.rank] if layer in self.parts else Slice(0, len(old))
-            instead[id(old)] = nn.Parameter(old.detach()[part.first : part.end].clone().to(device), old.requires_grad)
-        self.local = copy.deepcopy(head, instead).to(device)
+        fresh = head.head.weight.is_meta
+        own = {
+            name: parts[ranks.rank] for name, _ in head.named_parameters() if (parts := self.slices(name)) is not None
+        }
+        self.local = with_parts(head, own, device, filled=not fresh)
+        self.local.structure.follow(lambda table: torch.empty_like(table, device=device))
+        if fresh:
+            self.reset_parameters()
 
     @property
     def classes(self) -> Tensor:
@@ -54,37 +49,28 @@ class ShardedAdaptive(ShardedHead):
             classes.append(order[start + first : start + end])
         return torch.cat(classes)
 
-    def is_split(self, name: str) -> bool:
-        """All but the projections are."""
-        return name.removeprefix("local.").rpartition(".")[0] in self.parts
+    def slices(self, name: str) -> list[Slice] | None:
+        """All but the projections have parts."""
+        return self.parts.get(name.rpartition(".")[0])
 
-    def stored(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
-        """Every layer's rows as a part of all its rows, by the plain head's name."""
-        plain = name.removeprefix("local.")
-        parts = self.parts.get(plain.rpartition(".")[0])
-        if parts is None:
-            return {plain: tensor}
-        return {plain: parts[self.ranks.rank].whole(tensor, parts[-1].end, self.ranks)}
-
-    def restored(self, name: str, own: Tensor, saved: dict[str, Any]) -> Tensor | None:
-        """As `ShardedHead.restored`, from a plain head's checkpoint too."""
-        plain = name.removeprefix("local.")
-        parts, found = self.parts.get(plain.rpartition(".")[0]), saved.get(plain)
-        if parts is not None and type(found) is Tensor and len(found) == parts[-1].end:
-            part = parts[self.ranks.rank]
-            return saved.pop(plain)[part.first : part.end]  # type: ignore[no-any-return]
-        return super().restored(name, own, saved)
-
+    @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw every layer anew, as `AdaptiveSoftmax` does; all ranks draw all rows."""
-        device = self.local.head.weight.device
-        whole = AdaptiveSoftmax(
-            self.in_features, self.local.counts, self.local.cutoffs, self.local.div_value, self.local.head_bias, "meta"
-        )
-        fresh = ShardedAdaptive(whole.to(self.local.head.weight.dtype), self.ranks, self.average, device)
-        with torch.no_grad():
-            for own, drawn in zip(self.local.parameters(), fresh.local.parameters(), strict=True):
-                own.copy_(drawn)
+        """Draw every layer anew, as `torch.nn.Linear` does; it does not depend on how many ranks there are."""
+        device, dtype = self.local.head.weight.device, self.local.head.weight.dtype
+        for layer, module in self.local.named_modules():
+            if not isinstance(module, nn.Linear):
+                continue
+            rows = len(module.weight)
+            parts = self.parts.get(layer)
+            part, rows = (Slice(0, rows), rows) if parts is None else (parts[self.ranks.rank], parts[-1].end)
+            with self.ranks.seeded(device) as seed:
+                for start, stop, low, high in blocks(part, rows):
+                    torch.manual_seed(seed + start)
+                    bias = module.bias is not None
+                    block = nn.Linear(module.in_features, stop - start, bias=bias, device=device, dtype=dtype)
+                    for name, drawn in block.named_parameters():
+                        own = module.get_parameter(name)
+                        own[low - part.first : high - part.first] = drawn[low - start : high - start]
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
         nll: Tensor = -self._target_log_prob(input, target)
@@ -139,8 +125,4 @@ class ShardedAdaptive(ShardedHead):
 
     def _at(self, layer: str, logits: Tensor, column: Tensor) -> Tensor:
         """The logits at some columns of a layer, 0 where they are not this rank's: (N, K'), (N,) -> (N,)."""
-        first, end = self.parts[layer][self.ranks.rank]
-        if first == end:
-            return logits.sum(1)
-        mine = (column >= first) & (column < end)
-        return logits.gather(1, (column - first).where(mine, 0).unsqueeze(1)).squeeze(1).where(mine, 0.0)
+        return at(logits, column, self.parts[layer][self.ranks.rank])

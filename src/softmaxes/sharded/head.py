@@ -1,17 +1,48 @@
 """The contract of heads whose classes lie on several ranks."""
 
+import copy
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Shard
 
 from softmaxes.head import Head
+from softmaxes.large_pages import in_large_pages
 from softmaxes.layers import highest, transformed
 from softmaxes.sharded.ranks import Batch, Ranks
+
+AnyHead = TypeVar("AnyHead", bound=Head)
+BLOCK = 1024  # rows whose numbers are drawn together, whatever rank they are on
+
+
+class Slice(NamedTuple):
+    """Which rows a rank has: of parts of one size, the last ones smaller or empty, as DTensor has them."""
+
+    first: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """How many."""
+        return self.end - self.first
+
+    @classmethod
+    def all_of(cls, rows: int, ranks: int) -> list["Slice"]:
+        """The parts of all ranks."""
+        each = -(-rows // ranks)
+        return [cls(min(rows, rank * each), min(rows, (rank + 1) * each)) for rank in range(ranks)]
+
+    def whole(self, local: Tensor, rows: int, ranks: Ranks) -> Tensor:
+        """This rank's rows as a part of all of them, (rows, ...): nothing is copied."""
+        shape = torch.Size((rows, *local.shape[1:]))
+        stride = torch.empty(shape, device="meta").stride()
+        mesh = ranks.mesh(local.device)
+        whole: Tensor = DTensor.from_local(local, mesh, [Shard(0)], run_check=False, shape=shape, stride=stride)
+        return whole
 
 
 class ShardedHead(Head):
@@ -198,30 +229,64 @@ class ShardedHead(Head):
         return f"in_features={self.in_features}, num_classes={self.num_classes}, {self.ranks}"
 
 
-class Slice(NamedTuple):
-    """Which rows a rank has: of parts of one size, the last ones smaller or empty, as DTensor has them."""
+class SlicedHead(ShardedHead):
+    """A head some of whose parameters are split by rows, as DTensor splits them; the others are on all ranks."""
 
-    first: int
-    end: int
+    @abstractmethod
+    def slices(self, name: str) -> list[Slice] | None:
+        """The ranks' parts of a parameter of the plain head; none of what all ranks have."""
 
-    @property
-    def size(self) -> int:
-        """How many."""
-        return self.end - self.first
+    def is_split(self, name: str) -> bool:
+        """Those that have parts are."""
+        return self.slices(name.removeprefix("local.")) is not None
 
-    @classmethod
-    def all_of(cls, rows: int, ranks: int) -> list["Slice"]:
-        """The parts of all ranks."""
-        each = -(-rows // ranks)
-        return [cls(min(rows, rank * each), min(rows, (rank + 1) * each)) for rank in range(ranks)]
+    def stored(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
+        """A part as a part of the whole, by the plain head's name."""
+        plain = name.removeprefix("local.")
+        parts = self.slices(plain)
+        return {plain: tensor if parts is None else parts[self.ranks.rank].whole(tensor, parts[-1].end, self.ranks)}
 
-    def whole(self, local: Tensor, rows: int, ranks: Ranks) -> Tensor:
-        """This rank's rows as a part of all of them, (rows, ...): nothing is copied."""
-        shape = torch.Size((rows, *local.shape[1:]))
-        stride = torch.empty(shape, device="meta").stride()
-        mesh = ranks.mesh(local.device)
-        whole: Tensor = DTensor.from_local(local, mesh, [Shard(0)], run_check=False, shape=shape, stride=stride)
-        return whole
+    def restored(self, name: str, own: Tensor, saved: dict[str, Any]) -> Tensor | None:
+        """As `ShardedHead.restored`, from a plain head's checkpoint too."""
+        plain = name.removeprefix("local.")
+        parts, found = self.slices(plain), saved.get(plain)
+        if parts is not None and type(found) is Tensor and len(found) == parts[-1].end:
+            part = parts[self.ranks.rank]
+            return saved.pop(plain)[part.first : part.end]  # type: ignore[no-any-return]
+        return super().restored(name, own, saved)
+
+
+def with_parts(head: AnyHead, parts: Mapping[str, Slice], device: torch.device, filled: bool = True) -> AnyHead:
+    """A copy of a head with parts of some parameters, whose numbers are the head's or not filled."""
+    instead: dict[int, object] = {}
+    for name, old in head.named_parameters():
+        shape = (parts[name].size, *old.shape[1:]) if name in parts else old.shape
+        new = in_large_pages(torch.empty(shape, device=device, dtype=old.dtype))
+        if filled:
+            whole = old.detach()
+            new.copy_(whole[parts[name].first : parts[name].end] if name in parts else whole)
+        instead[id(old)] = nn.Parameter(new, old.requires_grad)
+    for buffer in head.buffers():
+        if buffer.is_meta:
+            instead[id(buffer)] = torch.zeros_like(buffer, device=device)
+    if (sampler := head._modules.get("sampler")) is not None:
+        instead[id(sampler)] = sampler
+    return copy.deepcopy(head, instead)
+
+
+def blocks(part: Slice, rows: int) -> list[tuple[int, int, int, int]]:
+    """Blocks of rows that a part has some of: where each begins and ends, and where what is of the part does."""
+    starts = range(part.first - part.first % BLOCK, part.end, BLOCK)
+    ends = [(start, min(start + BLOCK, rows)) for start in starts if part.size]
+    return [(start, stop, max(start, part.first), min(stop, part.end)) for start, stop in ends]
+
+
+def at(logits: Tensor, column: Tensor, part: Slice) -> Tensor:
+    """The logits at some columns of the whole, 0 where they are not of this part: (N, C'), (N,) -> (N,)."""
+    if not part.size:
+        return logits.sum(1)
+    here = (column >= part.first) & (column < part.end)
+    return logits.gather(1, (column - part.first).where(here, 0).unsqueeze(1)).squeeze(1).where(here, 0.0)
 
 
 def _under_plain_names(head: Any, state: dict[str, Any], prefix: str, _: Any) -> None:

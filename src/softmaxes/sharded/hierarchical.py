@@ -75,8 +75,7 @@ class ShardedHierarchical(ShardedHead):
     def reset_parameters(self) -> None:
         """Draw the first weights anew; they do not depend on how many ranks there are."""
         device = self.top.weight.device
-        seed = self.ranks.seed(device)
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with self.ranks.seeded(device) as seed:
             torch.manual_seed(seed)
             self.top.reset_parameters()
             for number, piece in enumerate(self.pieces):

@@ -1,6 +1,7 @@
 """Rows that change ranks, with gradients that change back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Self, final
 
 import torch
@@ -43,6 +44,13 @@ class Ranks:
         told = torch.randint(2**62, (1,)).to(device)
         dist.broadcast(told, dist.get_global_rank(self.group, 0), group=self.group)
         return int(told)
+
+    @contextmanager
+    def seeded(self, device: torch.device) -> Iterator[int]:
+        """Such a number, to seed torch with: its random state is put back afterwards."""
+        seed = self.seed(device)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield seed
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over the ranks, without a gradient."""

@@ -1,8 +1,7 @@
 """Heads with a row for each class, whose rows are split over ranks: flat, cosine, with noise, and sampled ones."""
 
-import copy
 from abc import abstractmethod
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,27 +14,26 @@ from softmaxes.heads.gumbel import GumbelSoftmax
 from softmaxes.heads.nce import NCE
 from softmaxes.heads.negative_sampling import NegativeSampling
 from softmaxes.heads.sampled import SampledSoftmax
-from softmaxes.layers import highest, in_order_of, linear_logits, linear_parameters, log_sigmoid, row_logits
+from softmaxes.layers import highest, in_order_of, linear_logits, log_sigmoid, row_logits
 from softmaxes.sampler import Sampler, columns, log_expected
-from softmaxes.sharded.head import ShardedHead, Slice, total_of
+from softmaxes.sharded.head import Slice, SlicedHead, at, blocks, total_of, with_parts
 from softmaxes.sharded.ranks import Batch, Ranks
 
 Kind = TypeVar("Kind", bound=Head)
 Sampling = TypeVar("Sampling", SampledSoftmax, NCE, NegativeSampling)
-BLOCK = 1024  # rows whose numbers are drawn together, whatever rank they are on
 
 
-class ShardedRows(ShardedHead, Generic[Kind]):
+class ShardedRows(SlicedHead, Generic[Kind]):
     """A head whose logits are those of its rows: rank r has the r-th part of them."""
 
     local: Kind
 
     def __init__(self, head: Kind, ranks: Ranks, average: bool, device: torch.device) -> None:
         super().__init__(head, ranks, average)
-        self.slices = Slice.all_of(head.num_classes, ranks.size)
-        self.slice = self.slices[ranks.rank]
+        self.parts = Slice.all_of(head.num_classes, ranks.size)
+        self.slice = self.parts[ranks.rank]
         fresh = next(head.parameters()).is_meta
-        self.local = _with_rows(head, None if fresh else self.slice, self.slice.size, device)
+        self.local = with_parts(head, dict.fromkeys(head.class_rows, self.slice), device, filled=not fresh)
         sampler = getattr(head, "sampler", None)
         if isinstance(sampler, Sampler):
             self.local.sampler = SlicedSampler(sampler, self.slice, device)
@@ -61,39 +59,22 @@ class ShardedRows(ShardedHead, Generic[Kind]):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the first weights anew; they do not depend on how many ranks there are."""
-        device = self.weight.device
-        seed = self.ranks.seed(device)
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            for start, stop, low, high in _blocks(self.slice, self.num_classes):
-                block = _with_rows(self.local, None, stop - start, device)
+        device, head, first = self.weight.device, self.local, self.slice.first
+        own = head.state_dict(keep_vars=True)
+        with self.ranks.seeded(device) as seed:
+            for start, stop, low, high in blocks(self.slice, self.num_classes) or [(0, 1, 0, 0)]:  # of no rows the rest
+                block = with_parts(head, dict.fromkeys(head.class_rows, Slice(start, stop)), device, filled=False)
                 torch.manual_seed(seed + start)
                 block.reset_parameters()
-                drawn = block.state_dict(keep_vars=True)
-                for name, own in self.local.state_dict(keep_vars=True).items():
-                    if name not in self.local.class_rows:
-                        own.copy_(drawn[name])
+                for name, drawn in block.state_dict(keep_vars=True).items():
+                    if name not in head.class_rows:
+                        own[name].copy_(drawn)
                     elif high > low:
-                        first = self.slice.first
-                        own[low - first : high - first] = drawn[name][low - start : high - start]
+                        own[name][low - first : high - first] = drawn[low - start : high - start]
 
-    def is_split(self, name: str) -> bool:
-        """The rows are."""
-        return name.removeprefix("local.") in self.local.class_rows
-
-    def stored(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
-        """The rows as a part of all rows, by the plain head's name."""
-        plain = name.removeprefix("local.")
-        if self.is_split(name):
-            return {plain: self.slice.whole(tensor, self.num_classes, self.ranks)}
-        return {plain: tensor}
-
-    def restored(self, name: str, own: Tensor, saved: dict[str, Any]) -> Tensor | None:
-        """As `ShardedHead.restored`, from a plain head's checkpoint too."""
-        plain = name.removeprefix("local.")
-        found = saved.get(plain)
-        if self.is_split(name) and type(found) is Tensor and len(found) == self.num_classes:
-            return saved.pop(plain)[self.slice.first : self.slice.end]  # type: ignore[no-any-return]
-        return super().restored(name, own, saved)
+    def slices(self, name: str) -> list[Slice] | None:
+        """The rows have parts."""
+        return self.parts if name in self.local.class_rows else None
 
     def _logits(self, input: Tensor) -> Tensor:
         """The logits of this rank's classes: (N, D) -> (N, C')."""
@@ -108,23 +89,32 @@ class ShardedRows(ShardedHead, Generic[Kind]):
         return torch.log_softmax(logits, dim=1)
 
     def _loss(self, input: Tensor, target: Tensor) -> Tensor:
-        return -self._target_log_prob(input, target)
+        batch = self._meet(input)
+        loss = self._training_loss if self.training else self._nll
+        return loss(batch, batch.gather(input), batch.gather(target))
 
     def _target_log_prob(self, input: Tensor, target: Tensor) -> Tensor:
         batch = self._meet(input)
-        some, place, mine = self._everybodys(batch, input, target)
-        return _log_share(batch, self._log_weight(self._logits(some)), place, mine)
+        return -self._nll(batch, batch.gather(input), batch.gather(target))
 
-    def _everybodys(self, batch: Batch, input: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The features of all ranks, (N, D), each target's row here, (N,), and whether it is here, (N,)."""
-        some, place = batch.gather(input), batch.gather(target) - self.slice.first
-        mine = (place >= 0) & (place < self.slice.size)
-        return some, place.where(mine, 0), mine
+    def _training_loss(self, batch: Batch, some: Tensor, target: Tensor) -> Tensor:
+        """The loss in training of this rank's examples, by those of all: (N, D), (N,) -> (n,)."""
+        return self._nll(batch, some, target)
+
+    def _nll(self, batch: Batch, some: Tensor, target: Tensor) -> Tensor:
+        """The negative log-likelihood of this rank's examples, by those of all: (N, D), (N,) -> (n,)."""
+        return self._of_weights(batch, self._log_weight(self._logits(some)), target)
+
+    def _of_weights(self, batch: Batch, log_weight: Tensor, target: Tensor) -> Tensor:
+        """The same by the logarithms of what is normalised: (N, C'), (N,) -> (n,)."""
+        parts = torch.stack([log_weight.logsumexp(1), at(log_weight, target, self.slice)], dim=1)
+        total, own = batch.of_all_ranks(parts).unbind(2)
+        return total_of(total) - own.sum(1)
 
     def _log_prob(self, input: Tensor) -> Tensor:
         batch = self._meet(input)
         logits = self._logits(batch.gather(input))
-        return self._normalised(batch.give_back(logits, [one.size for one in self.slices]))
+        return self._normalised(batch.give_back(logits, [one.size for one in self.parts]))
 
     def _known(self, batch: Batch, input: Tensor) -> Tensor:
         weight = self._log_weight(self._logits(batch.gather(input)))
@@ -133,7 +123,7 @@ class ShardedRows(ShardedHead, Generic[Kind]):
     def _topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
         batch = self._meet(input)
         logits = self._logits(batch.gather(input))
-        widths = [min(k, one.size) for one in self.slices]
+        widths = [min(k, one.size) for one in self.parts]
         best, place = highest(logits, widths[self.ranks.rank]) if self.slice.size else (logits, logits.long())
         log_total = _log_total(batch, self._log_weight(logits))
         # The ranks' classes rise, so that of equal ones the lower class is in the lower column.
@@ -153,17 +143,12 @@ class ShardedCosine(ShardedRows[CosineSoftmax]):
 
     loss_is_nll: ClassVar[bool] = False
 
-    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
-        if not self.training:
-            return -self._target_log_prob(input, target)
-        batch = self._meet(input)
-        some, place, mine = self._everybodys(batch, input, target)
+    def _training_loss(self, batch: Batch, some: Tensor, target: Tensor) -> Tensor:
         cosine = self.local._cosine(some, self.weight)
-        if self.slice.size:
-            own = cosine.gather(1, place.unsqueeze(1))
-            own = self.local._less_margin(own).where(mine.unsqueeze(1), own)
-            cosine = cosine.scatter(1, place.unsqueeze(1), own)
-        return -_log_share(batch, self._scaled(cosine), place, mine)
+        rows = ((target >= self.slice.first) & (target < self.slice.end)).nonzero().squeeze(1)
+        place = rows, target[rows] - self.slice.first
+        cosine = cosine.index_put(place, self.local._less_margin(cosine[place]))
+        return self._of_weights(batch, self._scaled(cosine), target)
 
     def _logits(self, input: Tensor) -> Tensor:
         return self._scaled(self.local._cosine(input, self.weight))
@@ -178,22 +163,17 @@ class ShardedGumbel(ShardedRows[GumbelSoftmax]):
 
     loss_is_nll: ClassVar[bool] = False
 
-    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
-        if not self.training:
-            return -self._target_log_prob(input, target)
+    def _training_loss(self, batch: Batch, some: Tensor, target: Tensor) -> Tensor:
         head, samples = self.local, self.local.num_samples
         temperature = head._temperature_after(head._take_step())
-        batch = self._meet(input)
-        some, place, mine = self._everybodys(batch, input, target)
         logits = self._logits(some).expand(samples, -1, -1)  # (S, N, C')
         perturbed = logits + head.scale * self._noise(logits)
-        own = _at(perturbed.flatten(0, 1), place.repeat(samples), mine.repeat(samples)).view(samples, -1)
+        own = at(perturbed.flatten(0, 1), target.repeat(samples), self.slice).view(samples, -1)
         least = perturbed.new_full((*perturbed.shape[:2], 1), -torch.inf)
         best = torch.cat([perturbed.detach(), least], dim=2).amax(2)
         parts = torch.cat([(perturbed / temperature).logsumexp(2), own, best]).t()  # (N, 3 S)
-        total, own, best = (
-            batch.of_all_ranks(parts).view(batch.own, self.ranks.size, 3, samples).unbind(2)
-        )  # (n, ranks, S) each
+        every = batch.of_all_ranks(parts).view(batch.own, self.ranks.size, 3, samples)
+        total, own, best = every.unbind(2)  # (n, ranks, S) each
         own = own.sum(1)
         soft = own / temperature - total.logsumexp(1)
         return head._of_samples(soft.t(), (own >= best.amax(1)).t() if head.straight_through else None)
@@ -204,7 +184,7 @@ class ShardedGumbel(ShardedRows[GumbelSoftmax]):
         seed = self.ranks.seed(logits.device)
         generator = torch.Generator(logits.device)
         parts = [logits.new_empty(samples, examples, 0)]
-        for start, stop, low, high in _blocks(self.slice, self.num_classes):
+        for start, stop, low, high in blocks(self.slice, self.num_classes):
             like = logits.new_empty(stop - start, samples, examples)
             noise = self.local._noise_like(like, generator.manual_seed(seed + start))
             parts.append(noise[low - start : high - start].permute(1, 2, 0))
@@ -216,12 +196,10 @@ class ShardedSampling(ShardedRows[Sampling]):
 
     loss_is_nll: ClassVar[bool] = False
 
-    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
-        if not self.training:
-            return -self._target_log_prob(input, target)
-        batch = self._meet(input)
-        some, place, mine = self._everybodys(batch, input, target)
-        drawn = self._draw()
+    def _training_loss(self, batch: Batch, some: Tensor, target: Tensor) -> Tensor:
+        drawn, row = self._draw(), target - self.slice.first
+        mine = (row >= 0) & (row < self.slice.size)
+        place = row.where(mine, 0)
         weight, bias, sparse = self.weight, self.bias, self.local.sparse
         if self.slice.size:
             own = row_logits(some, place.unsqueeze(1), weight, bias, sparse).squeeze(1)
@@ -230,7 +208,7 @@ class ShardedSampling(ShardedRows[Sampling]):
             own = some[:, :0].sum(1) + weight.sum()  # of no rows; so that all ranks have a gradient
             others = own.unsqueeze(1)[:, :0]
         own = self._own_logit(own, place).where(mine, 0.0)
-        parts = torch.stack([own, self._of_others(others, drawn == place.where(mine, -1).unsqueeze(1))], dim=1)
+        parts = torch.stack([own, self._of_others(others, drawn == row.unsqueeze(1))], dim=1)
         own, of_others = batch.of_all_ranks(parts).unbind(2)
         return self._of_all(own.sum(1), of_others)
 
@@ -329,46 +307,6 @@ class SlicedSampler(nn.Module):
         return log_expected(self.mass[rows], num_samples)
 
 
-def _with_rows(head: Kind, part: Slice | None, rows: int, device: torch.device) -> Kind:
-    """A copy of a head with some of its rows, or with as many that are not filled."""
-    instead: dict[int, object] = {}
-    for name, old in head.named_parameters():
-        size = rows if name in head.class_rows else old.shape[0] if old.dim() else 1
-        new, _ = linear_parameters(size, old[:1].numel() if old.dim() == 2 else 1, False, device, old.dtype)
-        shape = (size, *old.shape[1:]) if old.dim() else ()
-        data = new.data.view(shape)
-        if part is not None:
-            data.copy_(old.detach()[part.first : part.end] if name in head.class_rows else old.detach())
-        instead[id(old)] = nn.Parameter(data, old.requires_grad)
-    for buffer in head.buffers():
-        if buffer.is_meta:
-            instead[id(buffer)] = torch.zeros_like(buffer, device=device)
-    if (sampler := head._modules.get("sampler")) is not None:
-        instead[id(sampler)] = sampler
-    return copy.deepcopy(head, instead)
-
-
-def _blocks(part: Slice, rows: int) -> list[tuple[int, int, int, int]]:
-    """Blocks of rows that a part has some of: where each begins and ends, and where what is of the part does."""
-    starts = range(part.first - part.first % BLOCK, part.end, BLOCK) if part.size else [0]
-    blocks = [(start, min(start + BLOCK, rows)) for start in starts]
-    return [(start, stop, max(start, part.first), min(stop, part.end)) for start, stop in blocks]
-
-
-def _at(logits: Tensor, place: Tensor, mine: Tensor) -> Tensor:
-    """The logits at some places, 0 where they are not this rank's: (N, C'), (N,), (N,) -> (N,)."""
-    if not logits.shape[1]:
-        return logits.sum(1)
-    return logits.gather(1, place.unsqueeze(1)).squeeze(1).where(mine, 0.0)
-
-
 def _log_total(batch: Batch, log_weight: Tensor) -> Tensor:
     """The logarithm of the sum over all classes, of this rank's examples: (N, C') -> (n,)."""
     return total_of(batch.of_all_ranks(log_weight.logsumexp(1, keepdim=True)).squeeze(2))
-
-
-def _log_share(batch: Batch, log_weight: Tensor, place: Tensor, mine: Tensor) -> Tensor:
-    """The target's part of the sum over all classes, as a logarithm: (N, C'), (N,), (N,) -> (n,)."""
-    parts = torch.stack([log_weight.logsumexp(1), _at(log_weight, place, mine)], dim=1)
-    total, own = batch.of_all_ranks(parts).unbind(2)
-    return own.sum(1) - total_of(total)
