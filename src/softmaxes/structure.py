@@ -35,7 +35,7 @@ class Structure(Generic[Tables]):
         self._make = make
         self._laid: dict[tuple[str, int | None], Tables] = {}
         self.device = torch.empty(0, device=device).device
-        self.on(self.device)
+        self._lay()
 
     def on(self, device: torch.device) -> Tables:
         """The tables on a device; a replica of `torch.nn.DataParallel` asks for another than its module's."""
@@ -51,7 +51,12 @@ class Structure(Generic[Tables]):
         if device != self.device:
             self._laid.clear()
             self.device = device
-            self.on(device)
+            self._lay()
+
+    def _lay(self) -> None:
+        """Have the tables ready; of the meta device not before they are asked for, for they may be large."""
+        if self.device.type != "meta":
+            self.on(self.device)
 
 
 def _copied(table: Tensor, device: torch.device) -> Tensor:
