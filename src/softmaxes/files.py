@@ -69,6 +69,11 @@ def read_whole(path: str | os.PathLike[str], most: int | None = None) -> bytes:
     return content
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file with this content, as `write_whole` does."""
+    write_whole(path, lambda part: part.write_bytes(content))
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file so that a reader, or a machine that stops, sees the old one or the new one and nothing between.
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from softmaxes.files import InputError, check_json, read_whole, write_whole
+from softmaxes.files import InputError, check_json, read_whole, write_bytes
 from softmaxes.names import from_cell, in_cell
 from softmaxes.on_cpu import on_cpu
 from softmaxes.trees.tree import Tree
@@ -114,7 +114,7 @@ def write(tree: Tree, path: str | os.PathLike[str], format: str | None = None) -
         True
     """
     content = encoded(tree, path, format)
-    write_whole(Path(path), lambda part: part.write_bytes(content))
+    write_bytes(Path(path), content)
 
 
 def encoded(tree: Tree, path: str | os.PathLike[str], format: str | None = None) -> bytes:

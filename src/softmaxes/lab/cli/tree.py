@@ -148,7 +148,7 @@ def show(
     softmaxes tree show tree.json --data glyphs --result runs/glyphs/runs/0123456789abcdef.json --out tree.html
     ```
     """
-    from softmaxes.files import check_out, write_whole
+    from softmaxes.files import check_out, write_bytes
     from softmaxes.lab.report.page import TREE_MARK, render_tree
     from softmaxes.lab.report.tree import icicle_svg, terminal_tree
     from softmaxes.metrics import node_accuracy
@@ -165,7 +165,7 @@ def show(
         if page is not None:
             svg = icicle_svg(tree, names, values)
             title = f"{printable(file.name)}: {tree.num_classes:,} classes, depth {tree.depth}"
-            write_whole(page, lambda part: part.write_text(render_tree(title, svg), "utf-8"))
+            write_bytes(page, render_tree(title, svg).encode())
             plain().print(f"page: {printable(str(out))}")
     return 0
 
@@ -289,11 +289,11 @@ def _read(file: Path, format: str | None) -> "Tree":
 
 
 def _write(tree: "Tree", out: Path, format: str | None = None) -> None:
-    from softmaxes.files import check_out, write_whole
+    from softmaxes.files import check_out, write_bytes
     from softmaxes.trees import io
 
     content = io.encoded(tree, out, format)
-    write_whole(check_out(out, io.MARK, content), lambda part: part.write_bytes(content))
+    write_bytes(check_out(out, io.MARK, content), content)
 
 
 def _lines(path: Path) -> list[str]:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from softmaxes import __version__
-from softmaxes.files import InputError, write_whole
+from softmaxes.files import InputError, write_bytes
 from softmaxes.lab.comparison.executor import End, Parcel, work
 from softmaxes.lab.extras import not_installed
 from softmaxes.lab.machine import usable_cores
@@ -125,7 +125,7 @@ class Cluster:
             else:
                 if isinstance(message, Whole):
                     weights = message.weights
-                    write_whole(self._store.weights(run), lambda part: part.write_bytes(weights))  # noqa: B023
+                    write_bytes(self._store.weights(run), weights)
                     self._store.save_result(message.result)
                 elif isinstance(message, str):
                     self._failures[stream] = message

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from functools import cache
 from importlib import resources
 from typing import NamedTuple
 
@@ -22,15 +23,16 @@ class Known(NamedTuple):
     half: float  # of the 95 % interval over the seeds
 
 
-def known() -> list[Known]:
+@cache
+def known() -> tuple[Known, ...]:
     """What the studies say that come with softmaxes; `docs/tables.py` takes it from ``results``."""
     text = (resources.files("softmaxes.lab.cost") / "accuracy.csv").read_text(encoding="utf-8")
-    return [
+    return tuple(
         Known(
             row["head"], int(row["classes"]), row["data"], int(row["seeds"]), float(row["points"]), float(row["half"])
         )
         for row in csv.DictReader(io.StringIO(text))
-    ]
+    )
 
 
 def nearest(head: str, classes: int) -> Known | None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from softmaxes.files import write_whole
+from softmaxes.files import write_bytes
 from softmaxes.lab.cost.records import FIT_FROM, TIMES, TOPK, Cost, Timing, exponent, write_csv
 from softmaxes.lab.recipe import OPTIMIZERS
 from softmaxes.lab.report import page
@@ -278,7 +278,7 @@ def write_report(costs: Sequence[Cost], directory: Path) -> Path:
         topk=TOPK,
     ).encode()
     for name, content in files.items():
-        write_whole(directory / name, lambda part: part.write_bytes(content))  # noqa: B023
+        write_bytes(directory / name, content)
     return directory / "report.html"
 
 

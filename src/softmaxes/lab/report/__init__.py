@@ -6,7 +6,7 @@ It reads records alone: it trains nothing, opens no images and imports no torch.
 from collections.abc import Sequence
 from pathlib import Path
 
-from softmaxes.files import write_whole
+from softmaxes.files import write_bytes
 from softmaxes.lab.report import figures, page, table
 from softmaxes.lab.report.sections import differences, frequency, nearest, tuning
 from softmaxes.lab.report.summary import Summary
@@ -53,15 +53,10 @@ def write_report(summary: Summary, directory: Path, others: Sequence[page.Link] 
         "report.html": page.render(summary, others),
     }
     for name, content in drawn.items():
-        put(directory / "figures" / name, content)
+        write_bytes(directory / "figures" / name, content)
     for name, text in texts.items():
         if text is None:
             (directory / name).unlink(missing_ok=True)  # of what was here before
         else:
-            put(directory / name, text.encode())
+            write_bytes(directory / name, text.encode())
     return directory / "report.html"
-
-
-def put(path: Path, content: bytes) -> None:
-    """Write a file whole."""
-    write_whole(path, lambda part: part.write_bytes(content))

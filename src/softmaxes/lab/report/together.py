@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from softmaxes.files import write_whole
+from softmaxes.files import write_bytes
 from softmaxes.lab.records import Training
 from softmaxes.lab.report import page, table
 from softmaxes.lab.report.charts import accuracy_chart, curve_chart, time_chart
@@ -153,5 +153,5 @@ def write(groups: Sequence[Group], links: Sequence[Link], directory: Path) -> Pa
         "report.html": render(groups, links),
     }
     for name, text in texts.items():
-        write_whole(directory / name, lambda part, text=text: part.write_bytes(text.encode()))  # type: ignore[misc]
+        write_bytes(directory / name, text.encode())
     return directory / "report.html"

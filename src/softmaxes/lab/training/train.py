@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from softmaxes import metrics
-from softmaxes.files import write_whole
+from softmaxes.files import write_bytes, write_whole
 from softmaxes.lab.bits import packed
 from softmaxes.lab.data.batches import Examples, laid_out
 from softmaxes.lab.heads.registry import entry_of
@@ -192,7 +192,7 @@ def train(
     )
     weights = {name: tensor.contiguous().cpu() for name, tensor in classifier.state_dict().items()}
     content = save(weights, metadata={"run": run.model_dump_json()})
-    write_whole(store.weights(run), lambda part: part.write_bytes(content))
+    write_bytes(store.weights(run), content)
     store.save_result(result)
     return result
 
