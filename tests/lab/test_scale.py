@@ -359,12 +359,19 @@ def test_what_advice_says_of_accuracy_is_what_the_studies_found(capsys: pytest.C
     table = lines[next(index for index, line in enumerate(lines) if line.startswith("head")) + 1 :]
     heads = [line.split()[0] for line in table[: table.index("")]]
     with KNOWN.open() as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: int(row["classes"]))  # the nearest number of classes last
-    known = {row["head"]: float(row["points"]) for row in rows}
+        rows = list(csv.DictReader(file))
+    near, far = (
+        {row["head"]: float(row["points"]) for row in rows if row["classes"] == number} for number in ("18557", "100")
+    )
     quick = [line.split()[0] for line in table[: len(heads)] if " slow " not in line]
-    ranked = [known[head] for head in quick if head in known]
-    assert len(ranked) >= 2
+    ranked = [near[head] for head in quick if head in near]
+    others = [head for head in quick if head in far and head not in near]
+    assert ranked
     assert ranked == sorted(ranked, reverse=True)
+    assert others
+    assert [head for head in quick if head in near or head in far] == [head for head in quick if head in near] + others
+    assert all(" * −" in table[heads.index(head)] for head in others)
+    assert not any("*" in table[heads.index(head)] for head in near if head in heads)
     assert heads.index("softmax") > heads.index("hierarchical")  # a third of a second a step
     assert " slow " in table[heads.index("softmax")]
     assert "reference" in table[heads.index("softmax")]

@@ -114,7 +114,7 @@ def advise(
     softmaxes advise --classes 1000000 --batch-size 32 --optimizer adamw
     ```
     """
-    from softmaxes.lab.cost.accuracy import REFERENCE, best_first
+    from softmaxes.lab.cost.accuracy import REFERENCE, best_first, nearest_study
     from softmaxes.lab.cost.report import ms
 
     if within is not None and not 0 < within < 10**9:
@@ -149,14 +149,16 @@ def advise(
         sure = one.basis if one.basis == "measured" or one.error is None else f"{one.basis}, ×{one.error:.2g}"
         accuracy = "reference" if one.head == REFERENCE else "not known"
         if told is not None:
-            accuracy = f"{told.points:+.1f} ± {told.half:.1f}".replace("-", "−")
-            studies.add(f"{told.classes:,} classes of {told.data}, {told.seeds} seeds")
+            mark = "" if told.classes == nearest_study(classes) else "* "
+            accuracy = mark + f"{told.points:+.1f} ± {told.half:.1f}".replace("-", "−")
+            studies.add(f"{mark}{told.classes:,} classes of {told.data}, {told.seeds} seeds")
         grid.add_row(*map(Text, (one.head, accuracy, f"{ms(one.seconds)} ms", f"{total / 2**10:.2f} GiB", fits, sure)))
     console.print(grid)
     if studies:
+        told_by = "; ".join(sorted(studies, reverse=True))  # a star is before every digit
         console.print(
             "\nAccuracy is in points of test accuracy less softmax's, ± half of the 95 % interval over seeds, at the "
-            f"nearest number of classes that was studied ({'; '.join(sorted(studies))}). All heads were tuned alike. "
+            f"nearest number of classes that was studied ({told_by}). All heads were tuned alike. "
             "Other data may rank them otherwise."
         )
     console.print(

@@ -44,11 +44,23 @@ def nearest(head: str, classes: int) -> Known | None:
         100
     """
     found = [one for one in known() if one.head == head]
-    return min(found, key=lambda one: abs(math.log(one.classes / classes)), default=None)
+    return min(found, key=lambda one: _distance(one, classes), default=None)
+
+
+def nearest_study(classes: int) -> int:
+    """The number of classes of the study that is nearest."""
+    return min(known(), key=lambda one: _distance(one, classes)).classes
+
+
+def _distance(one: Known, classes: int) -> float:
+    return abs(math.log(one.classes / classes))
 
 
 def best_first(forecasts: list[Forecast], classes: int, within: float | None) -> list[tuple[Forecast, Known | None]]:
-    """Heads with what is known of their accuracy: the most accurate first, then those of which nothing is known.
+    """Heads with what is known of their accuracy, the most accurate of the nearest study first.
+
+    Heads that another study alone has come next, for data cannot be compared by their points; then those of which
+    nothing is known.
 
     Args:
         forecasts: what the heads cost.
@@ -56,11 +68,15 @@ def best_first(forecasts: list[Forecast], classes: int, within: float | None) ->
         within: seconds that a step may take; slower heads come last.
     """
     beside = [(one, nearest(one.head, classes)) for one in forecasts]
+    study = nearest_study(classes)
 
-    def place(pair: tuple[Forecast, Known | None]) -> tuple[bool, bool, float, float]:
+    def place(pair: tuple[Forecast, Known | None]) -> tuple[bool, int, float, float]:
         one, told = pair
-        points = 0.0 if one.head == REFERENCE else None if told is None else told.points
         slow = within is not None and one.seconds > within
-        return slow, points is None, 0.0 if points is None else -points, one.seconds
+        if one.head == REFERENCE:
+            return slow, 0, 0.0, one.seconds
+        if told is None:
+            return slow, 2, 0.0, one.seconds
+        return slow, int(told.classes != study), -told.points, one.seconds
 
     return sorted(beside, key=place)
