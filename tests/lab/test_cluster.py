@@ -21,6 +21,7 @@ from softmaxes.lab.comparison.cluster import _work
 from softmaxes.lab.comparison.execute import execute
 from softmaxes.lab.comparison.executor import Parcel
 from softmaxes.lab.data.batches import lay_out
+from softmaxes.lab.devices import Devices
 from softmaxes.lab.records import Study
 from softmaxes.lab.store import Store
 from softmaxes.lab.training.train import Progress
@@ -58,7 +59,7 @@ def test_a_cluster_gives_the_same_numbers_and_begins_a_lost_run_again(
     runs = tuple(toy_run(DATA, head, epochs=EPOCHS) for head in ("softmax", "gumbel"))
     study = Study(name="toy", title="toy", description="", runs=runs)
     here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
-    expected = execute(study, DATA, here, 2, "cpu", Console(file=io.StringIO()))
+    expected = execute(study, DATA, here, 2, Devices("cpu"), Console(file=io.StringIO()))
 
     said = io.StringIO()
     killed: list[int] = []
@@ -74,7 +75,7 @@ def test_a_cluster_gives_the_same_numbers_and_begins_a_lost_run_again(
     killer = Thread(target=kill)
     killer.start()
     try:
-        found = execute(study, DATA, there, 2, "auto", Console(file=said), cluster="local")
+        found = execute(study, DATA, there, 2, Devices("auto"), Console(file=said), cluster="local")
     finally:
         ended.set()
         killer.join()
@@ -98,7 +99,7 @@ def test_a_worker_that_is_stopped_leaves_no_folder(tmp_path: Path, monkeypatch: 
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     threads = threading.active_count()
-    run = _work(toy_run(DATA, epochs=10**6), Parcel(b"", []), DATA.card(), content, "cpu", 1, __version__)
+    run = _work(toy_run(DATA, epochs=10**6), Parcel(b"", []), DATA.card(), content, Devices("cpu"), 1, __version__)
     assert isinstance(next(run), Progress)
     assert threading.active_count() == threads + 1
     run.close()
@@ -133,7 +134,7 @@ def test_a_cluster_that_does_not_answer(address: str, said: str, tmp_path: Path)
     pytest.importorskip("ray")
     study = Study(name="toy", title="toy", description="", runs=(toy_run(DATA),))
     with pytest.raises(InputError, match=f"--cluster: {said}"):
-        execute(study, DATA, Store(tmp_path), None, "cpu", Console(file=io.StringIO()), cluster=address)
+        execute(study, DATA, Store(tmp_path), None, Devices("cpu"), Console(file=io.StringIO()), cluster=address)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -142,4 +143,4 @@ def test_mapped_files_are_not_sent(tmp_path: Path) -> None:
     data = dataclasses.replace(DATA, files=files)
     study = Study(name="toy", title="toy", description="", runs=(toy_run(DATA),))
     with pytest.raises(InputError, match=r"--cluster: expected data that are read into memory, got a\.npy, which"):
-        execute(study, data, Store(tmp_path), None, "cpu", Console(file=io.StringIO()), cluster="local")
+        execute(study, data, Store(tmp_path), None, Devices("cpu"), Console(file=io.StringIO()), cluster="local")

@@ -16,6 +16,7 @@ from softmaxes.lab.comparison import executor
 from softmaxes.lab.comparison.display import Display
 from softmaxes.lab.comparison.execute import check, run_all
 from softmaxes.lab.comparison.executor import End, work
+from softmaxes.lab.devices import Devices
 from softmaxes.lab.machine import TOO_LITTLE
 from softmaxes.lab.records import Run, Study
 from softmaxes.lab.store import Store
@@ -116,7 +117,7 @@ def test_what_the_system_refuses_a_run_is_told_in_a_line(
 
     monkeypatch.setattr(executor, "train", fail)
     said: list[object] = []
-    executor.work(toy_run(DATA), DATA.card(), Store(tmp_path), "cpu", 1, executor.Parcel(b"", []), said.append)
+    executor.work(toy_run(DATA), DATA.card(), Store(tmp_path), Devices("cpu"), 1, executor.Parcel(b"", []), said.append)
     assert said == [told]
     assert capsys.readouterr().err == ""
 
@@ -130,7 +131,9 @@ def test_where_nothing_could_begin_nothing_stays(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(execution, "_executor", refuse)
     given = Study(name="toy", title="toy", description="", runs=(toy_run(DATA),))
     with pytest.raises(InputError, match="got nowhere:1"):
-        execution.execute(given, DATA, Store(tmp_path), 1, "cpu", Console(file=io.StringIO()), cluster="nowhere:1")
+        execution.execute(
+            given, DATA, Store(tmp_path), 1, Devices("cpu"), Console(file=io.StringIO()), cluster="nowhere:1"
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -180,7 +183,7 @@ def test_memory_that_torch_does_not_get_is_a_line_and_no_traceback(
     with monkeypatch.context() as patched:
         patched.setattr(executor, "train", fail)
         told: list[object] = []
-        work(toy_run(DATA), DATA.card(), Store(tmp_path), "cpu", 1, executor.Parcel(b"", []), told.append)
+        work(toy_run(DATA), DATA.card(), Store(tmp_path), Devices("cpu"), 1, executor.Parcel(b"", []), told.append)
         assert told == [TOO_LITTLE]
     monkeypatch.setattr("softmaxes.lab.data.sources.load_source", fail)
     assert main(["data", "glyphs"]) == 2

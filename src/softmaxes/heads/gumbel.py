@@ -10,6 +10,7 @@ from torch import Tensor
 
 from softmaxes.head import Head
 from softmaxes.layers import linear_logits, linear_parameters
+from softmaxes.noise import drawn_like
 
 Noise = Literal["gumbel", "normal"]
 
@@ -188,8 +189,9 @@ class GumbelSoftmax(Head):
     def _noise_like(self, logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
         if self.noise == "gumbel":
             smallest = torch.finfo(logits.dtype).tiny
-            return -torch.empty_like(logits).exponential_(generator=generator).clamp(min=smallest).log()
-        return torch.empty_like(logits).normal_(generator=generator)
+            even = drawn_like(logits, 1, lambda empty: empty.exponential_(generator=generator))
+            return -even.clamp(min=smallest).log()
+        return drawn_like(logits, 1, lambda empty: empty.normal_(generator=generator))
 
     def _of_samples(self, soft: Tensor, hard: Tensor | None) -> Tensor:
         """The loss by what each sample says of the target, (S, N): its log-probability, and whether it was the best."""

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from softmaxes.files import InputError
+from softmaxes.lab.devices import Devices
 from softmaxes.lab.records import Machine
 
 if TYPE_CHECKING:
     import torch
 
+ONE = Devices()
 TOO_LITTLE = "expected memory for the network and a batch, got too little; a smaller one of either needs less."
 
 
-def machine(device: "torch.device", jobs: int) -> Machine:
-    """Where this process runs; `jobs` runs share the machine."""
+def machine(device: "torch.device", jobs: int, devices: Devices = ONE) -> Machine:
+    """Where this process runs; `jobs` runs share the machine, each with some devices."""
     import torch
 
     processor = platform.processor() or platform.machine()
@@ -36,6 +38,8 @@ def machine(device: "torch.device", jobs: int) -> Machine:
         processor=processor,
         cores=os.cpu_count() or 1,
         jobs=jobs,
+        devices=devices.number,
+        strategy=devices.strategy if devices.number > 1 else None,
         python=platform.python_version(),
         torch=torch.__version__,
         softmaxes=version("softmaxes"),

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 from softmaxes.files import InputError
 from softmaxes.lab.agreement import check_result
 from softmaxes.lab.data.official import OFFICIAL
+from softmaxes.lab.devices import Strategy
 from softmaxes.lab.fields import (
     Count,
     Knob,
@@ -145,7 +146,7 @@ class Training(Recipe):
         ),
     ] = None
     precision: Annotated[
-        Literal["32-true", "bf16-mixed"],
+        Literal["32-true", "bf16-mixed", "64-true"],
         Field(description="Arithmetic of the training step, in Lightning Fabric's words."),
     ] = "32-true"
 
@@ -468,6 +469,8 @@ class Machine(Record):
     processor: str
     cores: PositiveInt
     jobs: PositiveInt  # how many runs shared the machine
+    devices: PositiveInt = 1  # that a run had
+    strategy: Strategy | None = None  # how several shared it
     python: str
     torch: str
     softmaxes: str

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -178,7 +179,7 @@ class Store:
         for checkpoint in (self.directory / "runs").glob("*.checkpoint"):
             done = checkpoint.with_suffix(".json").is_file()  # killed between a run's result and its checkpoint
             if done and re.fullmatch(KEY, checkpoint.stem) and not checkpoint.is_symlink():
-                checkpoint.unlink(missing_ok=True)
+                _remove(checkpoint)
 
     def save_study(self, study: Study, card: DataCard) -> None:
         """Write what is compared, and on what.
@@ -243,7 +244,7 @@ class Store:
     def save_result(self, result: Result) -> None:
         """Write a finished run; what it needed to go on is let go."""
         self._write(f"runs/{result.run.key}.json", result)
-        self.checkpoint(result.run).unlink(missing_ok=True)
+        _remove(self.checkpoint(result.run))
 
     def result(self, run: Run) -> Result | None:
         """A finished run, or none."""
@@ -270,6 +271,14 @@ class Store:
             raise InputError(
                 f"{path}: expected the folder of a comparison, made by `softmaxes compare --out`, got none."
             ) from None
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint: a file, or a folder if several devices each hold a part of it."""
+    if checkpoint.is_dir() and not checkpoint.is_symlink():
+        shutil.rmtree(checkpoint)
+    else:
+        checkpoint.unlink(missing_ok=True)
 
 
 def replaced(before: Study, study: Study) -> bool:

@@ -51,9 +51,10 @@ def save(folder: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer 
     _wait()
     entries = _of_model(model)
     more, told = ({}, {}) if optimizer is None else _of_optimizer(model, optimizer)
+    entries = {name: value.contiguous() for name, value in (entries | more).items()}  # weights of images may not be
     writer = HuggingFaceStorageWriter(path=str(part), save_distributed=True)
     with _quietly():
-        write(entries | more, storage_writer=writer, no_dist=not dist.is_initialized())
+        write(entries, storage_writer=writer, no_dist=not dist.is_initialized())
     if first:
         files = {path.name: path.stat().st_size for path in sorted(part.glob("*.safetensors"))}
         whole = {"version": VERSION, "files": files, "counts": counts, "optimizer": told}
@@ -87,7 +88,7 @@ def load(folder: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer 
 
 
 def load_plain(folder: str | Path, head: Head, name: str = "") -> None:
-    """Read the head of a checkpoint of `save` into a plain head, in one process.
+    """Read the head of a checkpoint of `save` into a plain head, in one process, whether others are there or not.
 
     Args:
         folder: where the checkpoint is.
@@ -105,23 +106,23 @@ def load_plain(folder: str | Path, head: Head, name: str = "") -> None:
     _whole(folder)
     prefix = f"model.{name}." if name else "model."
     if not isinstance(head, HierarchicalSoftmax):
-        _read_module(folder, head, prefix)
+        _read_module(folder, head, prefix, alone=True)
         return
     tree, parts, whole = head.tree, cut(head.tree), Numbers.of(head.tree)
     saved = torch.zeros(32, dtype=torch.uint8)
-    _read(folder, {f"{prefix}tree": saved})
+    _read(folder, {f"{prefix}tree": saved}, alone=True)
     if not torch.equal(saved, hash_of(tree)):
         raise ValueError(f"{folder}: expected a checkpoint of the same tree, got one of another.")
     above = rows_above(parts, whole)
     with torch.no_grad():
         for key, parameter in head.named_parameters():
             known = parameter.new_zeros(len(above.row), *parameter.shape[1:])
-            _read(folder, {f"{prefix}top.{key}": known})
+            _read(folder, {f"{prefix}top.{key}": known}, alone=True)
             parameter[above.row] = known * above.sign.view(-1, *[1] * (parameter.dim() - 1)).to(known)
             for piece in (parts.classes > 1).nonzero().flatten().tolist():
                 row = below(tree, parts, whole, [piece]).row
                 known = parameter.new_zeros(len(row), *parameter.shape[1:])
-                _read(folder, {f"{prefix}pieces.{piece}.{key}": known})
+                _read(folder, {f"{prefix}pieces.{piece}.{key}": known}, alone=True)
                 parameter[row] = known
 
 
@@ -143,27 +144,27 @@ def _whole(folder: Path) -> dict[str, Any]:
     return whole
 
 
-def _read(folder: Path, entries: dict[str, Tensor]) -> None:
+def _read(folder: Path, entries: dict[str, Tensor], alone: bool = False) -> None:
     reader = HuggingFaceStorageReader(path=str(folder))
     try:
         with _quietly():
-            read(entries, storage_reader=reader, no_dist=not dist.is_initialized())
+            read(entries, storage_reader=reader, no_dist=alone or not dist.is_initialized())
     except (CheckpointException, KeyError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise ValueError(f"{folder}: expected a checkpoint of this model, got another: {reason}") from None
 
 
-def _read_module(folder: Path, module: nn.Module, prefix: str) -> None:
+def _read_module(folder: Path, module: nn.Module, prefix: str, alone: bool = False) -> None:
     """Read a module's state: first what it checks, such as its tree, then parameters and buffers, in place."""
     state = module.state_dict()
     places = {_place(own) for own in (*module.parameters(), *module.buffers())}
     checked = {name: value.clone() for name, value in state.items() if _place(value) not in places}
-    _read(folder, {prefix + _plain(name): value for name, value in checked.items()})
+    _read(folder, {prefix + _plain(name): value for name, value in checked.items()}, alone)
     try:
         module.load_state_dict(state | checked)
     except RuntimeError as error:
         raise ValueError(f"{folder}: {str(error).strip().splitlines()[-1].strip()}") from None
-    _read(folder, {prefix + _plain(name): value for name, value in state.items() if name not in checked})
+    _read(folder, {prefix + _plain(name): value for name, value in state.items() if name not in checked}, alone)
 
 
 def _place(tensor: Tensor) -> int:

@@ -8,6 +8,7 @@ from cyclopts import Group, Parameter
 from softmaxes.files import InputError
 from softmaxes.lab.cli.options import From, Whole, given
 from softmaxes.lab.console import plain
+from softmaxes.lab.devices import Where
 from softmaxes.lab.records import Source, Training
 from softmaxes.names import file_name, printable
 
@@ -28,10 +29,7 @@ Beside = Annotated[
         "share is written 0.813 or 81.3%."
     ),
 ]
-Device = Annotated[
-    Literal["auto", "cpu", "cuda"],
-    Parameter(help="Where to train; *auto* takes a GPU if there is one.", group=TRAINING),
-]
+On = Annotated[Where | None, Parameter(name="*", group=TRAINING)]
 Setting = Annotated[Training | None, Parameter(name="*", group=TRAINING)]
 Log = Annotated[
     tuple[Literal["tensorboard", "mlflow"], ...],
@@ -99,7 +97,7 @@ def compare(
     elsewhere: Beside = None,
     out: Annotated[Path | None, Parameter(help=f"{FOLDER} *runs/DATA* if not given.")] = None,
     training: Setting = None,
-    device: Device = "auto",
+    where: On = None,
     log: Log = (),
 ) -> int:
     """Train heads side by side on images or vectors, and write a table and a page that compare them.
@@ -148,8 +146,8 @@ def compare(
         cluster=cluster,
         elsewhere=elsewhere,
         out=out,
-        device=device,
         log=log,
+        **given(where),
         **_options(source, training),
     )
     _print(comparison)
@@ -163,7 +161,7 @@ def train(
     source: From = None,
     out: Annotated[Path | None, Parameter(help=f"{FOLDER} *runs/DATA-HEAD* if not given.")] = None,
     training: Setting = None,
-    device: Device = "auto",
+    where: On = None,
     log: Log = (),
 ) -> int:
     """Train one head, test it after every epoch, and keep its weights and scores.
@@ -175,7 +173,7 @@ def train(
     """
     from softmaxes.lab.comparison.compare import train
 
-    _print(train(head=head, seed=seed, out=out, device=device, log=log, **_options(source, training)))
+    _print(train(head=head, seed=seed, out=out, log=log, **given(where), **_options(source, training)))
     return 0
 
 
@@ -185,7 +183,7 @@ def repeat(
     *,
     source: From = None,
     out: Annotated[Path | None, Parameter(help=f"{FOLDER} *runs/repeat-KEY* if not given.")] = None,
-    device: Device = "auto",
+    where: On = None,
 ) -> int:
     """Train a stored run once more, on the same data, and set its accuracy beside what is stored.
 
@@ -201,7 +199,7 @@ def repeat(
     from softmaxes.lab.comparison.compare import repeat
     from softmaxes.lab.report.summary import final_scores
 
-    found = repeat(result, out=out, device=device, **_options(source, None))
+    found = repeat(result, out=out, **given(where), **_options(source, None))
     _print(found.comparison)
     console = plain()
     before = final_scores(found.stored).accuracy

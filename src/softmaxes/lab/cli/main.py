@@ -17,6 +17,7 @@ from softmaxes.lab.cli.data import list_heads, show_data
 from softmaxes.lab.cli.tree import app as tree_app
 from softmaxes.lab.cli.use import demo, export, predict
 from softmaxes.lab.console import plain, replace_unencodable
+from softmaxes.lab.devices import follows, under_torchrun
 from softmaxes.lab.machine import too_little
 from softmaxes.lab.stopping import farewell, stoppable
 from softmaxes.names import printable
@@ -65,8 +66,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         after a line that says how to go on; 141, of SIGPIPE, and no word where nobody reads on, as in a pipe to `head`.
     """
     replace_unencodable()
+    if follows():
+        from softmaxes.lab.comparison.torchrun import follow
+
+        return follow()
     with stoppable() as came:
         code, line = _run(arguments, came)
+        if code == 0 and under_torchrun():
+            from softmaxes.lab.comparison.torchrun import dismiss
+
+            dismiss()
         if code == STOPPED or (came and code != 0):  # whatever else came of it
             return farewell(came)
         if line:

@@ -8,6 +8,7 @@ from rich.console import Console
 from softmaxes.lab.comparison.execute import check
 from softmaxes.lab.data.batches import Examples
 from softmaxes.lab.data.dataset import Data
+from softmaxes.lab.devices import Devices
 from softmaxes.lab.heads.registry import entry_of
 from softmaxes.lab.machine import now
 from softmaxes.lab.recipe import draw
@@ -77,7 +78,7 @@ def _epoch_seconds(run: Run, examples: Examples, card: DataCard, device: str) ->
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the runs have
     try:
-        classifier = build(run, card, examples.inputs, device)
+        classifier = build(run, card, examples.inputs, Devices(device))
         first = last = _step_seconds(fabric, run, classifier, examples)
         if entry_of(run.head).growth is not None:
             grow(run, classifier, torch.randn(classifier.head.num_classes, classifier.head.in_features))

@@ -20,6 +20,8 @@ import numpy.typing as npt
 from softmaxes import __version__
 from softmaxes.files import InputError, write_bytes
 from softmaxes.lab.comparison.executor import End, Parcel, work
+from softmaxes.lab.comparison.processes import Processes
+from softmaxes.lab.devices import Devices
 from softmaxes.lab.extras import not_installed
 from softmaxes.lab.machine import usable_cores
 from softmaxes.lab.records import DataCard, Result, Run
@@ -61,16 +63,18 @@ class Cluster:
         card: what is known of the data.
         store: holds the data's tensors, and takes the results. Checkpoints stay with the workers.
         jobs: how many runs at a time; as many as the cluster has cores, or GPUs, if not given.
-        device: ``cpu`` or ``cuda``; ``auto`` is ``cuda`` where the cluster has GPUs.
+        devices: of each run, all on one machine; ``auto`` is ``cuda`` where the cluster has GPUs.
         runs: how many there are.
 
     Raises:
-        InputError: there is no Ray, no such cluster, or no GPU in it.
+        InputError: there is no Ray, no such cluster, no GPU in it, or no machine with as many as a run has.
     """
 
     attempts = 3
 
-    def __init__(self, address: str, card: DataCard, store: Store, jobs: int | None, device: str, runs: int) -> None:
+    def __init__(
+        self, address: str, card: DataCard, store: Store, jobs: int | None, devices: Devices, runs: int
+    ) -> None:
         self._ray = ray = require_ray()
         self._store = store
         self._running: dict[Any, Run] = {}
@@ -78,16 +82,23 @@ class Cluster:
         self._jobs = jobs
         _connect(ray, address, jobs)
         try:
-            self._kind = "GPU" if device == "cuda" or (device == "auto" and self._units("GPU")) else "CPU"
+            gpu = devices.kind == "cuda" or (devices.kind == "auto" and self._units("GPU") > 0)
+            self._kind, self._number = "GPU" if gpu else "CPU", devices.number
             if not self._units(self._kind):
                 raise InputError(f"--cluster: expected a cluster with a {self._kind}, got none at {address}.")
-            side_by_side = min(self.slots, runs, max(int(node.get(self._kind, 0)) for node in _nodes(ray)))
-            needs = {"num_cpus": 1, "num_gpus": 1 if self._kind == "GPU" else 0}
+            largest = max(int(node.get(self._kind, 0)) for node in _nodes(ray))
+            if largest < self._number:
+                raise InputError(
+                    f"--devices: expected at most {largest}, as many {self._kind}s as a machine of the cluster has, "
+                    f"got {self._number}."
+                )
+            side_by_side = min(self.slots, runs, largest // self._number)
+            needs = {"num_cpus": self._number, "num_gpus": self._number if gpu else 0}
             # A process that ends with its run, so that its peak memory is the run's; what dies `run_all` begins again.
             self._task = ray.remote(**needs, max_calls=1, max_retries=0, num_returns="streaming")(_work)
             content = np.memmap(store.tensors(), dtype=np.uint8, mode="r").view(np.ndarray)
-            device = "cuda" if self._kind == "GPU" else "cpu"
-            self._given = ray.put(card), ray.put(content), device, side_by_side, __version__
+            devices = devices._replace(kind="cuda" if gpu else "cpu")
+            self._given = ray.put(card), ray.put(content), devices, side_by_side, __version__
         except BaseException:
             self.close()
             raise
@@ -95,7 +106,7 @@ class Cluster:
     @property
     def slots(self) -> int:
         """How many runs there is room for; more when machines join the cluster."""
-        return self._jobs or max(1, self._units(self._kind))
+        return self._jobs or max(1, self._units(self._kind) // self._number)
 
     @property
     def running(self) -> int:
@@ -177,7 +188,13 @@ def _nodes(ray: Any) -> list[dict[str, float]]:
 
 
 def _work(
-    run: Run, parcel: Parcel, card: DataCard, content: npt.NDArray[np.uint8], device: str, jobs: int, version: str
+    run: Run,
+    parcel: Parcel,
+    card: DataCard,
+    content: npt.NDArray[np.uint8],
+    devices: Devices,
+    jobs: int,
+    version: str,
 ) -> Iterator[Step | str | Whole]:
     """One run, in a process of a worker: it tells what it tells, and at last hands over what came of it."""
     if version != __version__:
@@ -187,6 +204,11 @@ def _work(
     with TemporaryDirectory(prefix="softmaxes-") as folder:
         store = Store(Path(folder))
         content.tofile(store.tensors())
+        if devices.number > 1:
+            yield from _of_several(run, card, store, devices, jobs)
+            if (result := store.result(run)) is not None:
+                yield Whole(result, store.weights(run).read_bytes())
+            return
         stopped = Event()
 
         def tell(message: Step | str) -> None:
@@ -197,7 +219,7 @@ def _work(
         def train() -> None:
             try:
                 with suppress(SystemExit):
-                    work(run, card, store, device, jobs, parcel, tell)
+                    work(run, card, store, devices, jobs, parcel, tell)
             finally:
                 messages.put(None)
 
@@ -211,3 +233,18 @@ def _work(
             thread.join(END_SECONDS)
         if (result := store.result(run)) is not None:
             yield Whole(result, store.weights(run).read_bytes())
+
+
+def _of_several(run: Run, card: DataCard, store: Store, devices: Devices, jobs: int) -> Iterator[Step | str]:
+    """A run on several devices of a worker's machine, in a process for each: what it tells, and why it failed."""
+    processes = Processes(card, store, jobs, devices)
+    try:
+        processes.start(run)
+        while processes.running:
+            for _, news in processes.news():
+                if isinstance(news, Step):
+                    yield news
+                elif news.failure is not None:
+                    yield news.failure
+    finally:
+        processes.close()

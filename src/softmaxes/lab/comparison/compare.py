@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+import torch.distributed as dist
 from rich.console import Console
 
 from softmaxes.files import InputError
@@ -27,6 +29,7 @@ from softmaxes.lab.comparison.trackers import require
 from softmaxes.lab.data import sources
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.data.sources import DEFAULT
+from softmaxes.lab.devices import Devices, Strategy, number_of_devices, under_torchrun
 from softmaxes.lab.elsewhere import read_elsewhere
 from softmaxes.lab.machine import chosen_device, usable_cores
 from softmaxes.lab.records import MOST_TRIALS, Own, Result, Source, Study, Training
@@ -53,6 +56,8 @@ def compare(
     elsewhere: str | Path | None = None,
     out: str | Path | None = None,
     device: str = "auto",
+    devices: int | None = None,
+    strategy: Strategy = "ddp",
     log: Sequence[str] = (),
     console: Console | None = None,
     **options: Any,
@@ -76,6 +81,8 @@ def compare(
         elsewhere: a CSV file with results from elsewhere, set beside these.
         out: folder for the results; ``runs/DATA`` if not given.
         device: ``auto``, ``cpu`` or ``cuda``.
+        devices: of each run; they share every batch. 1 if not given, under ``torchrun`` all of its processes.
+        strategy: how several share a run: ``ddp``, ``fsdp`` or ``sharded-head``.
         log: trackers, ``tensorboard`` and ``mlflow``.
         console: shows the progress; standard error if not given. ``Console(quiet=True)`` shows nothing.
         options: the other fields of `Source` (`data_dir`, `image_size`, ...) and of `Training` (`epochs`, `lr`, ...).
@@ -96,6 +103,8 @@ def compare(
         require_ray()
     _check_log(log)
     beside = () if elsewhere is None else read_elsewhere(Path(elsewhere))
+    if seconds is not None and number_of_devices(devices) > 1:
+        raise InputError(f"--seconds: expected none with several devices a run, got {seconds:g}.")
     if seconds is not None and not 0 < seconds <= 10**9:
         raise InputError(f"--seconds: expected more than 0, got {seconds:g}.")
     if seconds is not None and "epochs" in changes:
@@ -130,7 +139,8 @@ def compare(
         chosen = chosen.model_copy(update={"budget": seconds, "description": said})
     chosen = chosen.model_copy(update={"elsewhere": beside})
     folder = Path("runs") / file_name(name) if out is None else Path(out)
-    return run_study(chosen, loaded.data, folder, jobs=jobs, device=device, cluster=cluster, log=log, console=console)
+    on: dict[str, Any] = {"device": device, "devices": devices, "strategy": strategy}
+    return run_study(chosen, loaded.data, folder, jobs=jobs, **on, cluster=cluster, log=log, console=console)
 
 
 def train(
@@ -141,6 +151,8 @@ def train(
     backbone: str | Part | None = None,
     out: str | Path | None = None,
     device: str = "auto",
+    devices: int | None = None,
+    strategy: Strategy = "ddp",
     log: Sequence[str] = (),
     console: Console | None = None,
     **options: Any,
@@ -155,7 +167,8 @@ def train(
     _check_validation(loaded.data, changes)
     study = loaded.named_in(heads_side_by_side(loaded.data, (name,), [seed], changes))
     folder = Path("runs") / file_name(f"{file_name(loaded.data.name)}-{name}") if out is None else Path(out)
-    return run_study(study, loaded.data, folder, jobs=1, device=device, log=log, console=console)
+    on: dict[str, Any] = {"device": device, "devices": devices, "strategy": strategy}
+    return run_study(study, loaded.data, folder, jobs=1, **on, log=log, console=console)
 
 
 class Repetition(NamedTuple):
@@ -174,6 +187,8 @@ def repeat(
     *,
     out: str | Path | None = None,
     device: str = "auto",
+    devices: int | None = None,
+    strategy: Strategy = "ddp",
     console: Console | None = None,
     **options: Any,
 ) -> Repetition:
@@ -183,7 +198,9 @@ def repeat(
         result: a file ``runs/KEY.json`` of a comparison.
         data: the data of that run, if its name does not say where it lies.
         out: folder for the result; ``runs/repeat-KEY`` if not given.
-        device: as `compare` has it.
+        device: as `compare` has it, and so `devices` and `strategy`.
+        devices: see there.
+        strategy: see there.
         console: as `compare` has it.
         options: the other fields of `Source`.
 
@@ -211,7 +228,8 @@ def repeat(
             f"{path}: expected {' and '.join(part.name for part in now.own)} as it was, got another source."
         )
     study = Study(name=run.data, title=f"{run.head} on {run.data}, once more", description="A repetition.", runs=(run,))
-    comparison = run_study(study, loaded, folder, jobs=1, device=device, console=console)
+    on: dict[str, Any] = {"device": device, "devices": devices, "strategy": strategy}
+    comparison = run_study(study, loaded, folder, jobs=1, **on, console=console)
     others = Store(path.parent.parent)
     seeds = others.results(others.study()) if others.has_study() else []
     known = [final_scores(one).accuracy for one in seeds if one.run.setting == run.setting and one.diverged is None]
@@ -229,6 +247,8 @@ def tune(
     cluster: str | None = None,
     out: str | Path | None = None,
     device: str = "auto",
+    devices: int | None = None,
+    strategy: Strategy = "ddp",
     console: Console | None = None,
     **options: Any,
 ) -> dict[str, "tuning.Setting"]:
@@ -245,6 +265,8 @@ def tune(
         cluster: see there.
         out: see there.
         device: see there.
+        devices: see there.
+        strategy: see there.
         console: see there.
         options: see there.
 
@@ -260,12 +282,12 @@ def tune(
     _check_validation(loaded.data, changes)
     study = loaded.named_in(heads_side_by_side(loaded.data, names, range(1), changes))
     study = tuned(study, trials, changes)
-    device, jobs = _where(device, jobs, cluster)
+    place, jobs = _where(device, devices, strategy, jobs, cluster)
     store = Store(Path("runs") / file_name(loaded.data.name) if out is None else Path(out))
     with store.lock():
         if not store.has_study():
             store.save_study(study, loaded.data.card())
-        study = tuning.choose(study, loaded.data, store, jobs, device, console or Console(stderr=True), cluster)
+        study = tuning.choose(study, loaded.data, store, jobs, place, console or Console(stderr=True), cluster)
     return {run.head: tuning.Setting(run.lr, run.knob) for run in study.runs}
 
 
@@ -276,6 +298,8 @@ def run_study(
     *,
     jobs: int | None = None,
     device: str = "auto",
+    devices: int | None = None,
+    strategy: Strategy = "ddp",
     cluster: str | None = None,
     log: Sequence[str] = (),
     console: Console | None = None,
@@ -285,14 +309,14 @@ def run_study(
     Where some runs fail, or the user stops, the report is of those that are whole.
     """
     console = console or Console(stderr=True)
-    device, jobs = _where(device, jobs, cluster)
+    place, jobs = _where(device, devices, strategy, jobs, cluster)
     store = Store(out)
     with store.lock():
         before = store.study() if store.has_study() else None
         if before is not None and not study.elsewhere and not replaced(before, study):
             study = study.model_copy(update={"elsewhere": before.elsewhere})
         if study.budget is not None:
-            study = fit(study, data, device, before, console)
+            study = fit(study, data, place.kind, before, console)
             if before is None:  # or what is cut off while it is tuned would be measured anew
                 store.save_study(study, data.card())
         if (other := store.other_before(study)) is not None:
@@ -304,9 +328,9 @@ def run_study(
                 soft_wrap=True,
             )
         if study.tuning is not None:
-            study = tuning.choose(study, data, store, jobs, device, console, cluster)
+            study = tuning.choose(study, data, store, jobs, place, console, cluster)
         try:
-            execute(study, data, store, jobs, device, console, cluster, log)
+            execute(study, data, store, jobs, place, console, cluster, log)
         finally:
             comparison = Comparison.read(out) if store.has_study() else None
             # Unless it was refused: then the folder keeps what was there before.
@@ -392,9 +416,23 @@ def _check_log(names: Sequence[str]) -> None:
         require(names)
 
 
-def _where(device: str, jobs: int | None, cluster: str | None) -> tuple[str, int | None]:
-    """Device and number of jobs; on a cluster its machines say what there is."""
+def _where(
+    device: str, number: int | None, strategy: Strategy, jobs: int | None, cluster: str | None
+) -> tuple[Devices, int | None]:
+    """Devices of each run and number of jobs; on a cluster its machines say what there is."""
+    number = number_of_devices(number)
+    if number > 1 and not dist.is_available():
+        raise InputError(f"--devices: expected 1, for torch was built without torch.distributed, got {number}.")
     if cluster is not None:
-        return device, jobs
-    device = chosen_device(device)
-    return device, jobs or (1 if device == "cuda" else usable_cores())
+        if under_torchrun():
+            raise InputError("--cluster: expected none under torchrun, whose processes train, got one.")
+        return Devices(device, number, strategy), jobs
+    if under_torchrun() and (jobs or 1) > 1:
+        raise InputError(f"--jobs: expected 1 under torchrun, whose processes all train one run, got {jobs}.")
+    kind = chosen_device(device)
+    if kind == "cuda":
+        if number > torch.cuda.device_count() and not under_torchrun():
+            raise InputError(f"--devices: expected at most {torch.cuda.device_count()} GPUs, got {number}.")
+        if number > 1 and (jobs or 1) > 1:
+            raise InputError(f"--jobs: expected 1 with several GPUs a run, got {jobs}.")
+    return Devices(kind, number, strategy), jobs or (1 if kind == "cuda" else max(1, usable_cores() // number))

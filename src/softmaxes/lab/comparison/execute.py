@@ -15,6 +15,7 @@ from softmaxes.lab.comparison.processes import Processes
 from softmaxes.lab.comparison.trackers import Logs
 from softmaxes.lab.data.batches import Examples, channels_last, lay_out
 from softmaxes.lab.data.dataset import Data
+from softmaxes.lab.devices import Devices, under_torchrun
 from softmaxes.lab.heads.registry import entry_of, entry_of_ours
 from softmaxes.lab.machine import TOO_LITTLE, free_memory, too_little
 from softmaxes.lab.records import DataCard, Result, Run, Study
@@ -22,8 +23,11 @@ from softmaxes.lab.resolve import is_own, made_by
 from softmaxes.lab.store import Store
 from softmaxes.lab.training.backbones import least_numbers
 from softmaxes.lab.training.classifier import build
+from softmaxes.lab.training.places import check_shared
 from softmaxes.lab.training.train import Progress as Step
 from softmaxes.testing import check_head
+
+ONE = Devices()
 
 
 def execute(
@@ -31,7 +35,7 @@ def execute(
     data: Data,
     store: Store,
     jobs: int | None,
-    device: str,
+    devices: Devices,
     console: Console,
     cluster: str | None = None,
     log: Sequence[str] = (),
@@ -43,7 +47,7 @@ def execute(
         data: what they are trained on.
         store: holds and takes the results; the caller has its lock.
         jobs: how many runs at a time, each with one thread; on a cluster as many as it has room for, if not given.
-        device: ``cpu`` or ``cuda``; on a cluster ``auto`` too.
+        devices: what each run is trained on.
         console: shows a bar for each running run and one for all; lines where it is not a terminal.
         cluster: ``local`` or the address of a Ray cluster to train on; processes of this machine if not given.
         log: the names of trackers that are told of every epoch, of `softmaxes.lab.comparison.trackers.TRACKERS`.
@@ -58,7 +62,7 @@ def execute(
     """
     card = data.card()
     for setting in dict.fromkeys(run.setting for run in study.runs):
-        check(setting, data, card)
+        check(setting, data, card, devices)
     if cluster is not None:
         data.check_in_memory("--cluster")
     for left in study.left_out:
@@ -67,7 +71,7 @@ def execute(
     if new:
         store.save_study(study, card)
     waiting = deque(run for run in study.runs if store.result(run) is None)
-    here = device == "cpu" and cluster is None
+    here = devices.kind == "cpu" and cluster is None
     if compiled.MISSING and here and any(entry_of(run.head).tree or entry_of(run.head).growth for run in waiting):
         console.print(compiled.MISSING, highlight=False, markup=False, soft_wrap=True)
     logs = Logs(log, study, store, console)
@@ -75,7 +79,7 @@ def execute(
         if waiting:
             lay_out(data, store)
             try:
-                executor = _executor(cluster, card, store, jobs, device, len(waiting))
+                executor = _executor(cluster, card, store, jobs, devices, len(waiting))
             except InputError:  # no such cluster: nothing was begun
                 if new:
                     store.forget_study()
@@ -90,15 +94,21 @@ def execute(
     return store.results(study)
 
 
-def _executor(cluster: str | None, card: DataCard, store: Store, jobs: int | None, device: str, runs: int) -> Executor:
+def _executor(
+    cluster: str | None, card: DataCard, store: Store, jobs: int | None, devices: Devices, runs: int
+) -> Executor:
+    if under_torchrun():
+        from softmaxes.lab.comparison.torchrun import Torchrun
+
+        return Torchrun(card, store, devices)
     if cluster is None:
-        return Processes(card, store, min(jobs or 1, runs), device)
+        return Processes(card, store, min(jobs or 1, runs), devices)
     from softmaxes.lab.comparison.cluster import Cluster
 
-    return Cluster(cluster, card, store, jobs, device, runs)
+    return Cluster(cluster, card, store, jobs, devices, runs)
 
 
-def check(run: Run, data: Data, card: DataCard) -> None:
+def check(run: Run, data: Data, card: DataCard, devices: Devices = ONE) -> None:
     """Build what a run would train, and let it go.
 
     Raises:
@@ -118,6 +128,8 @@ def check(run: Run, data: Data, card: DataCard) -> None:
                 f"that needs {_gibibytes(needed)} or more."
             )
         classifier = build(run, card, channels_last(data.train_inputs[:1]))
+        if devices.number > 1:
+            check_shared(run, classifier, devices)
         if is_own(run.backbone):
             with torch.no_grad():
                 some = Examples.of(data.train_inputs[:2], data.train_labels[:2])

@@ -9,12 +9,16 @@ from typing import NamedTuple, Protocol
 import torch
 
 from softmaxes.files import InputError, said
+from softmaxes.lab.devices import Devices
 from softmaxes.lab.machine import TOO_LITTLE, too_little
 from softmaxes.lab.records import DataCard, Run
 from softmaxes.lab.resolve import check_unchanged, packed, receive
 from softmaxes.lab.store import Store
 from softmaxes.lab.training.train import Progress as Step
 from softmaxes.lab.training.train import train
+
+LEFT_ALONE = "another of its processes was lost"
+OF_OTHERS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
 
 
 class End(NamedTuple):
@@ -60,9 +64,18 @@ class Parcel(NamedTuple):
 
 
 def work(
-    run: Run, card: DataCard, store: Store, device: str, jobs: int, parcel: Parcel, tell: Callable[[Step | str], None]
+    run: Run,
+    card: DataCard,
+    store: Store,
+    devices: Devices,
+    jobs: int,
+    parcel: Parcel,
+    tell: Callable[[Step | str], None],
 ) -> None:
-    """One run in one thread, wherever: it tells of steps some times a second, of epochs, and of what went wrong."""
+    """One run in one thread, wherever: it tells of steps some times a second, of epochs, and of what went wrong.
+
+    Of several devices each has a process that calls this.
+    """
     torch.set_num_threads(1)
     told = 0.0
 
@@ -77,12 +90,15 @@ def work(
         if run.own:
             receive(*parcel)
             check_unchanged(run.own)
-        train(run, card, store, device, jobs, watch)
+        train(run, card, store, devices, jobs, watch)
     except InputError as error:
         tell(str(error))
     except OSError as error:
         tell(said(error))
     except (MemoryError, RuntimeError) as error:
+        if devices.number > 1 and any(word in str(error) for word in OF_OTHERS):
+            tell(LEFT_ALONE)
+            return
         if not too_little(error):
             traceback.print_exc(file=sys.stderr)
         tell(TOO_LITTLE if too_little(error) else f"{type(error).__name__}: {error}")

@@ -9,6 +9,7 @@ from scipy.stats import qmc
 
 from softmaxes.lab.comparison.execute import execute
 from softmaxes.lab.data.dataset import Data
+from softmaxes.lab.devices import Devices
 from softmaxes.lab.heads.registry import entry_of
 from softmaxes.lab.records import Result, Run, Study, Tried, Tuning
 from softmaxes.lab.store import Store
@@ -48,7 +49,7 @@ def choose(
     data: Data,
     store: Store,
     jobs: int | None,
-    device: str,
+    devices: Devices,
     console: Console,
     cluster: str | None = None,
 ) -> Study:
@@ -63,8 +64,8 @@ def choose(
         study: what is to be compared; `Study.tuning` says how hard to try.
         data: what it is trained on.
         store: of the study; the caller has its lock.
-        jobs: as `execute` has it, and so `device` and `cluster`.
-        device: see there.
+        jobs: as `execute` has it, and so `devices` and `cluster`.
+        devices: see there.
         console: told what is chosen.
         cluster: see there.
 
@@ -92,11 +93,11 @@ def choose(
         runs=tuple(runs),
     )
     with trial_store.lock():
-        results = execute(trials, data, trial_store, jobs, device, console, cluster)
+        results = execute(trials, data, trial_store, jobs, devices, console, cluster)
         best = _best(results, plan.finalists)
         last = [run.model_copy(update={"epochs": whole[run.head].epochs}) for head in heads for run in best[head]]
         trials = trials.model_copy(update={"runs": tuple(dict.fromkeys([*runs, *last]))})
-        results = execute(trials, data, trial_store, jobs, device, console, cluster)
+        results = execute(trials, data, trial_store, jobs, devices, console, cluster)
     diverged = set(heads) - {result.run.head for result in results if result.epochs[-1].scores is not None}
     chosen = {head: runs[0] for head, runs in _best([r for r in results if r.run in last], 1).items()}
     for head, run in chosen.items():

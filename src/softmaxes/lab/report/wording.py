@@ -327,9 +327,10 @@ def own_in_words(study: Study) -> str:
 
 def machine_in_words(machine: Machine) -> str:
     """Where runs were timed, and with what versions."""
+    devices = f", {machine.devices} devices a run, {machine.strategy}" if machine.devices > 1 else ""
     return (
         f"{machine.processor} ({machine.device}, {plural(machine.cores, 'core')}, {plural(machine.jobs, 'run')} at a "
-        f"time), Python {machine.python}, PyTorch {machine.torch}, softmaxes {machine.softmaxes}"
+        f"time{devices}), Python {machine.python}, PyTorch {machine.torch}, softmaxes {machine.softmaxes}"
     )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from softmaxes import Head, Tree
 from softmaxes.files import InputError
 from softmaxes.lab.data.batches import Examples, Inputs
+from softmaxes.lab.devices import Devices
 from softmaxes.lab.heads.registry import entry_of
 from softmaxes.lab.recipe import make_optimizer
 from softmaxes.lab.records import (
@@ -20,6 +21,7 @@ from softmaxes.lab.training.fabric import Fabric
 from softmaxes.optim import SPARSE
 from softmaxes.trees.growing import class_means
 
+ONE = Devices()
 MOST_BRIGHT = 255.0  # of a pixel
 
 
@@ -65,14 +67,14 @@ class Classifier(nn.Module):
         return sum(parameter.numel() for part in (self.hidden, self.head) for parameter in part.parameters())
 
 
-def build(run: Run, card: DataCard, train_inputs: Inputs, device: str = "cpu") -> Classifier:
-    """The untrained classifier of a run, for a device. Its trunk depends on the seed and never on the head.
+def build(run: Run, card: DataCard, train_inputs: Inputs, devices: Devices = ONE) -> Classifier:
+    """The untrained classifier of a run, for its devices. Its trunk depends on the seed and never on the head.
 
     Args:
         run: what to build.
         card: what is known of the data.
         train_inputs: as `Examples` has them: images with their channels last, or others.
-        device: where the classifier is trained.
+        devices: where the classifier is trained.
 
     Raises:
         UnfitError: the data cannot serve the head.
@@ -91,7 +93,7 @@ def build(run: Run, card: DataCard, train_inputs: Inputs, device: str = "cpu") -
             f"{run.head}: expected at least {entry.least_epochs} epochs, the first to learn a tree from, "
             f"got {run.epochs}."
         )
-    return _built(run, card, mean, std, device)
+    return _built(run, card, mean, std, devices)
 
 
 def rebuild(run: Run, card: DataCard, tree: Tree | None) -> Classifier:
@@ -119,7 +121,7 @@ def _shape(card: DataCard) -> tuple[int, ...]:
     return (card.vector_size or 0,) if card.image_shape is None else card.image_shape
 
 
-def _built(run: Run, card: DataCard, mean: Tensor | None, std: Tensor | None, device: str = "cpu") -> Classifier:
+def _built(run: Run, card: DataCard, mean: Tensor | None, std: Tensor | None, devices: Devices = ONE) -> Classifier:
     torch.manual_seed(stream(run.seed, "trunk"))
     trunk = trunk_for(run, card)
     out_features = int(trunk.out_features)  # type: ignore[arg-type]
@@ -131,7 +133,7 @@ def _built(run: Run, card: DataCard, mean: Tensor | None, std: Tensor | None, de
         hidden: nn.Module = nn.Identity()
         if entry.hidden:
             hidden = nn.Sequential(nn.Linear(out_features, out_features), nn.ReLU())
-        sparse = entry.sparse is not None and sparse_is_better(run, classes * out_features, device)
+        sparse = entry.sparse is not None and sparse_is_better(run, classes * out_features, devices)
         if run.knob is None:
             head = (entry.sparse if entry.sparse is not None and sparse else entry.build)(out_features, card)
         elif entry.knob is not None:
@@ -159,19 +161,23 @@ def mean_and_std(inputs: Tensor) -> tuple[Tensor, Tensor]:
     return some.mean(0, keepdim=True), std.where(std > 1e-6 * std.max(), 1.0)
 
 
-def sparse_is_better(run: Run, numbers: int, device: str) -> bool:
-    """Whether sparse gradients make the same step as dense ones, and sooner; on a GPU that was not measured."""
+def sparse_is_better(run: Run, numbers: int, devices: Devices) -> bool:
+    """Whether sparse gradients make the same step as dense ones, and sooner; on a GPU that was not measured.
+
+    `fully_shard` has none that are sparse.
+    """
     rows_without_gradient_stay = run.optimizer in ("sgd", "adagrad") and run.momentum == 0 and run.weight_decay == 0
-    return rows_without_gradient_stay and numbers >= SPARSE and device == "cpu"
+    in_parts = devices.number > 1 and devices.strategy == "fsdp"
+    return rows_without_gradient_stay and numbers >= SPARSE and devices.kind == "cpu" and not in_parts
 
 
-def grow(run: Run, classifier: Classifier, vectors: Tensor) -> Tree:
+def grow(run: Run, classifier: Classifier, vectors: Tensor, devices: Devices = ONE) -> Tree:
     """Let the head of a run learn a tree from class vectors, (C, D), and go on over it; the tree."""
     growth = entry_of(run.head).growth
     if growth is None:
         raise ValueError(f"{run.head}: expected a head that learns a tree.")
     torch.manual_seed(stream(run.seed, "tree"))
-    sparse = sparse_is_better(run, vectors.numel(), vectors.device.type)
+    sparse = sparse_is_better(run, vectors.numel(), devices._replace(kind=vectors.device.type))
     classifier.head, tree = growth.grow(classifier.head, vectors, sparse)
     return tree
 
@@ -187,7 +193,6 @@ def means_of_classes(fabric: Fabric, classifier: Classifier, examples: Examples)
 def set_up(fabric: Fabric, run: Run, classifier: Classifier) -> tuple[Any, Any]:
     """The model on its device, and an optimiser of all its parameters."""
     by_row = any(getattr(module, "sparse", False) for module in classifier.modules())
-    optimiser = make_optimizer(run, classifier.parameters(), by_row)
-    model, optimiser = fabric.setup(classifier, optimiser)
+    model = fabric.setup_module(classifier)
     model.mark_forward_method("log_prob")
-    return model, optimiser
+    return model, fabric.setup_optimizers(make_optimizer(run, classifier.parameters(), by_row))

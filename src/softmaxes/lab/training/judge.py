@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from softmaxes import HierarchicalSoftmax, Tree, metrics
@@ -93,18 +94,43 @@ class Judge:
         temperature: float | None = None,
         enough: Callable[[int], bool] = lambda judged: False,
     ) -> metrics.Judged | None:
+        """As `judge`, of some examples; several ranks share each batch, and all have what came of it."""
         model.eval()
+        size, rank = self._fabric.world_size, self._fabric.global_rank
         judged: list[metrics.Judged] = []
-        for rows in torch.split(examples.rows, self._batch):
-            if enough(self._batch * len(judged)):
+        for rows in torch.split(examples.rows, self._batch * size):
+            if self._of_first(enough(self._batch * size * len(judged))):
                 break
-            log_prob = model.log_prob(examples.batch(rows))
-            if bool(log_prob.isnan().any()):
+            own = rows.tensor_split(size)[rank]
+            seen = own if len(own) > 0 else rows[:1]  # which is not counted
+            log_prob = model.log_prob(examples.batch(seen))
+            if self._of_any(bool(log_prob.isnan().any())):
                 return None
             if temperature is not None:
                 log_prob = metrics.at_temperature(log_prob, temperature)
-            judged.append(metrics.judge(log_prob, examples.labels[rows], examples.all_labels(rows)))
-        return metrics.join(judged)
+            one = metrics.judge(log_prob, examples.labels[seen], examples.all_labels(seen))
+            judged.append(one if len(own) > 0 else metrics.Judged(*(column[:0] for column in one)))
+        return metrics.join(self._of_all(judged))
+
+    def _of_first(self, said: bool) -> bool:
+        """What the first rank says."""
+        return said if self._fabric.world_size == 1 else bool(self._fabric.broadcast(said))
+
+    def _of_any(self, said: bool) -> bool:
+        """Whether a rank says so."""
+        if self._fabric.world_size == 1:
+            return said
+        told = torch.tensor([int(said)], device=self._fabric.device)
+        dist.all_reduce(told, op=dist.ReduceOp.MAX)
+        return bool(told)
+
+    def _of_all(self, judged: list[metrics.Judged]) -> list[metrics.Judged]:
+        """The batches of all ranks, in the examples' order."""
+        if self._fabric.world_size == 1:
+            return judged
+        every: list[list[metrics.Judged]] = [[] for _ in range(self._fabric.world_size)]
+        dist.all_gather_object(every, [_on(one, torch.device("cpu")) for one in judged])
+        return [_on(one, self._fabric.device) for batch in zip(*every, strict=True) for one in batch]
 
     def scores(self, judged: metrics.Judged) -> Scores:
         """All scores, those by the tree of groups too, if there are groups."""
@@ -185,7 +211,7 @@ class Judge:
         )
 
     @torch.no_grad()
-    def guesses(self, model: Any, classifier: Classifier, rows: Tensor) -> tuple[Guess, ...]:
+    def guesses(self, model: Any, classifier: Classifier | None, rows: Tensor) -> tuple[Guess, ...]:
         """The most probable classes of some examples, with the path to the first of them if the head has one tree."""
         model.eval()
         if len(rows) == 0:
@@ -201,9 +227,9 @@ class Judge:
             for row, some, known, path in zip(classes.tolist(), shares, possible, paths, strict=True)
         )
 
-    def _paths(self, classifier: Classifier, inputs: Tensor, classes: Tensor) -> list[tuple[Branch, ...]]:
+    def _paths(self, classifier: Classifier | None, inputs: Tensor, classes: Tensor) -> list[tuple[Branch, ...]]:
         """The path from the root to a class for each input; empty where there is not one tree."""
-        if not isinstance(classifier.head, HierarchicalSoftmax):
+        if classifier is None or not isinstance(classifier.head, HierarchicalSoftmax):
             return [()] * len(classes)
         with self._fabric.autocast():
             turns, nodes = search.decisions(classifier.head, classifier.features(inputs), classes)
@@ -215,6 +241,10 @@ class Judge:
             )
             for path, shares in zip(nodes.tolist(), turns.exp().tolist(), strict=True)
         ]
+
+
+def _on(judged: metrics.Judged, device: torch.device) -> metrics.Judged:
+    return metrics.Judged(*(column.to(device) for column in judged))
 
 
 def _tree_scores(judged: metrics.Judged, tree: Tree) -> TreeScores:
