@@ -13,7 +13,7 @@ the optimiser, and what every message costs whatever its size.
 | whole | C | 3 b D C | 4 C D x 2 (W - 1) / W: the gradient of all rows |
 | flat | C / W | 3 N D C / W | 4 b D x 2 (W - 1): features, and their gradient |
 | sampled, K draws | C / W | 3 N D (K / W + 1) | as flat |
-| tree | C / W | 3 b D log2 C | 4 b D x 2 (W - 1) / W: features, and their gradient, to one device each |
+| tree | C / W | 3 b D log2 C | 4 (b + 255) D x 2 (W - 1) / W: features to one device each, the top's gradient to all |
 """
 
 import argparse
@@ -26,6 +26,8 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
+
+from softmaxes.lab.cost.devices import in_bytes, sent_by_copies, sent_by_rows, sent_by_subtrees
 
 SPLITS = ("whole", "flat", "sampled", "tree")
 SECONDS = "s, whole | s, flat | s, sampled | s, tree |"
@@ -52,15 +54,17 @@ def step(split: str, classes: float, devices: int, batch: int, features: int, st
         state: numbers that the optimiser keeps for each weight.
     """
     row = 4 * features * (1 + state)
-    exchanged = 4 * batch * features * 2 * (devices - 1)
+    exchanged = sent_by_rows(batch, features, devices)
     if split == "whole":
-        return Step(classes * row, 3 * batch * features * classes, 8 * classes * features * (devices - 1) / devices)
+        sent = sent_by_copies(classes * features, devices)
+        return Step(classes * row, 3 * batch * features * classes, sent)
     if split == "flat":
         return Step(classes * row / devices, 3 * batch * features * classes, exchanged)
     if split == "sampled":
         products = 3 * batch * devices * features * (DRAWS * classes / devices + 1)
         return Step(classes * row / devices, products, exchanged)
-    return Step(classes * row / devices, 3 * batch * features * math.log2(classes), exchanged / devices)
+    sent = sent_by_subtrees(batch, features, classes, devices)
+    return Step(classes * row / devices, 3 * batch * features * math.log2(classes), sent)
 
 
 def measured_flops() -> float:
@@ -97,14 +101,6 @@ def measured_bandwidth() -> float:
         return float(Path(folder, "rate").read_text())
 
 
-def shown(bytes_: float) -> str:
-    """Bytes for people."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if bytes_ >= size:
-            return f"{bytes_ / size:.3g} {unit}"
-    return f"{bytes_:.0f} B"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--classes", type=float, nargs="+", default=[1e6, 1e7, 1e8, 1e9])
@@ -119,9 +115,9 @@ def main() -> None:
     flops = given.flops or measured_flops()
     bandwidth = given.bandwidth or measured_bandwidth()
     print(
-        f"Each device: {flops / 1e9:,.0f} GFLOP/s, {bandwidth / 1e9:.3g} GB/s sent, {shown(given.memory)} of memory, "
-        f"{given.batch:,} examples of {given.features:,} features a step. Each weight: {given.state} number of the "
-        "optimiser's state. What does not fit is in italics.\n"
+        f"Each device: {flops / 1e9:,.0f} GFLOP/s, {bandwidth / 1e9:.3g} GB/s sent, {in_bytes(given.memory)} of "
+        f"memory, {given.batch:,} examples of {given.features:,} features a step. Each weight: {given.state} number of "
+        "the optimiser's state. What does not fit is in italics.\n"
     )
     print("| classes | devices | rows, whole | rows, split | sent, whole | sent, flat | sent, tree | " + SECONDS)
     print("|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
@@ -129,8 +125,8 @@ def main() -> None:
         for devices in given.devices:
             of = {split: step(split, classes, devices, given.batch, given.features, given.state) for split in SPLITS}
             rows = [one.rows for one in (of["whole"], of["flat"])]
-            memory = [shown(size) if size <= given.memory else f"*{shown(size)}*" for size in rows]
-            sent = [shown(of[split].sent) for split in ("whole", "flat", "tree")]
+            memory = [in_bytes(size) if size <= given.memory else f"*{in_bytes(size)}*" for size in rows]
+            sent = [in_bytes(of[split].sent) for split in ("whole", "flat", "tree")]
             seconds = [f"{2 * one.multiplications / flops + one.sent / bandwidth:.2g}" for one in of.values()]
             print(f"| {' | '.join([f'{classes:,.0f}', f'{devices:,}', *memory, *sent, *seconds])} |")
 

@@ -11,12 +11,14 @@ from threading import Event, Thread
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
 from softmaxes import __version__
 from softmaxes.lab import InputError
 from softmaxes.lab.cli.main import main
+from softmaxes.lab.comparison import cluster
 from softmaxes.lab.comparison.cluster import _work
 from softmaxes.lab.comparison.execute import execute
 from softmaxes.lab.comparison.executor import Parcel
@@ -90,6 +92,30 @@ def test_a_cluster_gives_the_same_numbers_and_begins_a_lost_run_again(
     left = sorted(path.suffix for path in (tmp_path / "there" / "runs").iterdir())
     assert left == [".json"] * 2 + [".safetensors"] * 2
     assert not there.tensors().exists()
+
+
+@pytest.mark.slow
+def test_a_run_on_a_cluster_may_have_several_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many cores of one machine as the run has devices; more than a machine has are refused."""
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    study = Study(name="toy", title="toy", description="toy", runs=(toy_run(DATA, epochs=2, precision="64-true"),))
+    quiet = Console(file=io.StringIO())
+    (expected,) = execute(study, DATA, Store(tmp_path / "here"), 1, Devices("cpu"), quiet)
+    monkeypatch.setattr(cluster, "usable_cores", lambda: 2)
+    (found,) = execute(study, DATA, Store(tmp_path / "there"), None, Devices("cpu", 2), quiet, cluster="local")
+    assert found.machine.devices == 2
+    losses = [[epoch.train_loss for epoch in result.epochs] for result in (found, expected)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+    weights, others = (
+        load_file(store.weights(found.run)) for store in map(Store, (tmp_path / "there", tmp_path / "here"))
+    )
+    assert all(torch.allclose(weights[name], others[name], rtol=1e-9) for name in others)
+    with pytest.raises(
+        InputError, match="--devices: expected at most 2, as many CPUs as a machine of the cluster has, got 3"
+    ):
+        execute(study, DATA, Store(tmp_path / "more"), None, Devices("cpu", 3), quiet, cluster="local")
+    assert list((tmp_path / "more").iterdir()) == []
 
 
 def test_a_worker_that_is_stopped_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

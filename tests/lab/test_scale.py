@@ -19,6 +19,7 @@ from softmaxes import HierarchicalSoftmax
 from softmaxes.lab import Entry, InputError
 from softmaxes.lab.cli.main import main
 from softmaxes.lab.cost import measure as scale
+from softmaxes.lab.cost.devices import in_bytes, sent_by_rows, sent_by_subtrees
 from softmaxes.lab.cost.records import Cell, Cost, Failure, Limits, Table, Timing, cells
 from softmaxes.lab.cost.report import print_table, write_report
 from softmaxes.lab.cost.scale import bytes_of
@@ -378,3 +379,33 @@ def test_what_advice_says_of_accuracy_is_what_the_studies_found(capsys: pytest.C
     assert "not known" in table[heads.index("nce")]
     assert main(["advise", "--classes", "100000", "--within", "0"]) == 2
     assert capsys.readouterr().err == "softmaxes: --within: expected milliseconds, more than 0, got 0.\n"
+
+
+def test_several_devices_hold_copies_or_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is foretold for one device is divided where the head can be split; the bytes are those of the counts."""
+    assert main(["advise", "--classes", "1000000", "--features", "128", "--memory", "600MB", "--devices", "4"]) == 0
+    told = capsys.readouterr().out
+    lines = {line.split()[0]: line for line in told.splitlines() if line}
+    copy, part = (float(number) for number in re.findall(r"([\d.]+) GiB", lines["softmax"]))
+    assert part == pytest.approx(copy / 4, abs=0.01)
+    assert lines["softmax"].split()[-1] == "part"
+    assert lines["forest"].split()[-1] == "no"
+    assert f"{in_bytes(8 * 64 * 128 * 3)}" in lines["sampled"]
+    assert f"{in_bytes((64 * 8 + 255 * 8) * 128 * 3 / 4)}" in lines["hierarchical"]
+    assert "The 4 devices share each step." in told
+    assert main(["advise", "--classes", "1000", "--memory", "1GB", "--devices", "4"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert lines["softmax"].split()[-3:] == ["774", "kB", "copy"]  # 8 bytes of 1,000 times 129 numbers, of which 3/4
+    assert lines["sampled"].split()[-4:] == ["≤", "774", "kB", "copy"]
+    assert main(["advise", "--classes", "1000", "--devices", "0"]) == 2
+    assert "--devices: expected 1 or more, got 0." in capsys.readouterr().err
+
+
+def test_the_counts_of_bytes_are_what_was_measured() -> None:
+    """`benchmarks/sharded.py` counted what four processes sent in a step, all together, in kB."""
+    table = (ROOT / "results" / "benchmarks" / "sharded.md").read_text("utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table if "| 4 |" in line]
+    for head, classes, _, _, _, _, sent in rows:
+        size = float(classes.replace(",", ""))
+        count = sent_by_rows(64, 128, 4) if head == "sampled" else sent_by_subtrees(64, 128, size, 4)
+        assert 4 * count / 1e3 == pytest.approx(float(sent.replace(",", "")), rel=0.15)

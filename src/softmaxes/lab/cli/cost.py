@@ -1,21 +1,26 @@
 """`softmaxes scale` and `softmaxes advise`: what a head costs against the number of classes, measured and foretold."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.table import Table as Grid
 from rich.text import Text
 
 from softmaxes.files import InputError
+from softmaxes.lab.bounds import check_between
 from softmaxes.lab.cli.options import Whole
 from softmaxes.lab.console import plain
 from softmaxes.lab.cost.records import Optimizer
 from softmaxes.lab.cost.scale import CLASSES, FOLDER, SCALE_HEADS
 from softmaxes.lab.cost.scale import advise as look_up
 from softmaxes.lab.cost.scale import scale as measure
+from softmaxes.lab.devices import MOST_DEVICES
 from softmaxes.lab.recipe import OPTIMIZERS
 from softmaxes.names import printable
+
+if TYPE_CHECKING:
+    from softmaxes.lab.cost.devices import Shared
 
 Features = Annotated[tuple[Whole, ...], Parameter(consume_multiple=1, negative=(), help="Sizes of a feature vector.")]
 Memory = Annotated[str | None, Parameter(help="Memory that may be taken, e.g. *16GB*; what is free if not given.")]
@@ -88,6 +93,13 @@ def advise(
     ] = None,
     optimizer: Annotated[Optimizer, Parameter(help="Of the training step; the memory is with its state.")] = "sgd",
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="Where the step is taken.")] = "cpu",
+    devices: Annotated[
+        Whole,
+        Parameter(
+            help="How many such devices share a step; then the table says how they can: with a copy of the head each, "
+            "*ddp*, or with a part of its classes each, *sharded-head*."
+        ),
+    ] = 1,
     memory: Memory = None,
     within: Annotated[
         float | None, Parameter(help="Milliseconds that a step may take; slower heads come last.")
@@ -112,11 +124,14 @@ def advise(
     softmaxes advise --classes 20000 --within 20
     softmaxes advise --classes 2000000 --features 256 --memory 16GB
     softmaxes advise --classes 1000000 --batch-size 32 --optimizer adamw
+    softmaxes advise --classes 50000000 --features 256 --devices 8 --memory 16GB
     ```
     """
     from softmaxes.lab.cost.accuracy import REFERENCE, best_first, nearest_study
+    from softmaxes.lab.cost.devices import shared
     from softmaxes.lab.cost.report import ms
 
+    check_between("--devices", devices, 1, MOST_DEVICES)
     if within is not None and not 0 < within < 10**9:
         raise InputError(f"--within: expected milliseconds, more than 0, got {within:g}.")
     advice = look_up(
@@ -136,10 +151,11 @@ def advise(
     )
     grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     grid.add_column("head", no_wrap=True, style="bold")
-    for title in ("accuracy", "step", "memory"):
+    for title in ("accuracy", "step", "memory") if devices == 1 else ("accuracy", "copy", "part", "sent"):
         grid.add_column(title, justify="right", no_wrap=True)
     grid.add_column("fits", no_wrap=True)
-    grid.add_column("read off", no_wrap=True)
+    if devices == 1:
+        grid.add_column("read off", no_wrap=True)
     studies = set()
     for one, told in best_first(advice.forecasts, classes, None if within is None else within / 1e3):
         total = 4 * one.parameters / 2**20 + one.memory
@@ -152,7 +168,11 @@ def advise(
             mark = "" if told.classes == nearest_study(classes) else "* "
             accuracy = mark + f"{told.points:+.1f} ± {told.half:.1f}".replace("-", "−")
             studies.add(f"{mark}{told.classes:,} classes of {told.data}, {told.seeds} seeds")
-        grid.add_row(*map(Text, (one.head, accuracy, f"{ms(one.seconds)} ms", f"{total / 2**10:.2f} GiB", fits, sure)))
+        if devices == 1:
+            cells = (f"{ms(one.seconds)} ms", f"{total / 2**10:.2f} GiB", fits, sure)
+        else:
+            cells = _shared_in_words(shared(one, classes, features, advice.batch_size, devices), limit)
+        grid.add_row(*map(Text, (one.head, accuracy, *cells)))
     console.print(grid)
     if studies:
         told_by = "; ".join(sorted(studies, reverse=True))  # a star is before every digit
@@ -160,6 +180,13 @@ def advise(
             "\nAccuracy is in points of test accuracy less softmax's, ± half of the 95 % interval over seeds, at the "
             f"nearest number of classes that was studied ({told_by}). All heads were tuned alike. "
             "Other data may rank them otherwise."
+        )
+    if devices > 1:
+        console.print(
+            f"\nThe {devices:,} devices share each step. Copy: memory of a device that holds the whole head "
+            "(--strategy ddp). Part: of one that holds the rows of a part of the classes (--strategy sharded-head). "
+            "Sent: bytes that a device sends a step, by the first of the two that fits. ≤ marks copies with sparse "
+            "gradients: they send the rows that were met, at most all."
         )
     console.print(
         "\nMemory is of parameters, gradients, the optimiser's state and what a step needs; the rest of the network "
@@ -169,3 +196,18 @@ def advise(
     machines = sorted({row.machine for row in advice.rows if row.machine})
     console.print(f"Measured on {'; '.join(machines)}. Yours has other times: `softmaxes scale` measures them.")
     return 0
+
+
+def _shared_in_words(ways: "list[Shared]", limit: float) -> tuple[str, str, str, str]:
+    """Memory of a copy and of a part, what is sent, and what fits."""
+    from softmaxes.lab.cost.devices import in_bytes, that_fits
+
+    copy, part = (f"{way.memory / 2**10:.2f} GiB" for way in (ways * 2)[:2])
+    taken = that_fits(ways, limit)
+    sent = "" if taken is None else ("≤ " if taken.at_most else "") + in_bytes(taken.sent)
+    return (
+        copy,
+        part if len(ways) > 1 else "whole only",
+        sent,
+        "no" if taken is None else ("copy", "part")[ways.index(taken)],
+    )
