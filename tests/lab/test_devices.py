@@ -20,7 +20,8 @@ from softmaxes.files import InputError
 from softmaxes.lab.comparison import processes
 from softmaxes.lab.comparison.compare import compare, run_study
 from softmaxes.lab.comparison.finished import Comparison
-from softmaxes.lab.devices import Strategy
+from softmaxes.lab.comparison.plan import heads_side_by_side
+from softmaxes.lab.devices import Devices, Strategy
 from softmaxes.lab.records import Run, Study
 from softmaxes.lab.store import Store
 from softmaxes.lab.training.classifier import UnfitError
@@ -151,3 +152,13 @@ def test_torchrun_trains_one_run_in_all_of_its_processes(tmp_path: Path) -> None
 
     refused = subprocess.run([*starter[:-1], "--devices", "3"], capture_output=True, text=True, check=False)
     assert "--devices: expected 2, as many as torchrun started processes, got 3." in refused.stderr
+
+
+def test_of_all_heads_those_are_left_out_that_several_devices_cannot_share() -> None:
+    """With the reason, as those that the data cannot serve."""
+    study = heads_side_by_side(TOY, ["all"], range(1), {"epochs": 4}, Devices("cpu", 2, "sharded-head"))
+    heads, left_out = {run.head for run in study.runs}, {one.head: one.reason for one in study.left_out}
+    assert {"softmax", "hierarchical", "adaptive", "gumbel", "cosface"} <= heads
+    assert "which learns its tree in training" in left_out["hierarchical-grown"]
+    assert "a MixtureOfSoftmaxes" in left_out["mixture"]
+    assert not heads & left_out.keys()

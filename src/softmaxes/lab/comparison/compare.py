@@ -123,8 +123,9 @@ def compare(
         names = named_heads("--heads", HEADS_BY_DEFAULT if heads is None else heads, every=True)
         check_runs(len(names), seeds)
         _check_out(out)
+        place, _ = _where(device, devices, strategy, jobs, cluster)
         loaded = _loaded(data, source, DEFAULT)
-        chosen, name = heads_side_by_side(loaded.data, names, range(seeds), changes), loaded.data.name
+        chosen, name = heads_side_by_side(loaded.data, names, range(seeds), changes, place), loaded.data.name
     _check_validation(loaded.data, changes)
     chosen = loaded.named_in(chosen)
     if tuned_as is not None:
@@ -278,11 +279,11 @@ def tune(
     check_between("--jobs", jobs, 1, MOST_JOBS)
     names = named_heads("--heads", HEADS_BY_DEFAULT if heads is None else heads, every=True)
     _check_out(out)
+    place, jobs = _where(device, devices, strategy, jobs, cluster)
     loaded = _loaded(data, source, DEFAULT)
     _check_validation(loaded.data, changes)
-    study = loaded.named_in(heads_side_by_side(loaded.data, names, range(1), changes))
+    study = loaded.named_in(heads_side_by_side(loaded.data, names, range(1), changes, place))
     study = tuned(study, trials, changes)
-    place, jobs = _where(device, devices, strategy, jobs, cluster)
     store = Store(Path("runs") / file_name(loaded.data.name) if out is None else Path(out))
     with store.lock():
         if not store.has_study():

@@ -9,6 +9,7 @@ from softmaxes.files import InputError
 from softmaxes.lab.bounds import check_between, number
 from softmaxes.lab.comparison.execute import check
 from softmaxes.lab.data.dataset import Data
+from softmaxes.lab.devices import Devices
 from softmaxes.lab.heads import registry
 from softmaxes.lab.heads.registry import entry_of, entry_of_ours, one_name
 from softmaxes.lab.records import DataCard, LeftOut, Own, Run, Study, Tuning, seed_by_seed, suited
@@ -19,6 +20,7 @@ from softmaxes.lab.studies import Entry as KnownStudy
 from softmaxes.lab.training.backbones import BACKBONES
 from softmaxes.lab.training.classifier import UnfitError
 
+ONE = Devices()
 EVERY_HEAD = "all"
 HEADS_BY_DEFAULT = ("softmax", "gumbel", "hierarchical")
 HELD_OUT = 0.1  # of the training examples, to tune on
@@ -58,12 +60,14 @@ def check_runs(heads: int, seeds: int) -> None:
         )
 
 
-def heads_side_by_side(data: Data, heads: Sequence[str], seeds: Sequence[int], changes: Mapping[str, Any]) -> Study:
-    """Every head at every seed, at one setting; of `EVERY_HEAD` those that the data can serve."""
+def heads_side_by_side(
+    data: Data, heads: Sequence[str], seeds: Sequence[int], changes: Mapping[str, Any], devices: Devices = ONE
+) -> Study:
+    """Every head at every seed, at one setting; of `EVERY_HEAD` those that the data can serve and the devices share."""
     setting = {"data": data.name, "fingerprint": data.fingerprint, **suited(data.kind, changes)}
     left_out: tuple[LeftOut, ...] = ()
     if EVERY_HEAD in heads:
-        heads, left_out = _that_fit(data, setting)
+        heads, left_out = _that_fit(data, setting, devices)
     check_runs(len(heads), len(seeds))
     return Study(
         name=data.name,
@@ -183,13 +187,13 @@ def as_tuned(study: Study, folder: Path, changes: Mapping[str, Any]) -> Study:
     return study.model_copy(update={"runs": runs, "tuning": None, "description": said})
 
 
-def _that_fit(data: Data, setting: Mapping[str, Any]) -> tuple[list[str], tuple[LeftOut, ...]]:
-    """Every head that the data can serve, and every other one with the reason."""
+def _that_fit(data: Data, setting: Mapping[str, Any], devices: Devices) -> tuple[list[str], tuple[LeftOut, ...]]:
+    """Every head that the data can serve and the devices can share, and every other one with the reason."""
     card = data.card()
     reasons: dict[str, str] = {}
     for head in registry.HEADS:
         try:
-            check(Run(head=head, **setting), data, card)
+            check(Run(head=head, **setting), data, card, devices)
         except UnfitError as error:
             reasons[head] = str(error).removeprefix(f"{head}: ")
     if len(reasons) == len(registry.HEADS):

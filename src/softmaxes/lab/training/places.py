@@ -68,7 +68,7 @@ def check_shared(run: Run, classifier: Classifier, devices: Devices) -> None:
     Raises:
         UnfitError: the head or the network is not of a kind that the strategy can share.
     """
-    if devices.kind != "cuda" and any(isinstance(module, _BatchNorm) for module in classifier.modules()):
+    if devices.kind == "cpu" and any(isinstance(module, _BatchNorm) for module in classifier.modules()):
         raise UnfitError(
             f"{run.head}: expected a network without batch normalisation for --devices {devices.number} on the CPU, "
             f"where its statistics would be of a part of each batch, got {run.backbone}."
