@@ -26,7 +26,7 @@ from softmaxes.lab.records import Run, Study
 from softmaxes.lab.store import Store
 from softmaxes.lab.training.classifier import UnfitError
 from softmaxes.lab.training.train import train
-from toy import toy_data, toy_run
+from toy import numbers, toy_data, toy_run
 
 TOY = toy_data()
 
@@ -103,6 +103,30 @@ def test_a_lost_process_ends_its_run_with_a_line_and_the_run_goes_on_with_anothe
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert "3 devices a run, ddp" in page
     assert "devices a run" not in (tmp_path / "alone" / "report.html").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_a_checkpoint_in_parts_that_was_cut_off_is_not_taken_for_a_whole_one(
+    tmp_path: Path,
+) -> None:
+    run = toy_run(TOY, epochs=2)
+    expected = numbers(shared(tmp_path / "whole", (run,), strategy="sharded-head").results[0])
+    checkpoint = Store(tmp_path / "cut").checkpoint(run)
+    (checkpoint / "epoch-1.part").mkdir(parents=True)
+    (checkpoint / "epoch-1.json").write_text("{")
+    Store(tmp_path / "cut").save_study(Study(name="toy", title="Toy", description="Toys.", runs=(run,)), TOY.card())
+    found = shared(tmp_path / "cut", (run,), strategy="sharded-head").results[0]
+    assert numbers(found) == expected
+    assert not checkpoint.exists()
+
+    checkpoint = Store(tmp_path / "other").checkpoint(run)
+    (checkpoint / "epoch-1").mkdir(parents=True)
+    Store(tmp_path / "other").save_study(Study(name="toy", title="Toy", description="Toys.", runs=(run,)), TOY.card())
+    with pytest.raises(InputError, match="expected to go on with --strategy sharded-head, as the run began, got"):
+        shared(tmp_path / "other", (run,))
+    with pytest.raises(InputError, match="expected a whole checkpoint"):
+        shared(tmp_path / "other", (run,), strategy="sharded-head")
+    assert (checkpoint / "epoch-1").exists()
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,10 @@ class Place:
         if self.rank == 0:
             write_whole(path, lambda part: torch.save(state, part))
 
+    def has(self, path: Path) -> bool:
+        """Whether there is something to go on from."""
+        return path.exists()
+
     @contextmanager
     def opened(self, path: Path) -> Iterator[Mapping[str, Any]]:
         """What `save` wrote. Whatever does not fit while it is put to use is an error that names the file."""
@@ -236,9 +240,7 @@ class InParts(Place):
         state = saved["optimiser"]
         like = [parameter for group in optimiser.param_groups for parameter in group["params"]]
         parts = {
-            place: {
-                name: _in_parts(one, like[place]) if isinstance(one, Tensor) else one for name, one in known.items()
-            }
+            place: {name: _in_parts(one, like[place]) for name, one in known.items()}
             for place, known in state["state"].items()
         }
         optimiser.load_state_dict({**state, "state": parts})
@@ -318,13 +320,22 @@ class ByClass(Place):
                 if old.name not in (folder.name, f"{folder.name}.json"):
                     shutil.rmtree(old) if old.is_dir() else old.unlink()
 
+    def has(self, path: Path) -> bool:
+        """Whether there is a whole checkpoint; or a file, which is of another kind."""
+        return path.is_file() or self._latest(path) is not None
+
+    def _latest(self, path: Path) -> Path | None:
+        """The folder of the last epoch that is whole."""
+        whole = [one for one in path.glob(f"{EPOCH}*") if re.fullmatch(rf"{EPOCH}\d+", one.name) and one.is_dir()]
+        return max(whole, key=lambda one: int(one.name.removeprefix(EPOCH)), default=None)
+
     @contextmanager
     def opened(self, path: Path) -> Iterator[Mapping[str, Any]]:
         """What `save` wrote."""
         self._check_kind(path, folder=True)
         with whatever_does_not_fit(path):
-            whole = [one for one in path.glob(f"{EPOCH}*") if re.fullmatch(rf"{EPOCH}\d+", one.name) and one.is_dir()]
-            folder = max(whole, key=lambda one: int(one.name.removeprefix(EPOCH)))
+            if (folder := self._latest(path)) is None:
+                raise FileNotFoundError
             saved = json.loads(folder.with_suffix(".json").read_text("utf-8"))
             check_device(path, saved["device"], self.fabric.device)
             yield {**saved, "folder": folder}

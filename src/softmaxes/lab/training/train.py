@@ -81,7 +81,7 @@ def train(
     epochs: list[Epoch] = []
     losses: list[LossPoint] = []
     window = torch.zeros((), dtype=torch.float64, device=fabric.device)  # sum of the losses since the last LossPoint
-    if (path := store.checkpoint(run)).exists():
+    if place.has(path := store.checkpoint(run)):
         with place.opened(path) as saved:
             epochs = [Epoch.model_validate_json(text) for text in saved["epochs"]]
             losses = [LossPoint.model_validate_json(text) for text in saved["losses"]]
