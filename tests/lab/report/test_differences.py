@@ -72,6 +72,33 @@ def test_many_comparisons_take_marks_away() -> None:
     assert marks == [["higher"], [""] * 5]
 
 
+def test_no_difference_to_a_head_that_guesses_is_marked() -> None:
+    """At one seed is enough: its mean is then no measure of what it can do. The files say so, too."""
+    heads = {"softmax": [0.01, 0.5, 0.5], "a": [0.8, 0.81, 0.82], "b": [0.01, 0.01, 0.01]}
+    right = {"softmax": 100, "a": 160, "b": 10}
+    study, card, results = constant(heads, right)
+    summary = summarise(study, card, results)
+    found = differences.differences(summary)
+    assert found is not None
+    assert [one.mark for one in found.heads] == ["", ""]
+    told = "softmax is no better than guessing at seed 0. So the differences to it say nothing of the heads"
+    grid = differences.table(found)
+    assert told in grid.markdown()
+    assert grid.latex().startswith(f"% {told}")
+    assert "1 of 3" not in wording.status(summary.rows[0])
+    assert wording.status(summary.rows[0]) == "3 seeds; seed 0 no better than guessing"
+    assert wording.cautions(summary)[0].startswith(
+        "No better than guessing after training: softmax, seed 0; b, seeds 0"
+    )
+    assert set(summary.rows[2].marks.values()) == {""}  # which may be the best calibrated
+
+    learned = constant(heads | {"softmax": [0.5, 0.51, 0.52]}, right)
+    found = differences.differences(summarise(*learned))
+    assert found is not None
+    assert [one.mark for one in found.heads] == ["higher", "lower"]
+    assert differences.table(found).caution == ""
+
+
 def test_which_heads_have_differences() -> None:
     """Those with two seeds to pair, of the same examples, that diverged at none.
 

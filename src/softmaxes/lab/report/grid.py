@@ -91,6 +91,7 @@ class Grid:
     heads: Sequence[Cell]
     columns: Sequence[Column]
     corner: str = "head"  # what stands above the heads of the lines
+    caution: str = ""  # what a reader has to know of all of it
 
     @property
     def facts(self) -> list[dict[str, object]]:
@@ -106,7 +107,7 @@ class Grid:
         """The table as Markdown."""
         names = [self.corner, *(column.markdown for column in self._for_papers)]
         lines = [[in_code(head.text), *(cell.in_markdown for cell in cells)] for head, *cells in self._lines]
-        return as_markdown([names, ["---"] * len(names), *lines])
+        return as_markdown([names, ["---"] * len(names), *lines]) + (f"\n{self.caution}\n" if self.caution else "")
 
     def latex(self) -> str:
         """The columns of the Markdown table as LaTeX, for the package booktabs."""
@@ -114,7 +115,7 @@ class Grid:
         lines = (
             [rf"\texttt{{{in_latex(head.text)}}}", *(cell.in_latex for cell in cells)] for head, *cells in self._lines
         )
-        return as_latex([names, *lines])
+        return (f"% {self.caution}\n" if self.caution else "") + as_latex([names, *lines])
 
     @property
     def _for_papers(self) -> list[Column]:

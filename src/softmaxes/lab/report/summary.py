@@ -236,6 +236,7 @@ class Row:
     planned: tuple[int, ...]  # seeds
     finished: tuple[Result, ...]  # by seed
     diverged: tuple[Result, ...]  # by seed
+    by_chance: tuple[int, ...]  # seeds at which the finished run is no better than guessing
     scores: Mapping[str, Estimate] = field(default_factory=dict)  # empty where no run finished
     marks: Mapping[str, Mark] = field(default_factory=dict)
     epoch_seconds: Spread | None = None
@@ -250,6 +251,11 @@ class Row:
         """Planned seeds that have no result."""
         present = {result.run.seed for result in self.results}
         return tuple(seed for seed in self.planned if seed not in present)
+
+    @property
+    def only_chance(self) -> bool:
+        """Whether no finished run is better than guessing."""
+        return len(self.by_chance) == len(self.finished)
 
     @property
     def whole(self) -> bool:
@@ -402,16 +408,14 @@ class Summary:
         return max(min(ends), 0.0) - 0.03, min(max(ends), 1.0) + 0.03
 
     @property
-    def by_chance(self) -> tuple[Result, ...]:
-        """Finished runs whose accuracy is within three standard deviations of guessing, or below."""
-        return tuple(result for row in self.finished for result in row.finished if guesses(result, self.card))
+    def by_chance(self) -> tuple[Row, ...]:
+        """The rows with a finished run whose accuracy is within three standard deviations of guessing, or below."""
+        return tuple(row for row in self.finished if row.by_chance)
 
     @property
     def none_learned(self) -> bool:
         """Whether no finished run is better than guessing: then no head is marked as the best."""
-        return bool(self.finished) and all(
-            guesses(result, self.card) for row in self.finished for result in row.finished
-        )
+        return bool(self.finished) and all(row.only_chance for row in self.finished)
 
     @property
     def judged_by_tree(self) -> tuple[Row, ...]:
@@ -612,10 +616,11 @@ def marks(rows: Sequence[Row], measure: Measure) -> dict[str, Mark]:
 
     A row is level with the best if the 95 % interval of their difference, paired over the seeds both have, does not
     lie wholly on the best row's side. A setting that diverged at some seed takes no part: its mean would be that of
-    its luckier seeds. An infinite mean is neither best nor level; no target outside the support is no merit.
+    its luckier seeds. One that is no better than guessing at any seed is neither best nor level: it may be well
+    calibrated, and that is no merit. An infinite mean is neither best nor level; no target outside the support is no merit.
     """
     candidates = [row for row in rows if row.finished and not row.diverged]
-    finite = [row for row in candidates if math.isfinite(row.scores[measure.key].mean)]
+    finite = [row for row in candidates if math.isfinite(row.scores[measure.key].mean) and not row.only_chance]
     if len(candidates) < 2 or not finite:
         return {}
     sign = 1 if measure.higher_is_better else -1
@@ -691,6 +696,7 @@ def summarise(study: Study, card: DataCard, results: Sequence[Result]) -> Summar
                 planned=tuple(planned[setting]),
                 finished=finished,
                 diverged=tuple(result for result in ordered if result.diverged is not None),
+                by_chance=tuple(result.run.seed for result in finished if guesses(result, card)),
                 scores={
                     measure.key: estimate([measure.of(final_scores(result)) for result in finished])
                     for measure in (*MEASURES, *TREE_MEASURES)

@@ -54,6 +54,8 @@ def print_summary(summary: Summary, console: Console) -> None:
 
     if (found := differences.differences(summary)) is not None:
         explained = differences_explained(len(found.heads), summary.card.example)
-        print_part(differences.table(found), f"Differences to {found.reference.label}", explained)
+        compared = differences.table(found)
+        explained = " ".join(filter(None, (compared.caution, explained)))
+        print_part(compared, f"Differences to {found.reference.label}", explained)
     if (parts := frequency.table(summary)) is not None and summary.finished:
         print_part(parts, "Accuracy by class frequency, %", frequency.explained(summary.card))

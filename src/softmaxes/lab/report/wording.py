@@ -124,9 +124,15 @@ def status(row: Row) -> str:
     text = plural(planned, "seed") if finished == planned else f"{finished} of {plural(planned, 'seed')}"
     parts = [text]
     parts += [f"seed {result.run.seed} diverged in epoch {result.diverged}" for result in row.diverged]
+    if row.by_chance:
+        parts.append(f"{_seeds(row.by_chance)} no better than guessing")
     if row.missing:
-        parts.append(f"no result yet for seed{'s' if len(row.missing) > 1 else ''} {listed(row.missing)}")
+        parts.append(f"no result yet for {_seeds(row.missing)}")
     return "; ".join(parts)
+
+
+def _seeds(numbers: Sequence[int]) -> str:
+    return f"seed{'s' if len(numbers) > 1 else ''} {listed(numbers)}"
 
 
 def cautions(summary: Summary) -> list[str]:
@@ -138,11 +144,10 @@ def cautions(summary: Summary) -> list[str]:
             "its mean would be that of its luckier seeds."
         )
     if summary.by_chance and not summary.none_learned:  # else the finding says it
-        by_head: dict[str, list[str]] = {}
-        for result in summary.by_chance:
-            by_head.setdefault(result.run.head, []).append(str(result.run.seed))
-        runs = "; ".join(f"{head}, {'seed' if len(of) == 1 else 'seeds'} {listed(of)}" for head, of in by_head.items())
+        runs = "; ".join(f"{row.label}, {_seeds(row.by_chance)}" for row in summary.by_chance)
         notes.append(f"No better than guessing after training: {runs}.")
+        if any(row.only_chance for row in summary.by_chance):
+            notes[-1] += " A head that is so at all seeds has no marks: what it has is no merit."
     if any(row.scores[NLL.key].mean == float("inf") for row in summary.finished):
         beside = "the share of targets outside its support stands beside it; " if OUTSIDE in summary.measures else ""
         notes.append(
@@ -196,6 +201,16 @@ def marks_explained(summary: Summary, best: str, level: str) -> str:
         f"± is half of a 95{NBSP}% interval of the mean over seeds (Student's t). {best} is the best mean of its "
         f"column; {level} is not distinguishable from it: the 95{NBSP}% interval of their difference, paired over the "
         "seeds both have, holds zero. No correction is made for the number of comparisons."
+    )
+
+
+def reference_by_chance(reference: Row) -> str:
+    """That differences to a head say nothing, if it has learned nothing at some seed; else nothing."""
+    if not reference.by_chance:
+        return ""
+    return (
+        f"{reference.label} is no better than guessing at {_seeds(reference.by_chance)}. So the differences to it say "
+        "nothing of the heads, and none is marked."
     )
 
 

@@ -12,7 +12,7 @@ from softmaxes.lab.records import Result
 from softmaxes.lab.report.grid import Cell, Column, Grid, named
 from softmaxes.lab.report.significance import Paired, holm, mcnemar_over_seeds, paired
 from softmaxes.lab.report.summary import ACCURACY, Row, Summary
-from softmaxes.lab.report.wording import NBSP, p_value, points, points_interval
+from softmaxes.lab.report.wording import NBSP, p_value, points, points_interval, reference_by_chance
 from softmaxes.names import in_code
 
 REFERENCE = "softmax"
@@ -27,11 +27,12 @@ class Difference:
     accuracy: Paired  # over the seeds that both have; its p is that of other seeds
     p_examples: float  # of other test examples: McNemar's
     p_adjusted: float  # the larger of the two, corrected for the number of heads
+    of_chance: bool  # whether the reference is no better than guessing at some seed
 
     @property
     def mark(self) -> Literal["higher", "lower", ""]:
         """Which way a difference goes that holds."""
-        if self.p_adjusted > HOLDS:
+        if self.p_adjusted > HOLDS or self.of_chance:
             return ""
         return "higher" if self.accuracy.mean > 0 else "lower"
 
@@ -76,7 +77,8 @@ def differences(summary: Summary) -> Differences | None:
     adjusted = holm([max(seeds.p, examples) for _, seeds, examples in found])
     if not found:
         return None
-    heads = tuple(Difference(*one, p) for one, p in zip(found, adjusted, strict=True))
+    of_chance = bool(reference.by_chance)
+    heads = tuple(Difference(*one, p, of_chance) for one, p in zip(found, adjusted, strict=True))
     return Differences(reference, heads, summary.card.example)
 
 
@@ -114,4 +116,4 @@ def table(found: Differences) -> Grid:
         Column(p_examples, others, "p, examples (McNemar)", "p McNemar", over=over, note="McNemar"),
         Column(p_both, "both, corrected", "p, both (Holm)", "p Holm", over=over, note="Holm"),
     ]
-    return Grid(heads, columns)
+    return Grid(heads, columns, caution=reference_by_chance(found.reference))
