@@ -150,8 +150,10 @@ def test_compare_then_report(folder: Path, tmp_path: Path, capsys: pytest.Captur
     # From the stored results alone: the images may be gone.
     page = (out / "report.html").read_text()
     (out / "report.html").unlink()
-    assert main(["report", str(out)]) == 0
+    assert main(["report", str(out), "--figures", "pdf"]) == 0
     assert (out / "report.html").read_text() == page
+    assert (out / "figures" / "accuracy.pdf").read_bytes().startswith(b"%PDF")
+    assert main(["report", str(out), str(out), "--figures", "pdf"]) == 2
 
 
 @pytest.mark.slow

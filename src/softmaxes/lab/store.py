@@ -35,7 +35,7 @@ FILES = {  # all that is written whole, by the folder that it lies in: the names
     r"|(table|differences|frequency|nearest|tuning)\.(csv|md|tex)",
     "runs": rf"{KEY}\.(json|safetensors|checkpoint)",
     "cells": rf"{KEY}\.json",
-    "figures": r"\w[\w.-]*\.png",
+    "figures": r"\w[\w.-]*\.(png|pdf|svg)",
 }
 INSIDE = (
     *list(FILES)[1:],

@@ -84,7 +84,7 @@ def test_no_difference_to_a_head_that_guesses_is_marked() -> None:
     told = "softmax is no better than guessing at seed 0. So the differences to it say nothing of the heads"
     grid = differences.table(found)
     assert told in grid.markdown()
-    assert grid.latex().startswith(f"% {told}")
+    assert f"\n% {told}" in grid.latex()
     assert "1 of 3" not in wording.status(summary.rows[0])
     assert wording.status(summary.rows[0]) == "3 seeds; seed 0 no better than guessing"
     assert wording.cautions(summary)[0].startswith(

@@ -152,7 +152,7 @@ def test_heads_whose_names_differ_in_case_have_a_figure_each(monkeypatch: pytest
     assert len(legend.get_texts()) == 4  # matplotlib leaves out what begins with an underscore
     matrix = summary.matrix(summary.rows[3])
     assert matrix is not None
-    assert figures.png(figures.matrix_figure(summary.rows[3], matrix))  # without a warning that there is no room
+    assert figures.image(figures.matrix_figure(summary.rows[3], matrix))  # without a warning that there is no room
     monkeypatch.setattr(figures, "png", lambda figure: b"")
     names = [name for name in figures.draw(summary) if name.startswith("confusion_")]
     assert names[:2] == ["confusion_softmax.png", "confusion_softmax_2.png"]
@@ -203,3 +203,16 @@ def test_a_long_name_is_cut_in_a_title() -> None:
     assert matrix is not None
     title = figures.matrix_figure(summary.rows[0], matrix).axes[0].get_title()
     assert title == f"Confusion matrix: {'h' * 59}…"
+
+
+def test_figures_for_a_paper_are_vectors_and_the_same_when_drawn_again() -> None:
+    card = make_card()
+    runs = [make_run(head, seed) for seed in range(2) for head in ("softmax", "cosine")]
+    summary = summarise(make_study(runs), card, [make_result(run, card, 0.8) for run in runs])
+    first, second = (figures.draw(summary, ("pdf", "svg")) for _ in range(2))
+    assert first == second
+    alone = figures.draw(summary)
+    assert {name for name in first if name.endswith(".png")} == alone.keys()
+    assert len(first) == 3 * len(alone)
+    assert all(content.startswith(b"%PDF") for name, content in first.items() if name.endswith(".pdf"))
+    assert all(b"<svg" in content for name, content in first.items() if name.endswith(".svg"))

@@ -143,7 +143,8 @@ def test_a_name_is_no_command_and_no_column_in_latex() -> None:
     found = differences.differences(summary := summarise(study, card, results))
     assert found is not None
     for text in (table.comparison(summary).latex(), differences.table(found).latex()):
-        columns = text.splitlines()[0].partition("}{")[2].rstrip("}")
+        columns = text.splitlines()[1].partition("}{")[2].rstrip("}")
+        assert text.splitlines()[0] == r"% \usepackage{booktabs}"
         rows = [line for line in text.splitlines() if line.endswith(r"\\")]
         assert {len(re.split(r"(?<!\\)&", row)) for row in rows} == {len(columns)}
         for row in rows[1:]:

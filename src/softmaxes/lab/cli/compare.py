@@ -224,6 +224,10 @@ def report(
         Path | None, Parameter(help="Folder for the page of several; *runs/A-and-B* if not given. New, empty or ours.")
     ] = None,
     elsewhere: Beside = None,
+    figures: Annotated[
+        tuple[Literal["pdf", "svg"], ...],
+        Parameter(consume_multiple=1, negative=(), help="Forms of the figures for a paper, beside PNG."),
+    ] = (),
 ) -> int:
     """Write the table, the page and the figures of a comparison anew, from its stored results alone.
 
@@ -233,6 +237,7 @@ def report(
     softmaxes report runs/glyphs
     softmaxes report runs/glyphs runs/glyphs-longer --out runs/both
     softmaxes report runs/cifar100 --elsewhere papers.csv
+    softmaxes report runs/cifar100 --figures pdf
     ```
     """
     from softmaxes.lab.comparison.finished import Comparison, side_by_side
@@ -244,9 +249,11 @@ def report(
         comparison = Comparison.read(directory)
         if elsewhere is not None:
             comparison = comparison.beside(read_elsewhere(elsewhere))
-        comparison.write_report()
+        comparison.write_report(figures)
         _print(comparison)
         return 0
+    if figures:
+        raise InputError("--figures: expected none with several folders, whose page has no files of figures; name one.")
     if elsewhere is not None:
         raise InputError(f"--elsewhere: expected none with several folders, got {elsewhere}; give it with one of them.")
     found = [Comparison.read(folder) for folder in (directory, *others)]

@@ -11,6 +11,7 @@ from softmaxes.files import InputError
 from softmaxes.lab.agreement import check_on
 from softmaxes.lab.records import DataCard, Elsewhere, Result, Study, Together
 from softmaxes.lab.report import together, write_report
+from softmaxes.lab.report.figures import Form
 from softmaxes.lab.report.page import Link
 from softmaxes.lab.report.sections import differences
 from softmaxes.lab.report.summary import Summary, summarise
@@ -145,8 +146,11 @@ class Comparison:
         store.save_study(study, self.card)
         return replace(self, study=study)
 
-    def write_report(self) -> Path:
+    def write_report(self, forms: Sequence[Form] = ()) -> Path:
         """Write the tables, the figures and the page anew, from the stored results alone; the path of the page.
+
+        Args:
+            forms: of the figures beside PNG, ``pdf`` or ``svg``.
 
         Raises:
             InputError: a result contradicts the data, or the folder is not ours to write to.
@@ -154,7 +158,7 @@ class Comparison:
         store = Store(self.directory)
         store.check()
         self.check()
-        return write_report(self.summary, self.directory, self._others(store))
+        return write_report(self.summary, self.directory, self._others(store), forms)
 
     def check(self) -> None:
         """Refuse results that contradict the data.

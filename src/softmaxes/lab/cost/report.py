@@ -17,7 +17,7 @@ from softmaxes.lab.cost.records import FIT_FROM, TIMES, TOPK, Cost, Timing, expo
 from softmaxes.lab.recipe import OPTIMIZERS
 from softmaxes.lab.report import page
 from softmaxes.lab.report.charts import Chart, axis, layout, text
-from softmaxes.lab.report.figures import axes_of, png, styled
+from softmaxes.lab.report.figures import axes_of, image, styled
 from softmaxes.lab.report.palette import style
 from softmaxes.lab.report.wording import listed
 from softmaxes.lab.tables import as_latex, as_markdown, in_latex
@@ -262,7 +262,7 @@ def write_report(costs: Sequence[Cost], directory: Path) -> Path:
         for features in scale.features:
             for what, title in {**NAMES, "step_memory": MEMORY}.items():
                 if any(_points(scale.of(head, features), what) for head in scale.heads):
-                    files[f"figures/{what}_{features}_features.png"] = png(_figure(scale, features, what, title))
+                    files[f"figures/{what}_{features}_features.png"] = image(_figure(scale, features, what, title))
     files["table.csv"] = write_csv(costs).encode()
     files["table.md"], files["table.tex"] = markdown(scale).encode(), latex(scale).encode()
     charts = {features: _charts(scale, features) for features in scale.features}

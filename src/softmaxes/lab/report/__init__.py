@@ -12,7 +12,9 @@ from softmaxes.lab.report.sections import differences, frequency, nearest, tunin
 from softmaxes.lab.report.summary import Summary
 
 
-def write_report(summary: Summary, directory: Path, others: Sequence[page.Link] = ()) -> Path:
+def write_report(
+    summary: Summary, directory: Path, others: Sequence[page.Link] = (), forms: Sequence[figures.Form] = ()
+) -> Path:
     """Write ``report.html``, ``table.csv``, ``.md`` and ``.tex``, and ``figures/*.png``, each whole or not at all.
 
     Where seeds can be paired with those of a reference, ``differences`` in these three forms, too. And ``frequency``
@@ -23,6 +25,7 @@ def write_report(summary: Summary, directory: Path, others: Sequence[page.Link] 
         summary: what it says.
         directory: where it is written.
         others: the pages that it links to, of other comparisons.
+        forms: other forms of the figures, beside PNG.
 
     Returns:
         The path of ``report.html``.
@@ -33,7 +36,7 @@ def write_report(summary: Summary, directory: Path, others: Sequence[page.Link] 
     near, choices = nearest.nearest(summary), tuning.choices(summary.study)
     chosen = tuning.table(choices) if choices else None
     # All of it is made before any of it is written: what cannot be drawn leaves the report that is there as it is.
-    drawn = figures.draw(summary)
+    drawn = figures.draw(summary, forms)
     texts = {
         "table.csv": comparison.csv(),
         "table.md": comparison.markdown(),

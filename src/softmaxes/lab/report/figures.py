@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -20,6 +21,8 @@ from softmaxes.lab.report.summary import ACCURACY, OUTSIDE, CurvePlot, Matrix, P
 from softmaxes.lab.report.wording import outside
 from softmaxes.names import distinct, file_name
 
+Form = Literal["png", "pdf", "svg"]
+
 INK = "#22262d"
 SOFT = "#59616c"
 GRID = "#e3e6ea"
@@ -30,12 +33,13 @@ LEGEND_INSIDE = 4  # more heads than this have their names beside the axes
 LEGEND_LIMIT = 60  # characters of a name there, and in a title
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG file. A name in a script that the font lacks is drawn as boxes, without a warning."""
+def image(figure: Figure, form: Form = "png") -> bytes:
+    """The figure as a file. A name in a script that the font lacks is drawn as boxes, without a warning."""
     buffer = io.BytesIO()
+    undated: dict[str, None] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[form]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(buffer, format="png", dpi=160, facecolor="white")
+        figure.savefig(buffer, format=form, dpi=160, facecolor="white", metadata=undated)
     return buffer.getvalue()
 
 
@@ -305,6 +309,7 @@ def styled() -> AbstractContextManager[None]:
             "axes.titlepad": 12,
             "grid.color": GRID,
             "legend.frameon": False,
+            "svg.hashsalt": "softmaxes",  # so that a figure drawn twice is the same file
             "text.parse_math": False,  # names are strangers' text
             "xtick.color": SOFT,
             "ytick.color": SOFT,
@@ -312,20 +317,24 @@ def styled() -> AbstractContextManager[None]:
     )
 
 
-def draw(summary: Summary) -> dict[str, bytes]:
-    """Every figure of the report: its bytes by the name of its file."""
+def draw(summary: Summary, forms: Sequence[Form] = ()) -> dict[str, bytes]:
+    """Every figure of the report as PNG, and in other forms: its bytes by the name of its file."""
     drawn: dict[str, bytes] = {}
+
+    def keep(name: str, figure: Figure) -> None:
+        drawn.update({f"{name}.{form}": image(figure, form) for form in ("png", *forms)})
+
     with styled():
         for plot in summary.curve_plots:
-            drawn[f"{plot.name}.png"] = png(panels_figure(plot, summary) if summary.many else curve_figure(plot))
+            keep(plot.name, panels_figure(plot, summary) if summary.many else curve_figure(plot))
         if summary.finished:
-            drawn["accuracy.png"] = png(accuracy_figure(summary))
-            drawn["time_against_accuracy.png"] = png(time_figure(summary))
+            keep("accuracy", accuracy_figure(summary))
+            keep("time_against_accuracy", time_figure(summary))
         if heads := calibrated(summary):
             drawing = reliability_panels(heads, summary) if summary.many else reliability_figure(heads)
-            drawn["reliability.png"] = png(drawing)
+            keep("reliability", drawing)
         for row, name in zip(summary.rows, file_names([row.label for row in summary.rows]), strict=True):
             matrix = summary.matrix(row) if row.finished else None
             if matrix is not None:
-                drawn[f"confusion_{name}.png"] = png(matrix_figure(row, matrix))
+                keep(f"confusion_{name}", matrix_figure(row, matrix))
     return drawn

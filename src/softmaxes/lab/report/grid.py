@@ -115,7 +115,8 @@ class Grid:
         lines = (
             [rf"\texttt{{{in_latex(head.text)}}}", *(cell.in_latex for cell in cells)] for head, *cells in self._lines
         )
-        return (f"% {self.caution}\n" if self.caution else "") + as_latex([names, *lines])
+        said = [r"\usepackage{booktabs}", *([self.caution] if self.caution else [])]
+        return "".join(f"% {line}\n" for line in said) + as_latex([names, *lines])
 
     @property
     def _for_papers(self) -> list[Column]:

@@ -616,8 +616,8 @@ def marks(rows: Sequence[Row], measure: Measure) -> dict[str, Mark]:
 
     A row is level with the best if the 95 % interval of their difference, paired over the seeds both have, does not
     lie wholly on the best row's side. A setting that diverged at some seed takes no part: its mean would be that of
-    its luckier seeds. One that is no better than guessing at any seed is neither best nor level: it may be well
-    calibrated, and that is no merit. An infinite mean is neither best nor level; no target outside the support is no merit.
+    its luckier seeds. One that is better than guessing at no seed is neither best nor level: it may be well calibrated,
+    and that is no merit. An infinite mean is neither best nor level; no target outside the support is no merit.
     """
     candidates = [row for row in rows if row.finished and not row.diverged]
     finite = [row for row in candidates if math.isfinite(row.scores[measure.key].mean) and not row.only_chance]
