@@ -20,6 +20,7 @@ RESULTS = Path(__file__).parents[2] / "results"
 OTHERS = (
     "gap",
     "gap-cifar100",
+    "many-61117",
     "many-fasttext",
     "peers",
     "scaling_out",
