@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from softmaxes.head import Head
 from softmaxes.layers import highest, widen
-from softmaxes.testing import LAWS, Law, check_head, compiled, exported
+from softmaxes.testing import LAWS, Law, check_head, compiled, exported, half_the_digits_rank_alike
 
 
 class Plain(Head):
@@ -288,6 +288,13 @@ class SaturatesBeforeRanking(Plain):
         return F.logsigmoid(50 * self.logits(input)).log_softmax(1)
 
 
+class RanksInPredictAlone(SaturatesBeforeRanking):
+    """By the logits, which `log_prob` does not know."""
+
+    def _predict(self, input: Tensor) -> Tensor:
+        return self.logits(input).argmax(1)
+
+
 class ForgetsInfinity(Plain):
     """The target's logit against the others', another formula than the one that all classes have."""
 
@@ -476,6 +483,17 @@ def test_what_is_wrong_is_told_in_a_line(head: Callable[..., Head], told: str, q
     with pytest.raises(AssertionError) as raised:
         check_head(head, quick=quick)
     assert str(raised.value) == told
+
+
+@pytest.mark.parametrize("head", [SaturatesBeforeRanking, RanksInPredictAlone])
+def test_a_head_that_saturates_is_told_the_cure(head: Callable[..., Head]) -> None:
+    """A worked example is in `docs/checking-a-head.md`."""
+    cure = "; rank by the scores before a map that saturates, with softmaxes.layers.in_order_of."
+    with pytest.raises(
+        AssertionError, match="^half_the_digits_rank_alike: expected .* times the features, got"
+    ) as told:
+        half_the_digits_rank_alike(head, 6)
+    assert str(told.value).endswith(cure)
 
 
 @pytest.mark.slow
