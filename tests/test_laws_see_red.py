@@ -490,7 +490,7 @@ def test_a_head_that_saturates_is_told_the_cure(head: Callable[..., Head]) -> No
     """A worked example is in `docs/checking-a-head.md`."""
     cure = "; rank by the scores before a map that saturates, with softmaxes.layers.in_order_of."
     with pytest.raises(
-        AssertionError, match="^half_the_digits_rank_alike: expected .* times the features, got"
+        AssertionError, match=r"^half_the_digits_rank_alike: expected .* times the features, got"
     ) as told:
         half_the_digits_rank_alike(head, 6)
     assert str(told.value).endswith(cure)
