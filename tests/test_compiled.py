@@ -31,6 +31,7 @@ TREES = {
     "only children": Tree([2, 3, 4, 4, -1]),
 }
 REACHING = [  # laws that call the compiled half; `test_these_laws_reach_it` says which do
+    testing.answers_are_well_formed,
     testing.leading_dimensions,
     testing.batch_does_not_matter,
     testing.target_log_prob_is_the_gather,

@@ -508,6 +508,16 @@ class OneNumber(Head):
         return (input @ self.weight.t()).log_softmax(1)[0]
 
 
+class PlainFloat(OneNumber):
+    def _loss(self, input: Tensor, target: Tensor) -> Any:
+        return super()._loss(input, target).item()
+
+
+def test_a_head_that_gives_no_tensor_is_told_so() -> None:
+    with pytest.raises(TypeError, match=r"^PlainFloat: expected _loss to give a Tensor, got float\."):
+        PlainFloat()(torch.randn(5, 4), torch.zeros(5, dtype=torch.int64))
+
+
 def test_a_head_that_gives_another_shape_is_told_so() -> None:
     head, x = OneNumber(), torch.randn(5, 4)
     with pytest.raises(ValueError, match=r"^OneNumber: expected _loss to give \(5,\), got \(\)\."):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from softmaxes.head import Head
 from softmaxes.layers import highest, widen
-from softmaxes.testing import LAWS, Law, check_head, compiled, exported
+from softmaxes.testing import LAWS, Law, check_head, compiled, exported, half_the_digits_rank_alike
 
 
 class Plain(Head):
@@ -35,6 +35,46 @@ class Plain(Head):
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, num_classes={self.num_classes}"
+
+
+class NotANumber(Plain):
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        return torch.nan * super()._loss(input, target)
+
+
+class OneForTheBatch(Plain):
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return super().forward(input, target).mean()
+
+
+class OverTheOtherAxis(Plain):
+    def _log_prob(self, input: Tensor) -> Tensor:
+        return self.logits(input).log_softmax(0)
+
+
+class WholeNumbers(Plain):
+    loss_is_nll = False
+
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(self.logits(input), target, reduction="none")
+
+    def _log_prob(self, input: Tensor) -> Tensor:
+        return super()._log_prob(input).long()
+
+
+class OneIsInfinite(WholeNumbers):
+    def _log_prob(self, input: Tensor) -> Tensor:
+        return self.logits(input).log_softmax(1).index_fill(1, torch.tensor([1]), torch.inf)
+
+
+class GivesAList(Plain):
+    def log_prob(self, input: Tensor) -> Any:
+        return super().log_prob(input).tolist()
+
+
+class Detached(Plain):
+    def _loss(self, input: Tensor, target: Tensor) -> Tensor:
+        return super()._loss(input, target).detach()
 
 
 class ForgetsShape(Plain):
@@ -248,6 +288,13 @@ class SaturatesBeforeRanking(Plain):
         return F.logsigmoid(50 * self.logits(input)).log_softmax(1)
 
 
+class RanksInPredictAlone(SaturatesBeforeRanking):
+    """By the logits, which `log_prob` does not know."""
+
+    def _predict(self, input: Tensor) -> Tensor:
+        return self.logits(input).argmax(1)
+
+
 class ForgetsInfinity(Plain):
     """The target's logit against the others', another formula than the one that all classes have."""
 
@@ -340,6 +387,7 @@ class TakesAMask(Plain):
 
 
 RED: dict[str, Callable[..., Head]] = {
+    "answers_are_well_formed": NotANumber,
     "leading_dimensions": ForgetsShape,
     "batch_does_not_matter": AveragesOverTheBatch,
     "log_prob_sums_to_one": FixesNormaliser,
@@ -399,6 +447,53 @@ def test_a_head_that_falls_over_nan_is_told_so() -> None:
     law = next(each for each in LAWS if each.__name__ == "batch_does_not_matter")
     with pytest.raises(RuntimeError, match="index -1 is out of bounds"):
         law(FallsOverNaN, 6)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        (NotANumber, "answers_are_well_formed: expected the loss in training to be finite, got nan."),
+        (
+            OneForTheBatch,
+            "answers_are_well_formed: expected the shape of the loss in training for 11 examples to be (11,), got ().",
+        ),
+        (
+            WholeNumbers,
+            "answers_are_well_formed: expected log_prob in training to be of a floating-point dtype, got torch.int64.",
+        ),
+        (OneIsInfinite, "answers_are_well_formed: expected log_prob in training to be finite, got inf."),
+        (GivesAList, "answers_are_well_formed: expected log_prob in training to be a tensor, got list."),
+        (
+            Detached,
+            "answers_are_well_formed: expected the loss in training to require a gradient, got a detached one.",
+        ),
+        (
+            OverTheOtherAxis,
+            "log_prob_sums_to_one: expected probabilities that sum to 1 at 0.0 times the features, got 0.455.",
+        ),
+        (
+            AveragesOverTheBatch,
+            "batch_does_not_matter: expected the loss of example 0, alone and in a batch, to agree, got 1.69e+00 off.",
+        ),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_wrong_is_told_in_a_line(head: Callable[..., Head], told: str, quick: bool) -> None:
+    with pytest.raises(AssertionError) as raised:
+        check_head(head, quick=quick)
+    assert str(raised.value) == told
+
+
+@pytest.mark.parametrize("head", [SaturatesBeforeRanking, RanksInPredictAlone])
+def test_a_head_that_saturates_is_told_the_cure(head: Callable[..., Head]) -> None:
+    """A worked example is in `docs/checking-a-head.md`."""
+    cure = "; rank by the scores before a map that saturates, with softmaxes.layers.in_order_of."
+    with pytest.raises(
+        AssertionError, match=r"^half_the_digits_rank_alike: expected .* times the features, got"
+    ) as told:
+        half_the_digits_rank_alike(head, 6)
+    assert str(told.value).endswith(cure)
 
 
 @pytest.mark.slow

@@ -140,7 +140,18 @@ for name in softmaxes.lab.__all__:
     functions = dict.fromkeys(
         ("advise", "compare", "export", "load", "load_data", "repeat", "scale", "train", "tune"), "function"
     )
-    classes = ("Advice", "Comparison", "Costs", "Data", "Entry", "Growth", "InputError", "Repetition", "Trained")
+    classes = (
+        "Advice",
+        "Comparison",
+        "Costs",
+        "Data",
+        "Entry",
+        "Growth",
+        "InputError",
+        "Knob",
+        "Repetition",
+        "Trained",
+    )
     records = dict.fromkeys(("DataCard", "Run", "Study"), "ModelMetaclass")
     found = dict(line.split() for line in run(code).splitlines())
     assert found == functions | dict.fromkeys(classes, "type") | records | {"HEADS": "dict"}

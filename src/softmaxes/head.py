@@ -209,6 +209,8 @@ class Head(nn.Module, ABC):
         return checks.number(type(self).__name__, what, value, rule, holds)
 
     def _shaped(self, what: str, result: Tensor, *shape: int) -> Tensor:
+        if not isinstance(result, Tensor):
+            raise TypeError(f"{type(self).__name__}: expected {what} to give a Tensor, got {type(result).__name__}.")
         if result.shape != shape:
             raise ValueError(f"{type(self).__name__}: expected {what} to give {shape}, got {tuple(result.shape)}.")
         return result

@@ -54,6 +54,31 @@ def check_head(make_head: MakeHead, in_features: int = 6, quick: bool = False) -
         law(make_head, in_features)
 
 
+def answers_are_well_formed(make_head: MakeHead, in_features: int) -> None:
+    """The loss and `log_prob` are tensors of the right shape, of a floating dtype, finite; the loss can be trained on.
+
+    A class that cannot be has a log-probability of -inf.
+    """
+    head, input, target = _example(make_head, in_features)
+    rows, classes = len(input), head.num_classes
+    for training in (True, False):
+        head.train(training)
+        loss: Any = head(input, target)
+        log_prob: Any = head.log_prob(input)
+        for name, answer, shape in (("the loss", loss, (rows,)), ("log_prob", log_prob, (rows, classes))):
+            what = f"{name} in {'training' if training else 'evaluation'}"
+            _true(isinstance(answer, Tensor), f"expected {what} to be a tensor, got {type(answer).__name__}")
+            _equal(tuple(answer.shape), shape, f"the shape of {what} for {rows} examples")
+            _true(answer.is_floating_point(), f"expected {what} to be of a floating-point dtype, got {answer.dtype}")
+            wrong = ~(answer.isfinite() | answer.isneginf()) if answer is log_prob else ~answer.isfinite()
+            if bool(wrong.any()):
+                _true(False, f"expected {what} to be finite, got {answer[wrong][0].item()}")
+    _true(
+        head.train()(input, target).requires_grad,
+        "expected the loss in training to require a gradient, got a detached one",
+    )
+
+
 def leading_dimensions(make_head: MakeHead, in_features: int) -> None:
     """Every public method takes any leading dimensions, also none and an empty one, and gives them back."""
     head, input, target = _example(make_head, in_features)
@@ -81,6 +106,16 @@ def leading_dimensions(make_head: MakeHead, in_features: int) -> None:
         )
 
 
+def log_prob_sums_to_one(make_head: MakeHead, in_features: int) -> None:
+    """The probabilities of all classes sum to one, for small and large features."""
+    head, input, _ = _example(make_head, in_features)
+    for scale in (0.0, 1.0, 30.0):
+        total = head.log_prob(scale * input).logsumexp(-1).exp()
+        off = total[~torch.isclose(total, torch.ones_like(total), rtol=1e-4, atol=1e-5)]
+        if len(off):
+            _true(False, f"expected probabilities that sum to 1 at {scale} times the features, got {off[0].item():.3g}")
+
+
 def batch_does_not_matter(make_head: MakeHead, in_features: int) -> None:
     """An example's loss does not depend on its batch: one alone, a ragged last one; an empty batch has a gradient.
 
@@ -92,8 +127,10 @@ def batch_does_not_matter(make_head: MakeHead, in_features: int) -> None:
         whole, *others = (_loss_at(seed, head, input, target) for seed in range(16))
         if not all(torch.equal(whole, other) for other in others):
             continue
-        for part in (slice(0, 1), slice(1, 6), slice(6, None)):
-            _close(head(input[part], target[part]), whole[part], f"the loss of rows {part} alone")
+        for first, last in ((0, 0), (1, 5), (6, len(input) - 1)):
+            part = slice(first, last + 1)
+            which = f"example {first}" if first == last else f"examples {first} to {last}"
+            _close(head(input[part], target[part]), whole[part], f"the loss of {which}, alone and in a batch,")
     spoilt = input.clone()
     spoilt[0] = torch.nan
     loss, log_prob = head(spoilt, target), head.log_prob(spoilt)
@@ -105,14 +142,6 @@ def batch_does_not_matter(make_head: MakeHead, in_features: int) -> None:
     for name, parameter in head.named_parameters():
         gradient = parameter.grad
         _true(gradient is None or not bool(gradient.any()), f"expected no gradient of {name} from an empty batch")
-
-
-def log_prob_sums_to_one(make_head: MakeHead, in_features: int) -> None:
-    """The probabilities of all classes sum to one, for small and large features."""
-    head, input, _ = _example(make_head, in_features)
-    for scale in (0.0, 1.0, 30.0):
-        total = head.log_prob(scale * input).logsumexp(-1).exp()
-        _close(total, torch.ones_like(total), f"the sum of the probabilities at {scale} times the features")
 
 
 def predict_is_the_argmax(make_head: MakeHead, in_features: int) -> None:
@@ -454,18 +483,20 @@ def ties_go_to_the_lower_class(make_head: MakeHead, in_features: int) -> None:
 def half_the_digits_rank_alike(make_head: MakeHead, in_features: int) -> None:
     """What the head predicts does not hang on float32: a map that saturates must not end the ranking.
 
-    At most one example in a hundred may be so close that rounding decides.
+    At most one example in a hundred may be so close that rounding decides. A head whose map saturates ranks by the
+    scores before it: `softmaxes.layers.in_order_of` gives log-probabilities that do.
     """
+    cure = "rank by the scores before a map that saturates, with softmaxes.layers.in_order_of"
     head, input, _ = _example(make_head, in_features, rows=512)
     double = copy.deepcopy(head).double()
     for scale in (1.0, 10.0, 30.0):
         x = scale * input
         predicted = head.predict(x)
         alike = (predicted == double.predict(x.double())).double().mean().item()
-        _true(alike >= 0.99, f"expected predictions of float64 at {scale} times the features, got {100 * alike:.0f} %")
-        _true(
-            torch.equal(head.log_prob(x).argmax(-1), predicted), f"expected predict to be log_prob's argmax at {scale}"
-        )
+        at = f"at {scale} times the features"
+        _true(alike >= 0.99, f"expected predictions of float64 {at}, got {100 * alike:.0f} % of them; {cure}")
+        same = (head.log_prob(x).argmax(-1) == predicted).double().mean().item()
+        _true(same == 1, f"expected predict to be log_prob's argmax {at}, got {100 * same:.0f} % of them; {cure}")
 
 
 def infinite_biases_agree(make_head: MakeHead, in_features: int) -> None:
@@ -688,9 +719,10 @@ def arguments_are_attributes(make_head: MakeHead, in_features: int) -> None:
 
 
 LAWS: tuple[Law, ...] = (
+    answers_are_well_formed,
     leading_dimensions,
-    batch_does_not_matter,
     log_prob_sums_to_one,
+    batch_does_not_matter,
     predict_is_the_argmax,
     topk_is_exact,
     target_log_prob_is_the_gather,
@@ -722,9 +754,10 @@ LAWS: tuple[Law, ...] = (
 
 
 QUICK_LAWS: tuple[Law, ...] = (
+    answers_are_well_formed,
     leading_dimensions,
-    batch_does_not_matter,
     log_prob_sums_to_one,
+    batch_does_not_matter,
     target_log_prob_is_the_gather,
     loss_is_what_it_says,
     log_prob_is_deterministic,
@@ -845,9 +878,14 @@ def _equal(got: object, expected: object, what: str) -> None:
 
 
 def _close(got: Tensor, expected: Tensor, what: str) -> None:
-    if got.shape != expected.shape or not torch.allclose(got, expected, rtol=1e-4, atol=1e-5):
-        off = float((got - expected).detach().abs().max()) if got.shape == expected.shape else math.nan
-        raise AssertionError(f"{_law()}: expected {what} to agree, got {off:.2e} off.")
+    _true(got.shape == expected.shape, f"expected {what} to agree, got shapes {_shapes(got, expected)}")
+    if not torch.allclose(got, expected, rtol=1e-4, atol=1e-5):
+        off = float((got - expected).detach().abs().max())
+        _true(False, f"expected {what} to agree, got {off:.2e} off")
+
+
+def _shapes(some: Tensor, other: Tensor) -> str:
+    return f"{tuple(some.shape)} and {tuple(other.shape)}"
 
 
 def _law() -> str:

@@ -284,6 +284,11 @@ BAD: dict[str, tuple[str, str]] = {
     "no function": ("--heads parts:number", "expected parts:number to be a function that makes a head, got int"),
     "no head": ("--heads parts:no_head", "parts:no_head: expected a softmaxes.Head, got str"),
     "of other sizes": ("--heads parts:other", "expected a head with num_classes 6, got 7"),
+    "with settings": (
+        "--heads parts:other:a=2",
+        "--heads: expected parts:other alone, as heads of one's own have no settings on the command line, "
+        "got parts:other:a=2.",
+    ),
     "broken": ("--heads parts:broken", "expected parts:broken to give something, got RuntimeError: oh no"),
     "against a law": ("--heads parts:Liar", "parts:Liar: expected a head that keeps the laws of softmaxes.testing"),
     "raises at import": ("--heads raising:make", "(ValueError: at import)"),

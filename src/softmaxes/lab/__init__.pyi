@@ -13,6 +13,7 @@ from .cost.scale import scale as scale
 from .data.dataset import Data as Data
 from .data.sources import load_data as load_data
 from .heads.entry import Entry as Entry
+from .heads.entry import Knob as Knob
 from .heads.growth import Growth as Growth
 from .heads.registry import HEADS as HEADS
 from .records import DataCard as DataCard

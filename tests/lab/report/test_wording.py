@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from reports import make_card, make_result, make_run, make_scores, make_study, strangers, whole_study
-from softmaxes.lab.records import Result
+from softmaxes.lab.records import Own, Result
 from softmaxes.lab.report import wording
 from softmaxes.lab.report.summary import final_scores, summarise
 from softmaxes.lab.store import Store
@@ -30,6 +30,18 @@ def test_the_recipe_is_told() -> None:
     assert "; SGD at learning rate 0.1, falling to 0 in half a cosine, training images mirrored at random, batches" in (
         wording.training_in_words([make_run(lr_schedule="cosine", flips=True)], card)
     )
+
+
+def test_a_head_of_the_users_own_is_said_to_be_checked_by_laws() -> None:
+    """A backbone or data are not."""
+    options = {"--heads": "mine:head", "--backbone": "mine:network"}
+    parts = tuple(Own(option=option, name=name, source="0" * 16) for option, name in options.items())
+    study = make_study([make_run(own=parts)])
+    assert wording.own_in_words(study) == (
+        "Parts of the user's own: heads mine:head (source 0000000000000000, checked by the quick laws of "
+        "softmaxes.testing) and backbone mine:network (source 0000000000000000)."
+    )
+    assert wording.own_in_words(make_study([make_run()])) == ""
 
 
 def test_every_run_is_listed_with_its_own_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

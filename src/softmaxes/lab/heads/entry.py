@@ -34,27 +34,65 @@ class Classes(Protocol):
 
 
 class Knob(NamedTuple):
-    """A setting of a head that is tuned beside the learning rate, on a logarithmic scale."""
+    """A setting of a head that is tuned beside the learning rate, on a logarithmic scale.
 
-    name: str  # the argument of the head
+    Attributes:
+        name: of the setting, by which the terminal and the page call it: the argument of the head.
+        low: the least value that is tried, above 0.
+        high: the greatest.
+        build: makes the head, from the size of the features, what is known of the classes, and a value.
+
+    Example:
+        >>> from softmaxes import Entmax
+        >>> from softmaxes.lab import Knob
+        >>> def build(features, card, alpha=1.5):
+        ...     return Entmax(features, len(card.class_names), alpha=alpha)
+        >>> Knob("alpha", 1.05, 2, build).high
+        2
+    """
+
+    name: str
     low: float
     high: float
     build: Callable[[int, Classes, float], Head]
 
 
 class Entry(NamedTuple):
-    """How the lab makes a head, and what `softmaxes heads` says of it."""
+    """How the lab makes a head, and what `softmaxes heads` says of it.
 
-    build: Callable[[int, Classes], Head]  # from the size of the features and what is known of the classes
-    cost: str = ""  # of the loss of one example, in features D and classes C
+    One of the user's own is given in `heads={"mine": Entry(...)}`, or is named on the command line, ``module:entry``.
+
+    Attributes:
+        build: makes the head, from the size of the features and what is known of the classes.
+        cost: of the loss of one example, in features D and classes C.
+        summary: the head in a line.
+        tree: makes the tree, of a head over one tree.
+        growth: of a head that learns its tree; `build` makes the head until then.
+        sparse: `build` with sparse gradients, of a head that can have them.
+        hidden: whether the head sees the features through a hidden layer of its own, as wide as they are.
+        most_classes: that the head can have, if there is a limit.
+        knob: a setting that ``--tune`` decides on beside the learning rate.
+        refresh: done to the head at each quarter of the first epoch, then before every one.
+
+    Example:
+        >>> from softmaxes import Entmax
+        >>> from softmaxes.lab import Entry, Knob
+        >>> def build(features, card, alpha=1.5):
+        ...     return Entmax(features, len(card.class_names), alpha=alpha)
+        >>> Entry(build, "O(DC)", knob=Knob("alpha", 1.05, 2, build)).alone
+        True
+    """
+
+    build: Callable[[int, Classes], Head]
+    cost: str = ""
     summary: str = ""
-    tree: Callable[[Classes], Tree] | None = None  # of a head over one tree
-    growth: Growth | None = None  # of a head that learns its tree: `build` makes the head until then
-    sparse: Callable[[int, Classes], Head] | None = None  # `build` with sparse gradients, of a head that can have them
-    hidden: bool = False  # whether the head sees the features through a hidden layer of its own, as wide as they are
+    tree: Callable[[Classes], Tree] | None = None
+    growth: Growth | None = None
+    sparse: Callable[[int, Classes], Head] | None = None
+    hidden: bool = False
     most_classes: int | None = None
     knob: Knob | None = None
-    refresh: Callable[[Head], None] | None = None  # done at each quarter of the first epoch, then before every one
+    refresh: Callable[[Head], None] | None = None
 
     @property
     def alone(self) -> bool:

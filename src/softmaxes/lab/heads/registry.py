@@ -156,6 +156,12 @@ def entry_of(name: str, option: str = "--heads", others: Sequence[str] = ()) -> 
     if known is not None:
         return known
     if not is_own(name):
+        own, _, settings = name.rpartition(":")
+        if "=" in settings and is_own(own):
+            raise InputError(
+                f"{option}: expected {own} alone, as heads of one's own have no settings on the command line, "
+                f"got {_shown(name)}."
+            )
         raise unknown(option, name, (*others, *HEADS))
     part = resolve(option, name)
     if isinstance(part, Entry):

@@ -334,9 +334,13 @@ def scored_in_words(summary: Summary) -> str:
 
 
 def own_in_words(study: Study) -> str:
-    """The parts of the user's own, with a hash of the source text of each; nothing where there are none."""
+    """The parts of the user's own, each with a hash of its source text, a head with who checked it; or nothing."""
     parts = dict.fromkeys((*study.own, *(part for run in study.runs for part in run.own)))
-    named = listed(f"{part.option.removeprefix('--')} {part.name} (source {part.source})" for part in parts)
+    named = listed(
+        f"{part.option.removeprefix('--')} {part.name} (source {part.source}"
+        f"{', checked by the quick laws of softmaxes.testing' if part.option == '--heads' else ''})"
+        for part in parts
+    )
     return f"Parts of the user's own: {named}." if parts else ""
 
 
