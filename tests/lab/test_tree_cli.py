@@ -127,6 +127,13 @@ def test_a_tree_is_written_in_other_formats(capsys: pytest.CaptureFixture[str]) 
     assert torch.equal(read("back.json").parent, tree.parent)
 
 
+def test_a_root_without_a_name_has_one_in_a_table() -> None:
+    Path("paths.txt").write_text("root/dog\nroot/cat\ncar\n")
+    built("paths", "--paths", "paths.txt")
+    assert main(["tree", "export", "tree.json", "--out", "tree.csv"]) == 0
+    assert read("tree.csv").names == ("dog", "cat", "car", "root 2", "root")
+
+
 @pytest.mark.slow
 def test_a_file_of_the_users_is_not_replaced(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     built("groups", "--data", "toy")

@@ -496,6 +496,11 @@ def _fitted(tree: "Tree", card: DataCard | None, where: str) -> "Tree":
         if some:
             name = printable(next(iter(some)), SHOWN)
             differ.append(f"{some.total():,} {what}, such as {name!r}")
+    if not differ:
+        twice = printable(Counter(leaves).most_common(1)[0][0], SHOWN)
+        raise InputError(
+            f"{where}: expected classes of names that differ, or in the data's order, got {twice!r} twice."
+        )
     raise InputError(
         f"{where}: expected a tree over the classes of {card.name}, by their names, got {', and '.join(differ)}."
     )
