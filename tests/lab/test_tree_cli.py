@@ -279,7 +279,7 @@ def test_names_that_the_data_have_not_are_refused(capsys: pytest.CaptureFixture[
         (["build", "paths", "--arity", "3", "--out", "t.json"], "--arity: expected none with tree build paths, which"),
         (["build", "groups", "--data", "toy", "--classes", "6", "--out", "t.json"], "--classes: expected none with tr"),
         (["build", "balanced", "--classes", "4", "--seed", "0", "--out", "t.json"], "--seed: expected none with tree "),
-        (["build", "balanced", "--classes", "4", "--paths", "x", "--out", "t.json"], "--paths: expected none with tre"),
+        (["build", "balanced", "--classes", "4", "--paths", "x", "--out", "t.json"], "--paths: expected none with"),
         (["build", "balanced", "--classes", "4", "--data", "toy", "--out", "t.json"], "over the 6 classes of toy, got"),
         (["show", "good.json", "--data", "toy"], "good.json: expected a tree over the 6 classes of toy, got one over"),
         (["build", "random", "--classes", "4", "--arity", "2.5", "--out", "t.json"], "--arity: expected a whole numb"),
