@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from softmaxes.files import check_out
-from softmaxes.lab import InputError
+from softmaxes.lab import InputError, compare
 from softmaxes.lab.data.batches import laid_out, lay_out
 from softmaxes.lab.data.cache import cache_dir
 from softmaxes.lab.data.dataset import Data
@@ -46,14 +46,26 @@ DATA = toy_data()
         ({"class_names": [*"abcde", "\ud800" * 300]}, r"class names of printable characters, got '\\ud800[^.]{,60}\.$"),
         ({"group_names": [*"ab", "c\nd"]}, r"expected group names of printable characters, got 'c\\nd'"),
         ({"name": "\u202egnp"}, r"expected a name of printable characters, got '\\u202egnp'"),
+        ({"class_names": [*"abcde", 5]}, r"expected class names as strings, got int\.$"),
+        ({"train_inputs": DATA.train_inputs.numpy()}, r"expected train_inputs as a tensor, got ndarray\.$"),
+        ({"test_labels": DATA.test_labels.tolist()}, r"expected test_labels as a tensor, got list\.$"),
+        ({"validation": DATA.train_labels.numpy() == 1}, r"expected validation as a tensor, got ndarray\.$"),
         ({"group_names": None}, "expected group names and groups of classes together"),
         ({"group_of_class": [0, 1, 2]}, "expected a group for each of 6 classes, got 3"),
         ({"group_of_class": [0, 1, 0, 1, 0, 1]}, r"expected every group 0..2 to have a class"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=f"made by the test: .*{message}"):
+    with pytest.raises(InputError, match=f"^(toy|\ufffdgnp): .*{message}"):
         dataclasses.replace(DATA, **changes)
+
+
+def test_classes_of_one_name_are_refused() -> None:
+    data = dataclasses.replace(DATA, class_names=[*"abcdeb"])
+    with pytest.raises(InputError, match=r"^toy: expected class names that differ, got 'b' for classes 1 and 5\.$"):
+        data.check_distinct()
+    with pytest.raises(InputError, match=r"^toy: expected class names that differ"):
+        compare(data, heads=["softmax"])
 
 
 def test_one_class_is_refused() -> None:

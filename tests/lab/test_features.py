@@ -738,9 +738,9 @@ def test_data_of_vectors_are_checked_wherever_they_come_from() -> None:
     """`Data` itself refuses what no file of ours could give it."""
     inputs, labels = torch.zeros(4, 3), torch.tensor([0, 1, 0, 1])
     data = Data("mine", "Mine.", "here", inputs, labels, inputs, labels, ["a", "b"])
-    with pytest.raises(InputError, match=r"here: expected train vectors as float16, .* got torch.bfloat16 \(4, 3\)"):
+    with pytest.raises(InputError, match=r"mine: expected train vectors as float16, .* got torch.bfloat16 \(4, 3\)"):
         dataclasses.replace(data, train_inputs=inputs.bfloat16())
-    with pytest.raises(InputError, match=r"here: expected test vectors as .* got torch.float32 \(4, 3, 1\)"):
+    with pytest.raises(InputError, match=r"mine: expected test vectors as .* got torch.float32 \(4, 3, 1\)"):
         dataclasses.replace(data, test_inputs=inputs.unsqueeze(2))
     with pytest.raises(InputError, match=r"got torch.float32 \(4, 0\)"):
         dataclasses.replace(data, train_inputs=inputs[:, :0])

@@ -278,8 +278,9 @@ def test_tuning_alone_is_what_a_comparison_goes_on_from(tmp_path: Path) -> None:
 # What is refused
 
 
+HINT = "run it in the folder of nowhere.py, or add that folder to PYTHONPATH."
 BAD: dict[str, tuple[str, str]] = {
-    "no module": ("--heads nowhere:make", "No module named 'nowhere'"),
+    "no module": ("--heads nowhere:make", f"No module named 'nowhere'); {HINT}"),
     "no object": ("--heads parts:nothing", "has no attribute 'nothing'"),
     "no function": ("--heads parts:number", "expected parts:number to be a function that makes a head, got int"),
     "no head": ("--heads parts:no_head", "parts:no_head: expected a softmaxes.Head, got str"),
@@ -289,7 +290,7 @@ BAD: dict[str, tuple[str, str]] = {
         "--heads: expected parts:other alone, as heads of one's own have no settings on the command line, "
         "got parts:other:a=2.",
     ),
-    "broken": ("--heads parts:broken", "expected parts:broken to give something, got RuntimeError: oh no"),
+    "broken": ("--heads parts:broken", "to give something, got RuntimeError: oh no (parts.py, line 7)."),
     "against a law": ("--heads parts:Liar", "parts:Liar: expected a head that keeps the laws of softmaxes.testing"),
     "raises at import": ("--heads raising:make", "(ValueError: at import)"),
     "exits at import": ("--heads leaving:make", "(SystemExit: 3)"),
@@ -303,6 +304,17 @@ BAD: dict[str, tuple[str, str]] = {
     "unknown backbone": ("--backbone vgg", "got vgg; did you mean tinyvgg? There are tinyvgg, resnet, or"),
     "an option of another": ("--backbone parts:network --width 8", "width 8: expected backbone resnet, got parts:netw"),
     "no data": ("--data parts:no_data", "expected parts:no_data to give a softmaxes.lab.Data, got int"),
+    "data without a module": ("--data nowhere:make", f"No module named 'nowhere'); {HINT}"),
+    "backbone without a module": ("--backbone nowhere:make", f"No module named 'nowhere'); {HINT}"),
+    "data that fail": ("--data parts:crash", "got ZeroDivisionError: division by zero (parts.py, line 22)."),
+    "data that fail in torch": ("--data parts:deep", "(parts.py, line 23)."),
+    "data that end all": (
+        "--data parts:leave",
+        "expected parts:leave to give something, got SystemExit: 3 (parts.py, ",
+    ),
+    "arrays": ("--data parts:arrays", "mine: expected train_inputs as a tensor, got ndarray."),
+    "lists": ("--data parts:lists", "mine: expected test_labels as a tensor, got list."),
+    "names twice": ("--data parts:twice", "mine: expected class names that differ, got 'a' for classes 0 and 2."),
     "no study": ("--study parts:no_data", "expected parts:no_data to give something, got TypeError"),
     "no runs": ("--study parts:no_runs", "expected parts:no_runs to give a Study, or Runs, got list"),
     "no file": ("--study none.py", "expected a Python file with a function study, got no file none.py"),
@@ -330,6 +342,16 @@ def pair(card): return Fixed(lambda x: (x, x))
 def failing(card): return Fixed(lambda x: x @ torch.zeros(1, 1))
 def no_data(): return 3
 def no_runs(card, seeds, changes): return []
+def crash(): return 1 / 0
+def deep(): return torch.nn.functional.linear(torch.zeros(2, 2), torch.zeros(3, 3))
+def leave(): raise SystemExit(3)
+def mine(inputs, labels, names="abc"):
+    from softmaxes.lab import Data
+    rows = torch.zeros(3, 2)
+    return Data("mine", "Mine.", "memory", rows if inputs is None else inputs, torch.arange(3), rows, labels, [*names])
+def arrays(): return mine(torch.zeros(3, 2).numpy(), torch.arange(3))
+def lists(): return mine(None, [0, 1, 2])
+def twice(): return mine(None, torch.arange(3), "aba")
 """
 
 

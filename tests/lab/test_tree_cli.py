@@ -127,6 +127,13 @@ def test_a_tree_is_written_in_other_formats(capsys: pytest.CaptureFixture[str]) 
     assert torch.equal(read("back.json").parent, tree.parent)
 
 
+def test_a_root_without_a_name_has_one_in_a_table() -> None:
+    Path("paths.txt").write_text("root/dog\nroot/cat\ncar\n")
+    built("paths", "--paths", "paths.txt")
+    assert main(["tree", "export", "tree.json", "--out", "tree.csv"]) == 0
+    assert read("tree.csv").names == ("dog", "cat", "car", "root 2", "root")
+
+
 @pytest.mark.slow
 def test_a_file_of_the_users_is_not_replaced(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     built("groups", "--data", "toy")
@@ -177,6 +184,77 @@ def test_trees_are_compared(
     assert 1 <= float(groups[8]) <= 2
 
 
+def shuffled() -> list[int]:
+    """Files of paths over the toy data's classes in this order, and the tree of them."""
+    order = [3, 0, 5, 1, 4, 2]
+    Path("paths.txt").write_text("".join(f"{'ab'[c // 3]}/class {c}\n" for c in order))
+    write(Tree.from_paths(Path("paths.txt").read_text().split("\n")[:-1]), "shuffled.json")
+    return order
+
+
+def test_a_tree_of_paths_has_the_order_of_the_data(capsys: pytest.CaptureFixture[str]) -> None:
+    shuffled()
+    assert read("shuffled.json").names[:2] == ("class 3", "class 0")
+    tree = built("paths", "--paths", "paths.txt", "--data", "toy")
+    assert list(tree.names[:6]) == DATA.class_names
+    assert [tree.names[node] for node in tree.parent[:6].tolist()] == [*"aaabbb"]
+
+
+def test_leaves_are_the_classes_of_their_names(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    shuffled()
+    shown = []
+    for name in ("shuffled.json", "tree.json"):
+        built("paths", "--paths", "paths.txt", "--data", "toy")
+        capsys.readouterr()
+        assert main(["tree", "show", name, "--data", "toy", "--result", str(runs["softmax"])]) == 0
+        shown.append(sorted(capsys.readouterr().out.replace("└", "├").splitlines()))
+    assert shown[0] == shown[1]
+    assert main(["tree", "show", "shuffled.json", "--data", "toy"]) == 0
+    lines = [line.strip("├─└│ ") for line in capsys.readouterr().out.splitlines()]
+    assert sorted(lines[lines.index("a (3 classes)") + 1 :][:3]) == ["class 0", "class 1", "class 2"]
+
+
+def test_trees_are_compared_by_name(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shuffled()
+    built("paths", "--paths", "paths.txt", "--data", "toy")
+    Path("other.txt").write_text("".join(f"{'ab'[c // 3]}/other {c}\n" for c in (3, 0, 5, 1, 4, 2)))
+    write(Tree.from_paths(Path("other.txt").read_text().split("\n")[:-1]), "others.json")
+
+    def likeness(*words: str) -> float:
+        capsys.readouterr()
+        assert main(["tree", "compare", *words]) == 0
+        return float(capsys.readouterr().out.strip().splitlines()[-1].split()[-1])
+
+    assert likeness("tree.json", "shuffled.json") == 1
+    assert likeness("shuffled.json", "tree.json") == 1
+    assert likeness("tree.json", "others.json") < 0.5  # by number
+
+
+def test_names_that_the_data_have_not_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("paths.txt").write_text(
+        "".join(f"{'ab'[c // 3]}/{c or 'class'} x\n" for c in range(6)).replace("5 x", "class 5")
+    )
+    Path("twice.txt").write_text("".join(f"{c}/class {c % 5}\n" for c in range(6)))
+    write(Tree.from_paths(Path("paths.txt").read_text().split("\n")[:-1]), "named.json")
+    said = "a tree over the classes of toy, by their names, got 5 missing, such as 'class 0', and 5 too many, such as '"
+    for command, message in (
+        (["show", "named.json", "--data", "toy"], f"named.json: expected {said}"),
+        (["compare", "named.json", "named.json", "--data", "toy"], f"named.json: expected {said}"),
+        (["build", "paths", "--paths", "paths.txt", "--data", "toy", "--out", "t.json"], f"paths.txt: expected {said}"),
+        (
+            ["build", "paths", "--paths", "twice.txt", "--data", "toy", "--out", "t.json"],
+            "got 1 missing, such as 'class 5', and 1 too many, such as 'class 0'.",
+        ),
+    ):
+        capsys.readouterr()
+        assert main(["tree", *command]) == 2
+        printed = capsys.readouterr()
+        assert (printed.out, printed.err.count("\n")) == ("", 1)
+        assert message in printed.err
+        assert not Path("t.json").exists()
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -195,7 +273,15 @@ def test_trees_are_compared(
         (["build", "random", "--classes", f"{10**18}", "--out", "t.json"], "--classes: expected 2 to 10,000,000, got"),
         (["build", "random", "--classes", f"{10**400}", "--out", "t.json"], "--classes: expected a whole number, got"),
         (["build", "random", "--classes", "2.5", "--out", "t.json"], "--classes: expected a whole number, got '2.5'."),
-        (["build", "random", "--classes", "4", "--arity", "1", "--out", "t.json"], "--arity: expected 2 to "),
+        (["build", "random", "--classes", "4", "--arity", "1", "--out", "t.json"], "--arity: expected 2 or more, got "),
+        (["build", "random", "--classes", "4", "--arity", "5", "--out", "t.json"], "--arity: expected at most 4, as "),
+        (["build", "huffman", "--data", "toy", "--arity", "7", "--out", "t.json"], "--arity: expected at most 6, as "),
+        (["build", "paths", "--arity", "3", "--out", "t.json"], "--arity: expected none with tree build paths, which"),
+        (["build", "groups", "--data", "toy", "--classes", "6", "--out", "t.json"], "--classes: expected none with tr"),
+        (["build", "balanced", "--classes", "4", "--seed", "0", "--out", "t.json"], "--seed: expected none with tree "),
+        (["build", "balanced", "--classes", "4", "--paths", "x", "--out", "t.json"], "--paths: expected none with"),
+        (["build", "balanced", "--classes", "4", "--data", "toy", "--out", "t.json"], "over the 6 classes of toy, got"),
+        (["show", "good.json", "--data", "toy"], "good.json: expected a tree over the 6 classes of toy, got one over"),
         (["build", "random", "--classes", "4", "--arity", "2.5", "--out", "t.json"], "--arity: expected a whole numb"),
         (["build", "random", "--classes", "4", "--seed", f"{10**20}", "--out", "t.json"], "--seed: expected -9,223,3"),
         (["build", "huffman", "--counts", "large.txt", "--out", "t.json"], "large.txt: line 2: expected a number b"),

@@ -90,6 +90,41 @@ def test_several_runs_are_averaged(kept: Path) -> None:
     torch.testing.assert_close(both.topk(images, 6)[0], both(images).sort(1, descending=True).values)
 
 
+@pytest.mark.parametrize("method", ["forward", "predict", "topk", "paths"])
+def test_images_that_are_none_of_the_training_are_refused(method: str, kept: Path) -> None:
+    images = toy_data().test_inputs[:2]
+    one = load(kept, "hierarchical-groups")
+    rest = {"topk": (2,), "paths": (torch.arange(2),)}.get(method, ())
+    expected = "expected images as torch.uint8 (N, 3, 16, 16), got "
+    for wrong, said in (
+        (images / 255, "torch.float32 (2, 3, 16, 16); of floats in 0..1 take (255 * images).round().to(torch.uint8)."),
+        (images.long(), "torch.int64 (2, 3, 16, 16)."),
+        (images[0], "torch.uint8 (3, 16, 16); of one image take image.unsqueeze(0)."),
+        (images[:, :, :8], "torch.uint8 (2, 3, 8, 16)."),
+    ):
+        with pytest.raises(InputError) as error:
+            getattr(one, method)(wrong, *rest)
+        assert str(error.value) == expected + said
+    with pytest.raises(InputError, match=r"^expected images as a tensor, got ndarray\.$"):
+        getattr(one, method)(images.numpy(), *rest)
+    getattr(one, method)((255 * (images / 255)).round().to(torch.uint8), *rest)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (vectors, "expected vectors (N, 3), got torch.float32 (3,); of one vector take vector.unsqueeze(0)."),
+        (texts, "expected texts as torch.uint8 (N, L), got torch.float32 (3,)."),
+    ],
+)
+def test_vectors_and_texts_of_another_shape_are_refused(kind, said: str, tmp_path: Path) -> None:
+    data = kind(toy_data())
+    trained(data, tmp_path / "run", toy_run(data, channels=10, **({"dim": 8, "buckets": 128} if kind is texts else {})))
+    with pytest.raises(InputError) as error:
+        load(tmp_path / "run").predict(torch.zeros(3))
+    assert str(error.value) == said
+
+
 def test_a_run_is_named_by_its_file_or_by_head_and_seed(kept: Path) -> None:
     images = toy_data().test_inputs
     (run,) = load(kept, "hierarchical-groups").runs

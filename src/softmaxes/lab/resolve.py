@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
+from traceback import walk_tb
 from types import CodeType
 from typing import Any
 
@@ -54,6 +55,15 @@ def told(error: BaseException) -> str:
     return printable(" ".join(f"{type(error).__name__}: {error}".split()), SHOWN)
 
 
+def place(error: BaseException) -> str:
+    """Where the user's own code failed, as " (FILE, line 3)"; nothing where it has no source."""
+    ours, installed = Path(__file__).parents[1], [Path(sysconfig.get_path(name)) for name in ("purelib", "stdlib")]
+    called = [(Path(frame.f_code.co_filename), line) for frame, line in walk_tb(error.__traceback__)]
+    there = [(file, line) for file, line in called if file.is_file() and ours not in file.parents]
+    own = [one for one in there if not any(folder in one[0].parents for folder in installed)] or there[:1]
+    return "" if not own else f" ({printable(own[-1][0].name)}, line {own[-1][1]})"
+
+
 def resolve(option: str, name: str) -> Any:
     """The object of a name.
 
@@ -70,8 +80,11 @@ def resolve(option: str, name: str) -> Any:
     try:
         return pkgutil.resolve_name(name)
     except (Exception, SystemExit) as error:
+        top, hint = name.partition(":")[0].partition(".")[0], ""
+        if isinstance(error, ModuleNotFoundError) and error.name == top:
+            hint = f"; run it in the folder of {top}.py, or add that folder to PYTHONPATH"
         raise InputError(
-            f"{option}: expected the name of a Python object, module:object, got {name} ({told(error)})."
+            f"{option}: expected the name of a Python object, module:object, got {name} ({told(error)}){hint}."
         ) from None
 
 
@@ -173,6 +186,8 @@ def source_files(option: str, name: str) -> dict[str, str]:
         home = _home(_given[name])
         if values := _values(_given[name], home, set()):
             found[f"values of {name}"] = "\n".join(values)
+    if not found and name not in _given:
+        resolve(option, name)  # says why there is none
     if not found:
         raise InputError(f"{option}: expected a part with Python source, got {name}, which has none.")
     return found
@@ -332,8 +347,8 @@ def made_by(option: str, name: str, part: Callable[..., Any], *arguments: object
         return part(*arguments)
     except InputError:
         raise
-    except Exception as error:
-        raise InputError(f"{option}: expected {name} to give something, got {told(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{option}: expected {name} to give something, got {told(error)}{place(error)}.") from error
 
 
 def callable_part(option: str, name: str, what: str) -> Callable[..., Any]:

@@ -1,6 +1,7 @@
 """`softmaxes tree`: class trees built, shown, converted and compared."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -10,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from softmaxes.files import InputError, check_regular, read_whole
-from softmaxes.lab.bounds import check_range
+from softmaxes.lab.bounds import check_between, check_range
 from softmaxes.lab.cli.options import From, Whole
 from softmaxes.lab.console import plain
 from softmaxes.lab.records import DataCard, Result, Source
@@ -28,6 +29,7 @@ MOST_CLASSES = 10**7  # of a tree that is made from their number alone, and so w
 MOST_TEXT = 2**29  # bytes of a file with a line a class
 MOST_LINE = 100_000  # characters of it
 MOST_FILES = 1000  # with trees to compare
+SHOWN = 60  # characters of a class's name in a message
 REPLACED = "One that is there is replaced if it is such a tree in JSON, else refused unless it is the same."
 
 app = App(
@@ -42,6 +44,17 @@ written with `--format`.
 """,
 )
 
+USED: dict[str, tuple[str, ...]] = {  # of the options of `build`, beside the data, whose names any tree takes
+    "balanced": ("classes", "arity"),
+    "random": ("classes", "arity", "seed"),
+    "huffman": ("counts", "arity"),
+    "groups": (),
+    "paths": ("paths",),
+    "clustered": ("vectors", "arity", "seed"),
+    "agglomerative": ("vectors", "arity"),
+    "confusion": ("result", "arity"),
+    "trained": ("result",),
+}
 Method = Literal[
     "balanced", "random", "huffman", "groups", "paths", "clustered", "agglomerative", "confusion", "trained"
 ]
@@ -69,8 +82,8 @@ def build(
         Path | None, Parameter(help="Class vectors: .npy of shape (classes, features), or a run's .safetensors.")
     ] = None,
     result: ResultFile = None,
-    arity: Annotated[Whole, Parameter(help="Children of a node.")] = 2,
-    seed: Annotated[Whole, Parameter(help="Decides what is drawn by chance.")] = 0,
+    arity: Annotated[Whole | None, Parameter(help="Children of a node; 2 if not given.")] = None,
+    seed: Annotated[Whole | None, Parameter(help="Decides what is drawn by chance; 0 if not given.")] = None,
 ) -> int:
     """Build a tree over classes.
 
@@ -81,6 +94,8 @@ def build(
     - **clustered**, **agglomerative**: from `--vectors`; by balanced k-means from the top, or Ward's method from below
     - **confusion**: from `--result`; classes that are confused lie together
     - **trained**: from `--result`; the tree that the run was trained over
+
+    `--data` gives any of them the names of its classes; of **paths**, which have names, it gives the classes' order.
 
     ```
     softmaxes tree build balanced --classes 1000 --arity 10 --out tree.json
@@ -93,8 +108,16 @@ def build(
 
     if classes is not None:
         check_range("--classes", classes, 2, MOST_CLASSES)
-    check_range("--arity", arity, 2, max(2, arity))
-    check_range("--seed", seed, -(2**63), 2**64 - 1)
+    if seed is not None:
+        check_range("--seed", seed, -(2**63), 2**64 - 1)
+    check_between("--arity", arity, 2, MOST_CLASSES)
+    options = {"classes": classes, "counts": counts, "paths": paths, "vectors": vectors, "result": result}
+    for option, value in (options | {"arity": arity, "seed": seed}).items():
+        if value is not None and option not in USED[method]:
+            raise InputError(
+                f"--{option}: expected none with tree build {method}, which has no use for it, got {value}."
+            )
+    most, arity, seed = arity, arity or 2, seed or 0
     card = _card(source)
     with _one_line(counts or paths or vectors or result):
         if method in ("balanced", "random"):
@@ -121,6 +144,9 @@ def build(
             tree = Tree.from_confusion(_confusion(_given(method, "--result", result)), arity)
         else:
             tree = _trained(_given(method, "--result", result))
+        if most is not None and most > tree.num_classes:
+            raise InputError(f"--arity: expected at most {tree.num_classes:,}, as there are classes, got {most:,}.")
+        tree = _fitted(tree, card, f"tree build {method}" if paths is None else str(paths))
         _write(_named(tree, card), out)
     plain().print(f"{tree!r}: {printable(str(out))}")
     return 0
@@ -141,7 +167,8 @@ def show(
 ) -> int:
     """Print a tree, folded to fit, and draw all of it on a page.
 
-    With a run's result every node shows how many of the test examples below it were kept below it.
+    With a run's result every node shows how many of the test examples below it were kept below it. With `--data`
+    classes are called as there; where the tree has names, they are the same, and say which leaf is which class.
 
     ```
     softmaxes tree show tree.json
@@ -157,8 +184,8 @@ def show(
         raise InputError(f"--lines: expected 1 or more, got {lines}.")
     page = None if out is None else check_out(out, TREE_MARK)
     with _one_line():
-        tree = _read(file, format)
         card = _card(source)
+        tree = _fitted(_read(file, format), card, str(file))
         names = None if card is None else card.class_names
         values = None if result is None else node_accuracy(_triples(_result(result), tree.num_classes), tree).numpy()
         plain(soft_wrap=False).print(repr(tree), terminal_tree(tree, names, values, lines))
@@ -208,7 +235,8 @@ def compare(
     """Set trees side by side: shape, decisions an example, and how alike the distances of classes are.
 
     Likeness is the cophenetic correlation (Sokal and Rohlf, 1962): the correlation, over pairs of classes, of their
-    distance in a tree with that in the first. With a run's result, each tree judges its mistakes.
+    distance in a tree with that in the first. With a run's result, each tree judges its mistakes. Classes are matched
+    by name where trees, or a tree and the data, have the same names; trees with other names, or none, by number.
 
     ```
     softmaxes tree compare balanced.json huffman.json --data glyphs
@@ -225,12 +253,16 @@ def compare(
         if len(sizes) > 1:
             raise InputError(f"expected trees over the same number of classes, got {sorted(sizes)}.")
         card = _card(source)
+        trees = [_fitted(tree, card, str(file)) for file, tree in zip(files, trees, strict=True)]
         counts = None if card is None else card.train_counts
         judged = None if result is None else _result(result)
         generator = torch.Generator().manual_seed(0)
         one, other = torch.randint(trees[0].num_classes, (2, PAIRS), generator=generator)
         one, other = one[one != other], other[one != other]
-        distances = [tree.distance(one, other).double() for tree in trees]
+        like_first = [
+            tree if (order := _order(tree, _leaves(trees[0]))) is None else _put(tree, order) for tree in trees
+        ]
+        distances = [tree.distance(one, other).double() for tree in like_first]
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         titles = ["tree", "classes", "nodes", "depth", "arity", "mean path"]
         titles += (
@@ -414,12 +446,72 @@ def _mistakes_height(result: Result, tree: "Tree") -> float:
     return float((height * wrong[:, 2]).sum() / wrong[:, 2].sum())
 
 
+def _leaves(tree: "Tree") -> tuple[str, ...]:
+    """The names of a tree's classes; none if they have none but their numbers."""
+    leaves = () if tree.names is None else tree.names[: tree.num_classes]
+    return leaves if any(name not in ("", str(leaf)) for leaf, name in enumerate(leaves)) else ()
+
+
+def _order(tree: "Tree", names: Sequence[str]) -> list[int] | None:
+    """The leaf of each name; none if the leaves have others, or several have one."""
+    leaves = _leaves(tree)
+    if leaves and leaves == tuple(names):
+        return list(range(len(leaves)))
+    leaf_of = {name: leaf for leaf, name in enumerate(leaves)}
+    if len(leaf_of) < tree.num_classes or len(names) != len(leaves) or leaf_of.keys() != set(names):
+        return None
+    return [leaf_of[name] for name in names]
+
+
+def _put(tree: "Tree", order: Sequence[int]) -> "Tree":
+    """The tree with its leaves in another order."""
+    from softmaxes import Tree
+
+    nodes = [*order, *range(tree.num_classes, tree.num_nodes)]
+    return Tree(tree.parent[nodes], None if tree.names is None else [tree.names[node] for node in nodes])
+
+
+def _fitted(tree: "Tree", card: DataCard | None, where: str) -> "Tree":
+    """The tree with its leaves in the order of the data's classes, by their names if the tree has any.
+
+    Raises:
+        InputError: it is not over the data's classes; the message begins with `where`.
+    """
+    if card is None:
+        return tree
+    leaves = _leaves(tree)
+    if not leaves and tree.num_classes != len(card.class_names):
+        raise InputError(
+            f"{where}: expected a tree over the {len(card.class_names):,} classes of {card.name}, "
+            f"got one over {tree.num_classes:,}."
+        )
+    if not leaves:
+        return tree
+    for names in (card.class_names, card.words_of_class):
+        if (order := _order(tree, names)) is not None:
+            return _put(tree, order)
+    known = card.words_of_class if set(leaves) & set(card.words_of_class) else card.class_names
+    differ = []
+    for what, some in (("missing", Counter(known) - Counter(leaves)), ("too many", Counter(leaves) - Counter(known))):
+        if some:
+            name = printable(next(iter(some)), SHOWN)
+            differ.append(f"{some.total():,} {what}, such as {name!r}")
+    if not differ:
+        twice = printable(Counter(leaves).most_common(1)[0][0], SHOWN)
+        raise InputError(
+            f"{where}: expected classes of names that differ, or in the data's order, got {twice!r} twice."
+        )
+    raise InputError(
+        f"{where}: expected a tree over the classes of {card.name}, by their names, got {', and '.join(differ)}."
+    )
+
+
 def _named(tree: "Tree", card: DataCard | None) -> "Tree":
     """The tree with the names that the data know; an inner node that has none is called by its number."""
     from softmaxes import Tree
     from softmaxes.lab.report.sections.trees import named
 
-    if card is None or tree.names is not None or len(card.class_names) != tree.num_classes:
+    if card is None or tree.names is not None:
         return tree
     names = named(tree, card).names or ()
     return Tree(

@@ -382,6 +382,7 @@ class Loaded(NamedTuple):
 def _loaded(data: object, source: Source, default: str) -> Loaded:
     """The data that were given, or named, or of a name that is taken where none is."""
     if isinstance(data, Data):
+        data.check_distinct()
         return Loaded(data, Source(data=data.name).words())
     if data is None or isinstance(data, (str, Path)):
         name = source.data if source.data is not None else default

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
 CHUNK = 2**22  # numbers that are looked at together where there may be more than the memory holds
 COPIES = 2  # of all examples that are in memory at a time: training takes images with their channels last
 SHOWN = 80  # characters of a stranger's text in a message
+TENSORS = {  # the fields that are tensors, and what else they may be
+    "train_inputs": (Tensor, Texts, SparseVectors),
+    "train_labels": (Tensor,),
+    "test_inputs": (Tensor, Texts, SparseVectors),
+    "test_labels": (Tensor,),
+    "validation": (Tensor,),
+    "train_examples": (Tensor,),
+}
 VECTOR_TYPES = (torch.float16, torch.float32, torch.float64)
 
 
@@ -77,6 +86,7 @@ class Data:
     train_examples: Tensor | None = None
 
     def __post_init__(self) -> None:
+        self._check_types()
         self._check_names()
         for part in ("train", "test"):
             inputs, labels = getattr(self, f"{part}_inputs"), getattr(self, f"{part}_labels")
@@ -85,19 +95,19 @@ class Data:
             self._check_inputs(part, inputs)
             if labels.dtype != torch.int64 or labels.shape != (len(inputs),):
                 raise InputError(
-                    f"{self.source}: expected {len(inputs)} int64 {part} labels, "
+                    f"{self._where}: expected {len(inputs)} int64 {part} labels, "
                     f"got {labels.dtype} {tuple(labels.shape)}."
                 )
             if len(inputs) == 0:
-                raise InputError(f"{self.source}: expected at least one {part} {self.kind}, got none.")
+                raise InputError(f"{self._where}: expected at least one {part} {self.kind}, got none.")
             low, high = int(labels.min()), int(labels.max())
             if low < 0 or high >= self.num_classes:
                 raise InputError(
-                    f"{self.source}: expected {part} labels in 0..{self.num_classes - 1}, "
+                    f"{self._where}: expected {part} labels in 0..{self.num_classes - 1}, "
                     f"got {low if low < 0 else high}."
                 )
         if self.num_classes < 2:
-            raise InputError(f"{self.source}: expected at least 2 classes, got {self.num_classes}.")
+            raise InputError(f"{self._where}: expected at least 2 classes, got {self.num_classes}.")
         shapes = [
             (one.size,) if isinstance(one, SparseVectors) else tuple(one.shape[1:])
             for one in (self.train_inputs, self.test_inputs)
@@ -105,34 +115,44 @@ class Data:
         ]
         if len(set(shapes)) > 1:
             raise InputError(
-                f"{self.source}: expected test {self.kind}s of the training {self.kind}s' shape {shapes[0]}, "
+                f"{self._where}: expected test {self.kind}s of the training {self.kind}s' shape {shapes[0]}, "
                 f"got {shapes[1]}."
             )
         self._check_label_sets()
         self._check_parts()
         if len(self.class_pictures) not in (0, self.num_classes):
             raise InputError(
-                f"{self.source}: expected a picture for each of {self.num_classes} classes, "
+                f"{self._where}: expected a picture for each of {self.num_classes} classes, "
                 f"got {len(self.class_pictures)}."
             )
         for part in ("train", "test") if self.kind == "vector" else ():
             self._check_finite(part)
         if (self.group_names is None) != (self.group_of_class is None):
-            raise InputError(f"{self.source}: expected group names and groups of classes together, got one of them.")
+            raise InputError(f"{self._where}: expected group names and groups of classes together, got one of them.")
         if self.group_names is not None and self.group_of_class is not None:
             if len(self.group_of_class) != self.num_classes:
                 raise InputError(
-                    f"{self.source}: expected a group for each of {self.num_classes} classes, "
+                    f"{self._where}: expected a group for each of {self.num_classes} classes, "
                     f"got {len(self.group_of_class)}."
                 )
             if set(self.group_of_class) != set(range(len(self.group_names))):
-                raise InputError(f"{self.source}: expected every group 0..{len(self.group_names) - 1} to have a class.")
+                raise InputError(f"{self._where}: expected every group 0..{len(self.group_names) - 1} to have a class.")
         try:
             sizes = level_sizes(len(self.group_names or ()), self.coarser_groups)
         except ValueError as error:
-            raise InputError(f"{self.source}: {error}.") from None
+            raise InputError(f"{self._where}: {error}.") from None
         if [len(names) for names in self.coarser_names] != sizes:
-            raise InputError(f"{self.source}: expected a name for each group of each coarser level.")
+            raise InputError(f"{self._where}: expected a name for each group of each coarser level.")
+
+    def _check_types(self) -> None:
+        """Refuse what is no tensor, as an array, or no text."""
+        for field in ("name", "description", "source"):
+            if not isinstance(value := getattr(self, field), str):
+                raise InputError(f"Data: expected {field} as a string, got {type(value).__name__}.")
+        for field, kinds in TENSORS.items():
+            value = getattr(self, field)
+            if not isinstance(value, kinds) and not (value is None and field in ("validation", "train_examples")):
+                raise InputError(f"{self._where}: expected {field} as a tensor, got {type(value).__name__}.")
 
     def _check_names(self) -> None:
         """Refuse a name that a table or a terminal cannot show."""
@@ -141,10 +161,22 @@ class Data:
         named["a source"] = (self.source if "://" in self.source else Path(self.source).name,)
         for what, names in named.items():
             for name in names:
+                if not isinstance(name, str):
+                    raise InputError(f"{self._where}: expected {what} as strings, got {type(name).__name__}.")
                 if not name.isprintable():
                     raise InputError(
-                        f"{self.source}: expected {what} of printable characters, got {printable(ascii(name), 60)}."
+                        f"{self._where}: expected {what} of printable characters, got {printable(ascii(name), 60)}."
                     )
+
+    def check_distinct(self) -> None:
+        """Refuse classes of one name, in data of the user's own; two cities of *geonames* may have one."""
+        class_of: dict[str, int] = {}
+        for number, name in enumerate(self.class_names):
+            if (other := class_of.setdefault(name, number)) != number:
+                raise InputError(
+                    f"{self._where}: expected class names that differ, got {printable(repr(name), SHOWN)} for classes "
+                    f"{other} and {number}."
+                )
 
     def _check_inputs(self, part: str, inputs: Tensor | Texts) -> None:
         """Refuse inputs of another type or shape than their kind has."""
@@ -180,7 +212,7 @@ class Data:
             )
         if self.kind == "image" and (inputs.dtype != torch.uint8 or inputs.dim() != 4 or inputs.shape[1] != 3):
             raise InputError(
-                f"{self.source}: expected {part} images as uint8 (N, 3, height, width), "
+                f"{self._where}: expected {part} images as uint8 (N, 3, height, width), "
                 f"got {inputs.dtype} {tuple(inputs.shape)}."
             )
 
@@ -193,7 +225,7 @@ class Data:
         fit = fit and int(sets.classes.min()) >= 0 and int(sets.classes.max()) < self.num_classes
         if not fit or not torch.equal(sets.first, self.test_labels):
             raise InputError(
-                f"{self.source}: expected the labels of each test example as classes, its test label first, got others."
+                f"{self._where}: expected the labels of each test example as classes, its test label first, got others."
             )
 
     def _check_parts(self) -> None:
@@ -202,7 +234,7 @@ class Data:
         if own is not None and (
             own.dtype != torch.bool or own.shape != self.train_labels.shape or bool(own.all()) or not bool(own.any())
         ):
-            raise InputError(f"{self.source}: expected a validation part of some training {self.kind}s, got another.")
+            raise InputError(f"{self._where}: expected a validation part of some training {self.kind}s, got another.")
         if of is not None and (
             of.dtype != torch.int64
             or of.shape != self.train_labels.shape
@@ -210,12 +242,17 @@ class Data:
             or not bool(((of.diff() == 0) | (of.diff() == 1)).all())
         ):
             raise InputError(
-                f"{self.source}: expected the examples of the training rows, ascending from 0, got others."
+                f"{self._where}: expected the examples of the training rows, ascending from 0, got others."
             )
 
     def _place(self, part: str) -> str:
         """Where the inputs of ``train`` or ``test`` are from."""
-        return self.source if self.files is None else str(self.files[part])
+        return self._where if self.files is None else str(self.files[part])
+
+    @property
+    def _where(self) -> str:
+        """What an error begins with: the file or folder that the data are from, or their name."""
+        return self.source if os.path.exists(self.source) else printable(self.name, SHOWN)  # noqa: PTH110
 
     def _check_finite(self, part: str) -> None:
         row = 0

@@ -258,7 +258,7 @@ def _data(
     if class_names is None:
         largest = max((int(labels[part].max()) for part in PARTS if len(labels[part])), default=0)
         class_names = list(map(str, range(largest + 1)))
-    return Data(
+    data = Data(
         name=name,
         description=description,
         source=str(path),
@@ -269,6 +269,8 @@ def _data(
         class_names=class_names,
         files=files,
     )
+    data.check_distinct()
+    return data
 
 
 def _check_fit(parts: Sequence[dict[str, Stored]], named: Stored | None) -> None:

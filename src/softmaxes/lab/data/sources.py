@@ -132,4 +132,5 @@ def own_data(name: str) -> Data:
     data = made_by("--data", name, callable_part("--data", name, "a function that gives data"))
     if not isinstance(data, Data):
         raise InputError(f"--data: expected {name} to give a softmaxes.lab.Data, got {type(data).__name__}.")
+    data.check_distinct()
     return data

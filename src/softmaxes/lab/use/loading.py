@@ -43,7 +43,7 @@ class Trained(nn.Module):
         card: what is known of the data that they were trained on.
 
     Shape:
-        - images: (N, 3, height, width), uint8, of ``card.image_shape``
+        - images: (N, 3, height, width), uint8, 0 to 255, of ``card.image_shape``
         - vectors: (N, D), floating point
         - texts: (N, L), uint8, as `softmaxes.lab.use.inputs.Reader` gives them
 
@@ -67,6 +67,7 @@ class Trained(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Log-probability of every class, in nats: inputs -> (N, C)."""
+        self._check(input)
         members = [member.log_prob(input) for member in self._classifiers]
         return members[0] if len(members) == 1 else torch.stack(members).logsumexp(0) - math.log(len(members))
 
@@ -80,6 +81,7 @@ class Trained(nn.Module):
         Returns:
             Their log-probabilities, (N, k), and the classes, (N, k), int64.
         """
+        self._check(input)
         if len(self._classifiers) > 1:
             return highest(self(input), k)
         (member,) = self._classifiers
@@ -97,6 +99,7 @@ class Trained(nn.Module):
             input: images, vectors or texts, N of them.
             classes: (N,), int64.
         """
+        self._check(input)
         member, *others = self._classifiers
         head = member.head
         if others or not isinstance(head, HierarchicalSoftmax):
@@ -107,6 +110,27 @@ class Trained(nn.Module):
             [Step(node, names.get(node, ""), min(share, 1.0)) for node, share in zip(*pair, strict=True) if node >= 0]
             for pair in zip(nodes.tolist(), turns.exp().tolist(), strict=True)
         ]
+
+    def _check(self, input: Tensor) -> None:
+        """Refuse inputs of another type or shape than those of the training, which would be said as nonsense."""
+        card = self.card
+        if not isinstance(input, Tensor):
+            raise InputError(f"expected {card.kind}s as a tensor, got {type(input).__name__}.")
+        got = f"{input.dtype} {tuple(input.shape)}"
+        if card.image_shape is not None:
+            advice = ""
+            if input.is_floating_point():
+                advice = "; of floats in 0..1 take (255 * images).round().to(torch.uint8)"
+            elif input.shape == card.image_shape:
+                advice = "; of one image take image.unsqueeze(0)"
+            if input.dtype != torch.uint8 or input.dim() != 4 or input.shape[1:] != card.image_shape:
+                sizes = ", ".join(map(str, card.image_shape))
+                raise InputError(f"expected images as torch.uint8 (N, {sizes}), got {got}{advice}.")
+        elif card.vector_size is not None and (input.dim() != 2 or input.shape[1] != card.vector_size):
+            advice = "; of one vector take vector.unsqueeze(0)" if input.shape == (card.vector_size,) else ""
+            raise InputError(f"expected vectors (N, {card.vector_size}), got {got}{advice}.")
+        elif card.text_size is not None and (input.dtype != torch.uint8 or input.dim() != 2):
+            raise InputError(f"expected texts as torch.uint8 (N, L), got {got}.")
 
     @property
     def _classifiers(self) -> list[Classifier]:
