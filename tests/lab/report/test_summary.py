@@ -219,4 +219,4 @@ def test_a_run_is_by_chance_up_to_three_standard_deviations_of_guessing() -> Non
     runs = [make_run(seed=seed) for seed in range(3)]
     ends = (0.65, 0.66, 0.3)
     results = [make_result(run, card, end, make_scores(end)) for run, end in zip(runs, ends, strict=True)]
-    assert [result.run.seed for result in summarise(make_study(runs), card, results).by_chance] == [0, 2]
+    assert [row.by_chance for row in summarise(make_study(runs), card, results).by_chance] == [(0, 2)]

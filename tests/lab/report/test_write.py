@@ -51,7 +51,7 @@ def test_a_study_of_which_every_run_diverged(tmp_path: Path) -> None:
 
 def test_a_report_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study, card, results = scored({"a": [0.5], "b": [0.6]})
-    monkeypatch.setattr(figures, "draw", lambda summary: {"accuracy.png": str(summary.rows).encode()})
+    monkeypatch.setattr(figures, "draw", lambda summary, forms: {"accuracy.png": str(summary.rows).encode()})
     write_report(study, card, results, tmp_path)
     before = {file: file.read_bytes() for file in tmp_path.rglob("*.*")}
     assert {file.name for file in before} == {"report.html", "table.csv", "table.md", "table.tex", "accuracy.png"}

@@ -42,13 +42,7 @@ class Knob(NamedTuple):
         high: the greatest.
         build: makes the head, from the size of the features, what is known of the classes, and a value.
 
-    Example:
-        >>> from softmaxes import Entmax
-        >>> from softmaxes.lab import Knob
-        >>> def build(features, card, alpha=1.5):
-        ...     return Entmax(features, len(card.class_names), alpha=alpha)
-        >>> Knob("alpha", 1.05, 2, build).high
-        2
+    An example is in ``docs/own-parts.md``, which is run.
     """
 
     name: str
@@ -74,13 +68,7 @@ class Entry(NamedTuple):
         knob: a setting that ``--tune`` decides on beside the learning rate.
         refresh: done to the head at each quarter of the first epoch, then before every one.
 
-    Example:
-        >>> from softmaxes import Entmax
-        >>> from softmaxes.lab import Entry, Knob
-        >>> def build(features, card, alpha=1.5):
-        ...     return Entmax(features, len(card.class_names), alpha=alpha)
-        >>> Entry(build, "O(DC)", knob=Knob("alpha", 1.05, 2, build)).alone
-        True
+    An example is in ``docs/own-parts.md``, which is run.
     """
 
     build: Callable[[int, Classes], Head]
