@@ -368,3 +368,27 @@ def test_names_of_strangers_do_nothing(pictures: Path, tmp_path: Path, capsys: p
     Console(file=text, width=200).print(answers.as_table(said))
     assert "\x1b" not in text.getvalue()
     assert "[red]x[/red]" in text.getvalue()
+
+
+def test_texts_are_taken_from_the_column_of_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As training takes them; no label and no head line is asked about. A file whose lines are no texts is refused."""
+    trained(texts(toy_data()), tmp_path / "run", toy_run(texts(toy_data()), channels=10, epochs=1))
+    long = "red " * 60 + "thing"
+    for name, delimiter in (("some.csv", ","), ("some.TSV", "\t")):
+        with (tmp_path / name).open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file, delimiter=delimiter)
+            table.writerows([["label", "text"], ["3", "red 0 thing"], ["4", "two\nlines, of text"], ["5", long]])
+        assert main(["predict", str(tmp_path / "run"), str(tmp_path / name), "--format", "jsonl"]) == 0
+        said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [one["input"] for one in said] == ["red 0 thing", "two lines, of text", long]
+    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "some.csv")]) == 0
+    assert long not in capsys.readouterr().out.replace("\n", "")
+    for name, content, told in (
+        ("a.csv", "title,category\nred,1\n", "expected a table with the column text, got title, category."),
+        ("b.csv", "", "expected a table with the column text, got an empty file."),
+        ("c.csv", 'text\n"red\n', "expected a table as Python's csv writes it, got"),
+        ("d.jsonl", '{"text": "red"}\n', "expected a text a line, or a .csv or .tsv with the column text, got .jsonl."),
+    ):
+        (tmp_path / name).write_text(content)
+        assert main(["predict", str(tmp_path / "run"), str(tmp_path / name)]) == 2
+        assert f"{name}: {told}" in capsys.readouterr().err

@@ -123,7 +123,7 @@ def advise(
     ```
     softmaxes advise --classes 20000 --within 20
     softmaxes advise --classes 2000000 --features 256 --memory 16GB
-    softmaxes advise --classes 1000000 --batch-size 32 --optimizer adamw
+    softmaxes advise --classes 1000000 --optimizer adamw --measured runs/adamw/table.csv
     softmaxes advise --classes 50000000 --features 256 --devices 8 --memory 16GB
     ```
     """

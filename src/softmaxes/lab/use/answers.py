@@ -16,6 +16,8 @@ from softmaxes.lab.use.inputs import Batch, Inputs
 from softmaxes.lab.use.loading import Step, Trained
 from softmaxes.names import printable
 
+SHOWN = 80  # characters of an input in a table
+
 COLUMNS = ("input", "rank", "class", "probability", "path")
 MARK = ",".join(COLUMNS).encode()  # the beginning of a CSV file of ours
 JSON_MARK = b'{"input": '
@@ -79,7 +81,7 @@ def as_table(said: Iterable[Answer]) -> Table:
         steps = [in_words([step]) for step in one.path] if named else []
         for rank, (guess, step) in enumerate(zip_longest(guesses, steps, fillvalue=None)):  # a step a line
             path = [f"› {step}" if step else ""] if named else []
-            cells = ("" if rank else one.input, *(guess or ("", "")), *path)
+            cells = ("" if rank else printable(one.input, SHOWN), *(guess or ("", "")), *path)
             table.add_row(*map(Text, cells), style="" if rank else "bold")
     return table
 

@@ -3,6 +3,7 @@
 Nothing in these files is run.
 """
 
+import csv
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,14 +19,16 @@ from softmaxes.lab.data.features import mapped, read_vectors, role
 from softmaxes.lab.data.folder import decoded_images, files_below
 from softmaxes.lab.data.npy import check_unfolded, npz
 from softmaxes.lab.data.ragged import Texts
-from softmaxes.lab.data.row_files import lines
-from softmaxes.lab.data.text_files import MOST_TEXT, normal
+from softmaxes.lab.data.row_files import MOST_LINE, lines
+from softmaxes.lab.data.text_files import COLUMNS, MOST_TEXT, normal
 from softmaxes.lab.records import DataCard
 from softmaxes.names import printable
 
 AnyItem = TypeVar("AnyItem")
 MOST_AT_ONCE = 2**22  # numbers of a batch
 STDIN = "-"
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+OTHERS = (".parquet", ".json", ".jsonl")  # that hold texts otherwise than a line each
 
 
 class Batch(NamedTuple):
@@ -49,7 +52,7 @@ class Inputs:
         card: the data that the classifier was trained on: its kind of input, and their sizes.
         places: files. For images also folders, whose files are taken in the order of their paths, those in folders
             below them too. For vectors .npy files (N, D) and .npz files with an array ``features``. For texts files in
-            UTF-8 with a text a line; `STDIN` is standard input.
+            UTF-8 with a text a line, or tables .csv and .tsv with a column ``text``; `STDIN` is standard input.
         texts: texts themselves, after those in files.
         size: inputs of a batch at most; what fits in some megabytes if not given.
 
@@ -83,6 +86,7 @@ class Inputs:
             for place in places:
                 if str(place) != STDIN:
                     _check_there(place)
+                    _check_texts(place)
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches, in order."""
@@ -151,7 +155,7 @@ class Inputs:
             whole = [text for _, text in some if text]
             texts = Texts.of(whole)
             yield Batch(
-                [printable(text, 80) for text in whole],
+                [printable(text) for text in whole],
                 texts.batch(torch.arange(len(texts))),
                 [(place, "no words") for place, text in some if not text],
             )
@@ -159,16 +163,50 @@ class Inputs:
     def _lines(self) -> Iterator[tuple[str, str]]:
         """Each text with its place."""
         for place in self._places:
-            if str(place) == STDIN:
-                source: Iterable[str] = sys.stdin
-                name = "standard input"
-            else:
-                source = lines(place, lambda size: None)
-                name = _shown(place)
-            for number, line in enumerate(source, 1):
-                yield f"{name}, line {number:,}", as_trained(line)
+            name = "standard input" if str(place) == STDIN else _shown(place)
+            for number, text in _texts_of(place):
+                yield f"{name}, line {number:,}", as_trained(text)
         for number, text in enumerate(self._texts, 1):
             yield f"--text, {number}", as_trained(text)
+
+
+def _check_texts(place: Path) -> None:
+    """Refuse a file of which a line is no text, and a table without a column of texts."""
+    suffix = place.suffix.lower()
+    if suffix in OTHERS:
+        raise InputError(
+            f"{place}: expected a text a line, or a .csv or .tsv with the column {COLUMNS[0]}, got {suffix}."
+        )
+    if suffix in DELIMITERS:
+        next(_texts_of(place), None)
+
+
+def _texts_of(place: Path) -> Iterator[tuple[int, str]]:
+    """The texts of a file with the lines that they begin in: of a table those of its column."""
+    if str(place) == STDIN:
+        yield from enumerate(sys.stdin, 1)
+        return
+    source = lines(place, lambda size: None)
+    delimiter = DELIMITERS.get(place.suffix.lower())
+    if delimiter is None:
+        yield from enumerate(source, 1)
+        return
+    csv.field_size_limit(MOST_LINE)
+    table = csv.reader(source, delimiter=delimiter, strict=True)
+    line = 1
+    try:
+        header = [name.strip() for name in next(filter(None, table), [])]
+        if COLUMNS[0] not in header:
+            got = ", ".join(printable(name, 40) for name in header[:10]) or "an empty file"
+            raise InputError(f"{place}: expected a table with the column {COLUMNS[0]}, got {got}.")
+        column = header.index(COLUMNS[0])
+        line = table.line_num + 1
+        for row in table:
+            if row:
+                yield line, row[column] if column < len(row) else ""
+            line = table.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{place}: expected a table as Python's csv writes it, got {error}, line {line:,}.") from None
 
 
 def as_trained(text: str) -> str:
