@@ -212,7 +212,10 @@ def test_a_file_is_replaced_if_nothing_is_lost(tmp_path: Path):
         assert check_out(link, b"mark", b"same content") == path  # a link stays one
     for other in (b"the user's", b"same", b"same content and more", bytes(5000) + b"mark"):
         path.write_bytes(other)
-        for mark in (b"mark", b""):
-            with pytest.raises(InputError, match="expected no file, or one that this command wrote, got another"):
+        for mark, told in (
+            (b"mark", ", or one that this command wrote, got another"),
+            (b"", ", got one that is there"),
+        ):
+            with pytest.raises(InputError, match=f"expected no file{told}; move it away first"):
                 check_out(path, mark, b"same content")
         assert path.read_bytes() == other

@@ -201,7 +201,8 @@ def check_out(path: Path, mark: bytes, content: bytes | None = None) -> Path:
     except FileNotFoundError:
         return target
     if there and not same and not (mark and mark in there):
-        raise InputError(f"{path}: expected no file, or one that this command wrote, got another; move it away first.")
+        ours = ", or one that this command wrote, got another" if mark else ", got one that is there"
+        raise InputError(f"{path}: expected no file{ours}; move it away first.")
     return target
 
 

@@ -91,7 +91,7 @@ def test_a_run_becomes_a_file_by_a_command(tmp_path: Path, capsys: pytest.Captur
     before = path.read_bytes()
     path.write_bytes(b"my own model")
     assert main(words) == 2
-    assert "expected no file, or one that this command wrote, got another" in capsys.readouterr().err
+    assert "expected no file, got one that is there; move it away first" in capsys.readouterr().err
     assert path.read_bytes() == b"my own model"
     assert before
     assert main([*words[:2], str(tmp_path / "model.txt")]) == 2
