@@ -75,4 +75,4 @@ def _settled() -> None:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages without their figures, which take seconds to draw, in tests that look at something else."""
-    monkeypatch.setattr("softmaxes.lab.report.figures.draw", lambda summary: {})
+    monkeypatch.setattr("softmaxes.lab.report.figures.draw", lambda summary, forms=(): {})
