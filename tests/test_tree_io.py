@@ -93,7 +93,11 @@ def test_a_tree_is_read_as_it_was_or_not_written(folder: Path, tree: Tree, forma
     except ValueError as error:
         message = str(error)
     else:
-        assert shape(read(folder / "other", format)) == shape(tree)
+        found, names = read(folder / "other", format), list(tree.names or ())
+        if format == "csv" and names and not names[tree.root]:  # an edge needs one, so it has one
+            names[tree.root] = (found.names or ())[found.root]
+            assert names[tree.root].startswith("root")
+        assert shape(found) == shape(Tree(tree.parent, names=names) if names else tree)
         return
     assert "expected n" in message  # names that ..., or no class ...
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 from torch import Tensor
 
-_PART: ContextVar[tuple[int, int] | None] = ContextVar("part", default=None)
+_part: tuple[int, int] | None = None  # a compiled head can read this, and no ContextVar
 
 
 @contextmanager
@@ -40,11 +39,12 @@ def part_of_batch(first: int, size: int) -> Iterator[None]:
     """
     if not 0 <= first <= size:
         raise ValueError(f"part_of_batch: expected first in 0..size, got {first} and {size}.")
-    token = _PART.set((first, size))
+    global _part
+    before, _part = _part, (first, size)
     try:
         yield
     finally:
-        _PART.reset(token)
+        _part = before
 
 
 def drawn_like(tensor: Tensor, dim: int, draw: Callable[[Tensor], Tensor]) -> Tensor:
@@ -55,7 +55,7 @@ def drawn_like(tensor: Tensor, dim: int, draw: Callable[[Tensor], Tensor]) -> Te
         dim: its dimension of examples.
         draw: fills a tensor.
     """
-    part = _PART.get()
+    part = _part
     if part is None:
         return draw(tensor.new_empty(tensor.shape))
     first, size = part

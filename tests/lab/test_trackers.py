@@ -15,6 +15,7 @@ from softmaxes.lab.cli.main import main
 from softmaxes.lab.comparison.execute import execute
 from softmaxes.lab.comparison.trackers import TRACKERS, Entry, Logs, TensorBoard, _address, entries
 from softmaxes.lab.data.batches import lay_out
+from softmaxes.lab.devices import Devices
 from softmaxes.lab.records import Epoch, LossPoint, Result, Run, Scores, Study
 from softmaxes.lab.store import Store
 from softmaxes.lab.training import train as training
@@ -90,7 +91,7 @@ def test_the_same_numbers_with_and_without_and_every_one_is_logged_once(
     stores = Store(tmp_path / "without"), Store(tmp_path / "with")
     quiet = Console(file=io.StringIO())
     without, logged = (
-        execute(study_of(*runs), DATA, store, 2, "cpu", quiet, log=log)
+        execute(study_of(*runs), DATA, store, 2, Devices("cpu"), quiet, log=log)
         for store, log in zip(stores, ((), BOTH), strict=True)
     )
     assert [numbers(result) for result in logged] == [numbers(result) for result in without]
@@ -103,7 +104,7 @@ def test_the_same_numbers_with_and_without_and_every_one_is_logged_once(
             assert close_to(found[f"{run.head}-0-{run.key[:8]}"], expected(result))
             assert close_to(database(stores[1])[f"{run.head}, seed 0"], expected(result))
         assert statuses(stores[1]) == ["FINISHED"] * 2
-        execute(study_of(*runs), DATA, stores[1], 2, "cpu", quiet, log=BOTH)
+        execute(study_of(*runs), DATA, stores[1], 2, Devices("cpu"), quiet, log=BOTH)
     assert {path.name for path in tmp_path.iterdir()} == {"without", "with"}  # nothing where the command was typed
 
 
@@ -166,7 +167,9 @@ def test_a_tracker_that_fails_is_named_once_and_the_runs_go_on(tmp_path: Path, m
 
     monkeypatch.setitem(TRACKERS, "tensorboard", TRACKERS["tensorboard"]._replace(make=Full))  # type: ignore[arg-type]
     said = io.StringIO()
-    (result,) = execute(study_of(RUN), DATA, Store(tmp_path), 1, "cpu", Console(file=said), log=["tensorboard"])
+    (result,) = execute(
+        study_of(RUN), DATA, Store(tmp_path), 1, Devices("cpu"), Console(file=said), log=["tensorboard"]
+    )
     assert result.diverged is None
     assert said.getvalue().count("--log tensorboard: given up after OSError: disk full") == 1
 

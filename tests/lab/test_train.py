@@ -19,6 +19,7 @@ from softmaxes.lab.bits import unpacked
 from softmaxes.lab.comparison.execute import check
 from softmaxes.lab.data.batches import Examples, channels_last, held_out_rows, lay_out
 from softmaxes.lab.data.dataset import Data
+from softmaxes.lab.devices import Devices
 from softmaxes.lab.heads.registry import HEADS, entry_of
 from softmaxes.lab.recipe import draw, learning_rate
 from softmaxes.lab.records import Result, Run, Scores, TrainedTree
@@ -375,10 +376,10 @@ def test_a_tree_that_only_proposes_is_grown_beside_its_softmax(store: Store, mon
     """The flat rows go on from epoch to epoch; nothing is searched in a tree by which nothing is decided."""
     kept: list[bool] = []
 
-    def watched(run: Run, classifier: Classifier, vectors: torch.Tensor) -> Tree:
+    def watched(run: Run, classifier: Classifier, vectors: torch.Tensor, devices: Devices) -> Tree:
         before = classifier.head
         weight = before.get_parameter("weight").detach().clone()
-        tree = grow(run, classifier, vectors)
+        tree = grow(run, classifier, vectors, devices)
         kept.append(classifier.head is before and classifier.head.get_parameter("weight").equal(weight))
         return tree
 
@@ -776,7 +777,7 @@ def test_large_heads_have_sparse_gradients_where_that_is_the_same_step(
 
     def sparse(device: str = "cpu", **fields: object) -> bool:
         run = toy_run(DATA, head, **fields)
-        classifier = build(run, DATA.card(), INPUTS, device)
+        classifier = build(run, DATA.card(), INPUTS, Devices(device))
         if HEADS[head].growth is not None and device == "cpu":
             grow(run, classifier, classifier.head.get_parameter("weight").detach())
         return bool(classifier.head.__dict__.get("sparse", False))

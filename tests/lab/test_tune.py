@@ -16,6 +16,7 @@ from softmaxes.lab.cli.main import main
 from softmaxes.lab.comparison import tune as tuning
 from softmaxes.lab.comparison.plan import as_tuned
 from softmaxes.lab.data.batches import channels_last
+from softmaxes.lab.devices import Devices
 from softmaxes.lab.heads.registry import HEADS
 from softmaxes.lab.records import Study, Tried, Tuning
 from softmaxes.lab.report.sections import tuning as report
@@ -34,7 +35,7 @@ def study(*heads: str, trials: int = 3, **fields: object) -> Study:
 
 
 def tuned(folder: Path, given: Study, **changes: Any) -> Study:
-    return tuning.choose(given, dataclasses.replace(DATA, **changes), Store(folder), 1, "cpu", QUIET)
+    return tuning.choose(given, dataclasses.replace(DATA, **changes), Store(folder), 1, Devices("cpu"), QUIET)
 
 
 @pytest.mark.parametrize("trials", [2, 6, 13])
@@ -125,7 +126,7 @@ def test_where_every_setting_diverges_it_is_said(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(tuning, "settings", lambda head, trials: [tuning.Setting(rate, None) for rate in (1e30, 1e20)])
     said = io.StringIO()
     given = study("softmax", trials=2)
-    chosen = tuning.choose(given, DATA, Store(tmp_path), 1, "cpu", Console(file=said, width=200))
+    chosen = tuning.choose(given, DATA, Store(tmp_path), 1, Devices("cpu"), Console(file=said, width=200))
     assert "softmax: learning rate 1e+30 (every setting that was tried diverged)" in said.getvalue()
     told = report.explained(chosen, report.choices(chosen), DATA.card())
     assert told.endswith("Every setting of softmax diverged; the first that was tried stands for it.")
@@ -136,7 +137,7 @@ def test_a_part_that_holds_nothing_out_is_refused(tmp_path: Path) -> None:
     run = toy_run(few, validation=0.25)
     given = Study(name="toy", title="Toy", description="Toys.", runs=(run,), tuning=Tuning(trials=2))
     with pytest.raises(InputError, match=r"--validation: expected a share that holds out .* got 0\.25 of at most 3\."):
-        tuning.choose(given, few, Store(tmp_path), 1, "cpu", QUIET)
+        tuning.choose(given, few, Store(tmp_path), 1, Devices("cpu"), QUIET)
 
 
 @pytest.mark.slow

@@ -153,7 +153,7 @@ def test_heads_whose_names_differ_in_case_have_a_figure_each(monkeypatch: pytest
     matrix = summary.matrix(summary.rows[3])
     assert matrix is not None
     assert figures.image(figures.matrix_figure(summary.rows[3], matrix))  # without a warning that there is no room
-    monkeypatch.setattr(figures, "png", lambda figure: b"")
+    monkeypatch.setattr(figures, "image", lambda figure, form: b"")
     names = [name for name in figures.draw(summary) if name.startswith("confusion_")]
     assert names[:2] == ["confusion_softmax.png", "confusion_softmax_2.png"]
     assert len({name.casefold() for name in names}) == 4

@@ -86,7 +86,7 @@ class Processes:
                 del self._running[receiver]
                 if process.exitcode != 0 or group.failures:
                     yield group.run, self._ended(group)
-                elif all(other.exitcode == 0 for other in group.processes):
+                elif not any(other is group for _, other in self._running.values()):
                     yield group.run, End()
             else:
                 if isinstance(message, str):

@@ -118,12 +118,12 @@ class Trained(nn.Module):
             raise InputError(f"expected {card.kind}s as a tensor, got {type(input).__name__}.")
         got = f"{input.dtype} {tuple(input.shape)}"
         if card.image_shape is not None:
-            advice = ""
-            if input.is_floating_point():
-                advice = "; of floats in 0..1 take (255 * images).round().to(torch.uint8)"
-            elif input.shape == card.image_shape:
-                advice = "; of one image take image.unsqueeze(0)"
             if input.dtype != torch.uint8 or input.dim() != 4 or input.shape[1:] != card.image_shape:
+                advice = ""
+                if input.is_floating_point():
+                    advice = "; of floats in 0..1 take (255 * images).round().to(torch.uint8)"
+                elif input.shape == card.image_shape:
+                    advice = "; of one image take image.unsqueeze(0)"
                 sizes = ", ".join(map(str, card.image_shape))
                 raise InputError(f"expected images as torch.uint8 (N, {sizes}), got {got}{advice}.")
         elif card.vector_size is not None and (input.dim() != 2 or input.shape[1] != card.vector_size):
