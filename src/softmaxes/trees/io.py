@@ -11,11 +11,10 @@ below a class; a class above another one is refused.
 
 import csv
 import io
-import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as short
 from typing import Any, NamedTuple, TypeVar
@@ -89,8 +88,8 @@ def read(path: str | os.PathLike[str], format: str | None = None, classes: Seque
 def write(tree: Tree, path: str | os.PathLike[str], format: str | None = None) -> None:
     """Write a tree to a file, whole or not at all.
 
-    ``json``, ``csv`` and ``nbdt`` keep a tree as it is, but that ``csv`` calls a root without a name "root"; ``nested``
-    does but for the numbers of inner nodes with names; ``napkinxc`` has no names.
+    ``json``, ``csv`` and ``nbdt`` keep a tree as it is; ``nested`` does but for the numbers of inner nodes with names;
+    ``napkinxc`` has no names.
 
     Args:
         tree: the tree.
@@ -610,9 +609,7 @@ def _from_csv(where: str, text: str, classes: Sequence[Hashable] | None) -> Tree
 
 
 def _to_csv(where: str, tree: Tree) -> str:
-    names = list(_unique_names(where, tree))
-    if not names[tree.root]:
-        names[tree.root] = next(name for name in _root_names() if name not in names)
+    names = _unique_names(where, tree)
     if "" in names:
         raise ValueError(f"{where}: expected names that are not empty, got '' for node {names.index('')}.")
     text = io.StringIO()
@@ -623,12 +620,6 @@ def _to_csv(where: str, tree: Tree) -> str:
         for name, above in zip(names, tree.parent.tolist(), strict=True)
     )
     return text.getvalue()
-
-
-def _root_names() -> Iterator[str]:
-    """What a root without a name may be called."""
-    yield "root"
-    yield from (f"root {number}" for number in itertools.count(2))
 
 
 def _from_triples(where: str, triples: Sequence[tuple[int, int, int]]) -> Tree:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -324,8 +325,22 @@ def _write(tree: "Tree", out: Path, format: str | None = None) -> None:
     from softmaxes.files import check_out, write_bytes
     from softmaxes.trees import io
 
+    if (format or io.SUFFIXES.get(out.suffix.lower())) == "csv":
+        tree = _with_root(tree)
     content = io.encoded(tree, out, format)
     write_bytes(check_out(out, io.MARK, content), content)
+
+
+def _with_root(tree: "Tree") -> "Tree":
+    """The tree with a name for its root, if the others have one: CSV names a node in the edges below it."""
+    from softmaxes import Tree
+
+    if tree.names is None or tree.names[tree.root]:
+        return tree
+    free = (name for name in chain(["root"], (f"root {number}" for number in count(2))) if name not in tree.names)
+    names = list(tree.names)
+    names[tree.root] = next(free)
+    return Tree(tree.parent, names)
 
 
 def _lines(path: Path) -> list[str]:
