@@ -13,9 +13,11 @@ def part_of_batch(first: int, size: int) -> Iterator[None]:
     r"""While it lasts, a head's input is a part of a batch, and its noise that part of the whole batch's.
 
     In data parallelism every process has a part of each batch. Seeded alike, and with its part named here, each draws
-    the noise that one process would draw for the whole batch. So the gradients differ from that of one process by
-    rounding alone. `GumbelSoftmax` asks for it. `SampledSoftmax`, `NCE` and `NegativeSampling` draw classes for the
-    whole batch, and need it not; dropout and `TreeSampledSoftmax` do not ask.
+    the noise that one process would draw for the whole batch. So only rounding makes their mean gradient differ from
+    that of one process.
+
+    `GumbelSoftmax` uses it. `SampledSoftmax`, `NCE` and `NegativeSampling` do not need it: they draw classes once for
+    the whole batch. Dropout and `TreeSampledSoftmax` ignore it.
 
     Args:
         first: where in the batch the part begins.

@@ -53,6 +53,9 @@ class Devices(NamedTuple):
     strategy: Strategy = "ddp"  # how several share the work
 
 
+ONE = Devices()
+
+
 class Where(Record):
     """Where to train. Each field is an option of the command line."""
 

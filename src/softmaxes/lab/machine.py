@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from softmaxes.files import InputError
-from softmaxes.lab.devices import Devices
+from softmaxes.lab.devices import ONE, Devices
 from softmaxes.lab.records import Machine
 
 if TYPE_CHECKING:
     import torch
 
-ONE = Devices()
 TOO_LITTLE = "expected memory for the network and a batch, got too little; a smaller one of either needs less."
 
 

@@ -20,7 +20,7 @@ from softmaxes.lab.recipe import OPTIMIZERS
 from softmaxes.names import printable
 
 if TYPE_CHECKING:
-    from softmaxes.lab.cost.devices import Shared
+    from softmaxes.lab.cost.forecast import Forecast
 
 Features = Annotated[tuple[Whole, ...], Parameter(consume_multiple=1, negative=(), help="Sizes of a feature vector.")]
 Memory = Annotated[str | None, Parameter(help="Memory that may be taken, e.g. *16GB*; what is free if not given.")]
@@ -128,7 +128,6 @@ def advise(
     ```
     """
     from softmaxes.lab.cost.accuracy import REFERENCE, best_first, nearest_study
-    from softmaxes.lab.cost.devices import shared
     from softmaxes.lab.cost.report import ms
 
     check_between("--devices", devices, 1, MOST_DEVICES)
@@ -171,7 +170,7 @@ def advise(
         if devices == 1:
             cells = (f"{ms(one.seconds)} ms", f"{total / 2**10:.2f} GiB", fits, sure)
         else:
-            cells = _shared_in_words(shared(one, classes, features, advice.batch_size, devices), limit)
+            cells = _shared_in_words(one, classes, features, advice.batch_size, devices, limit)
         grid.add_row(*map(Text, (one.head, accuracy, *cells)))
     console.print(grid)
     if studies:
@@ -198,10 +197,13 @@ def advise(
     return 0
 
 
-def _shared_in_words(ways: "list[Shared]", limit: float) -> tuple[str, str, str, str]:
+def _shared_in_words(
+    one: "Forecast", classes: int, features: int, batch_size: int, devices: int, limit: float
+) -> tuple[str, str, str, str]:
     """Memory of a copy and of a part, what is sent, and what fits."""
-    from softmaxes.lab.cost.devices import in_bytes, that_fits
+    from softmaxes.lab.cost.devices import in_bytes, shared, that_fits  # which import torch
 
+    ways = shared(one, classes, features, batch_size, devices)
     copy, part = (f"{way.memory / 2**10:.2f} GiB" for way in (ways * 2)[:2])
     taken = that_fits(ways, limit)
     sent = "" if taken is None else ("≤ " if taken.at_most else "") + in_bytes(taken.sent)

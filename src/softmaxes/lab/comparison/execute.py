@@ -15,7 +15,7 @@ from softmaxes.lab.comparison.processes import Processes
 from softmaxes.lab.comparison.trackers import Logs
 from softmaxes.lab.data.batches import Examples, channels_last, lay_out
 from softmaxes.lab.data.dataset import Data
-from softmaxes.lab.devices import Devices, under_torchrun
+from softmaxes.lab.devices import ONE, Devices, under_torchrun
 from softmaxes.lab.heads.registry import entry_of, entry_of_ours
 from softmaxes.lab.machine import TOO_LITTLE, free_memory, too_little
 from softmaxes.lab.records import DataCard, Result, Run, Study
@@ -26,8 +26,6 @@ from softmaxes.lab.training.classifier import build
 from softmaxes.lab.training.places import check_shared
 from softmaxes.lab.training.train import Progress as Step
 from softmaxes.testing import check_head
-
-ONE = Devices()
 
 
 def execute(

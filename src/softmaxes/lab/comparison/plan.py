@@ -9,7 +9,7 @@ from softmaxes.files import InputError
 from softmaxes.lab.bounds import check_between, number
 from softmaxes.lab.comparison.execute import check
 from softmaxes.lab.data.dataset import Data
-from softmaxes.lab.devices import Devices
+from softmaxes.lab.devices import ONE, Devices
 from softmaxes.lab.heads import registry
 from softmaxes.lab.heads.registry import entry_of, entry_of_ours, one_name
 from softmaxes.lab.records import DataCard, LeftOut, Own, Run, Study, Tuning, seed_by_seed, suited
@@ -20,7 +20,6 @@ from softmaxes.lab.studies import Entry as KnownStudy
 from softmaxes.lab.training.backbones import BACKBONES
 from softmaxes.lab.training.classifier import UnfitError
 
-ONE = Devices()
 EVERY_HEAD = "all"
 HEADS_BY_DEFAULT = ("softmax", "gumbel", "hierarchical")
 HELD_OUT = 0.1  # of the training examples, to tune on

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from softmaxes import Head, Tree
 from softmaxes.files import InputError
 from softmaxes.lab.data.batches import Examples, Inputs
-from softmaxes.lab.devices import Devices
+from softmaxes.lab.devices import ONE, Devices
 from softmaxes.lab.heads.registry import entry_of
 from softmaxes.lab.recipe import make_optimizer
 from softmaxes.lab.records import (
@@ -21,7 +21,6 @@ from softmaxes.lab.training.fabric import Fabric
 from softmaxes.optim import SPARSE
 from softmaxes.trees.growing import class_means
 
-ONE = Devices()
 MOST_BRIGHT = 255.0  # of a pixel
 
 

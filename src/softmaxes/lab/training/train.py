@@ -12,7 +12,7 @@ from softmaxes import metrics
 from softmaxes.files import write_bytes
 from softmaxes.lab.bits import packed
 from softmaxes.lab.data.batches import Examples, laid_out
-from softmaxes.lab.devices import Devices
+from softmaxes.lab.devices import ONE, Devices
 from softmaxes.lab.heads.registry import entry_of
 from softmaxes.lab.machine import machine, now, peak_memory
 from softmaxes.lab.recipe import draw, learning_rate
@@ -23,7 +23,6 @@ from softmaxes.lab.training.classifier import Classifier, build, grow, means_of_
 from softmaxes.lab.training.judge import Judge
 from softmaxes.lab.training.places import Place, place_of
 
-ONE = Devices()
 LOSS_EVERY = 500  # batches
 SCORING = 0.1  # of the first epoch's training time, that the test after it may take where there are many examples
 
