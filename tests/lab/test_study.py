@@ -98,6 +98,11 @@ def test_a_run_that_fails_is_named_and_not_begun_again() -> None:
     assert said == "gumbel, seed 0: gone; it is begun again\n"
 
 
+def task_of(run: Run, folder: Path) -> executor.Task:
+    """What trains a run on the toy data, into a folder."""
+    return executor.Task(run, DATA.card(), Store(folder), Devices("cpu"), 1, executor.Parcel(b"", []))
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
@@ -117,7 +122,7 @@ def test_what_the_system_refuses_a_run_is_told_in_a_line(
 
     monkeypatch.setattr(executor, "train", fail)
     said: list[object] = []
-    executor.work(toy_run(DATA), DATA.card(), Store(tmp_path), Devices("cpu"), 1, executor.Parcel(b"", []), said.append)
+    executor.work(task_of(toy_run(DATA), tmp_path), said.append)
     assert said == [told]
     assert capsys.readouterr().err == ""
 
@@ -183,7 +188,7 @@ def test_memory_that_torch_does_not_get_is_a_line_and_no_traceback(
     with monkeypatch.context() as patched:
         patched.setattr(executor, "train", fail)
         told: list[object] = []
-        work(toy_run(DATA), DATA.card(), Store(tmp_path), Devices("cpu"), 1, executor.Parcel(b"", []), told.append)
+        work(task_of(toy_run(DATA), tmp_path), told.append)
         assert told == [TOO_LITTLE]
     monkeypatch.setattr("softmaxes.lab.data.sources.load_source", fail)
     assert main(["data", "glyphs"]) == 2

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from softmaxes import __version__
 from softmaxes.files import InputError, write_bytes
-from softmaxes.lab.comparison.executor import End, Parcel, work
+from softmaxes.lab.comparison.executor import End, Parcel, Task, work
 from softmaxes.lab.comparison.processes import Processes
 from softmaxes.lab.devices import Devices
 from softmaxes.lab.extras import not_installed
@@ -219,7 +219,7 @@ def _work(
         def train() -> None:
             try:
                 with suppress(SystemExit):
-                    work(run, card, store, devices, jobs, parcel, tell)
+                    work(Task(run, card, store, devices, jobs, parcel), tell)
             finally:
                 messages.put(None)
 

@@ -63,19 +63,23 @@ class Parcel(NamedTuple):
         return cls(*packed(part.name for part in run.own)) if run.own else cls(b"", [])
 
 
-def work(
-    run: Run,
-    card: DataCard,
-    store: Store,
-    devices: Devices,
-    jobs: int,
-    parcel: Parcel,
-    tell: Callable[[Step | str], None],
-) -> None:
+class Task(NamedTuple):
+    """What a process is to train."""
+
+    run: Run
+    card: DataCard
+    store: Store  # holds the data's tensors, and takes checkpoints and results
+    devices: Devices
+    jobs: int  # how many runs share the machine
+    parcel: Parcel
+
+
+def work(task: Task, tell: Callable[[Step | str], None]) -> None:
     """One run in one thread, wherever: it tells of steps some times a second, of epochs, and of what went wrong.
 
     Of several devices each has a process that calls this.
     """
+    run, card, store, devices, jobs, parcel = task
     torch.set_num_threads(1)
     told = 0.0
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 from uuid import uuid4
 
 from softmaxes.files import InputError
-from softmaxes.lab.comparison.executor import LEFT_ALONE, End, Parcel, work
+from softmaxes.lab.comparison.executor import LEFT_ALONE, End, Parcel, Task, work
 from softmaxes.lab.devices import Devices
 from softmaxes.lab.records import DataCard, Run
 from softmaxes.lab.starting import without_script
@@ -61,13 +61,12 @@ class Processes:
 
     def start(self, run: Run) -> None:
         """Begin a run."""
-        group = _Group(run, [], [])
+        task, group = Task(run, *self._given, Parcel.of(run)), _Group(run, [], [])
         meeting = (Path(self._meetings.name) / uuid4().hex).as_uri()
         with uninterrupted(), without_script():
             for rank in range(self._number):
                 receiver, sender = self._context.Pipe(duplex=False)
-                given = (run, *self._given, Parcel.of(run), sender, rank, meeting)
-                process = self._context.Process(target=_in_process, args=given, daemon=True)
+                process = self._context.Process(target=_in_process, args=(task, sender, rank, meeting), daemon=True)
                 process.start()
                 group.processes.append(process)
                 self._running[receiver] = process, group
@@ -147,17 +146,7 @@ def fresh_processes() -> Any:
     return context
 
 
-def _in_process(
-    run: Run,
-    card: DataCard,
-    store: Store,
-    devices: Devices,
-    jobs: int,
-    parcel: Parcel,
-    sender: Connection,
-    rank: int,
-    meeting: str,
-) -> None:
+def _in_process(task: Task, sender: Connection, rank: int, meeting: str) -> None:
     """One run, or what one of its devices does of it, in a process of its own. When nobody listens any more it ends."""
     follow_parent()
 
@@ -169,8 +158,8 @@ def _in_process(
         except BrokenPipeError:
             os._exit(1)
 
-    meet(devices, rank, meeting)
-    work(run, card, store, devices, jobs, parcel, tell)
-    if devices.number > 1:
+    meet(task.devices, rank, meeting)
+    work(task, tell)
+    if task.devices.number > 1:
         sys.stdout.flush()
         os._exit(0)  # the process group's threads would be waited for

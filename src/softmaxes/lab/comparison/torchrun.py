@@ -7,16 +7,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from queue import SimpleQueue
 from threading import Thread
-from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 
 from softmaxes.files import InputError
-from softmaxes.lab.comparison.executor import End, Parcel, work
+from softmaxes.lab.comparison.display import named
+from softmaxes.lab.comparison.executor import End, Parcel, Task, work
 from softmaxes.lab.devices import Devices
 from softmaxes.lab.records import DataCard, Run
 from softmaxes.lab.stopping import STOPPING
@@ -25,16 +25,6 @@ from softmaxes.lab.training.places import join_torchrun
 from softmaxes.lab.training.train import Progress as Step
 
 GRACE_SECONDS = 10.0  # that the first process has to say what went wrong, before the others end
-
-
-class Order(NamedTuple):
-    """What all processes are to train next."""
-
-    run: Run
-    card: DataCard
-    store: Store
-    devices: Devices
-    parcel: Parcel
 
 
 class Torchrun:
@@ -50,7 +40,7 @@ class Torchrun:
     slots = 1
 
     def __init__(self, card: DataCard, store: Store, devices: Devices) -> None:
-        self._given = card, Store(store.directory.absolute()), devices
+        self._given = card, Store(store.directory.absolute()), devices, 1
         self._messages: SimpleQueue[Step | str | None] = SimpleQueue()
         self._run: Run | None = None
         _join()
@@ -63,12 +53,12 @@ class Torchrun:
     def start(self, run: Run) -> None:
         """Begin a run in all processes."""
         self._run = run
-        order = Order(run, *self._given, Parcel.of(run))
-        _tell(order)
+        task = Task(run, *self._given, Parcel.of(run))
+        _tell(task)
 
         def train() -> None:
             try:
-                _obey(order, self._messages.put)
+                work(task, self._messages.put)
             finally:
                 self._messages.put(None)
 
@@ -80,7 +70,7 @@ class Torchrun:
         if run is None:
             return
         if isinstance(message, str):
-            raise InputError(f"{run.head}, seed {run.seed}: {message}")
+            raise InputError(f"{named(run)}: {message}")
         if message is None:
             self._run = None
             yield run, End()
@@ -102,8 +92,8 @@ def follow() -> int:
         if isinstance(message, str):
             failures.append(message)
 
-    while (order := _told()) is not None:
-        _obey(order, tell)
+    while (task := _told()) is not None:
+        work(task, tell)
         if failures:
             time.sleep(GRACE_SECONDS)
             print(f"softmaxes: process {os.environ['RANK']}: {failures[0]}", file=sys.stderr)
@@ -119,10 +109,6 @@ def dismiss() -> None:
     _leave()
 
 
-def _obey(order: Order, tell: Callable[[Step | str], None]) -> None:
-    work(order.run, order.card, order.store, order.devices, 1, order.parcel, tell)
-
-
 def _join() -> None:
     if not dist.is_initialized():
         join_torchrun()
@@ -132,11 +118,11 @@ def _leave() -> None:
     dist.destroy_process_group()
 
 
-def _tell(order: Order | None) -> None:
-    dist.broadcast_object_list([order], src=0, device=torch.device("cpu"))
+def _tell(task: Task | None) -> None:
+    dist.broadcast_object_list([task], src=0, device=torch.device("cpu"))
 
 
-def _told() -> Order | None:
-    said: list[Order | None] = [None]
+def _told() -> Task | None:
+    said: list[Task | None] = [None]
     dist.broadcast_object_list(said, src=0, device=torch.device("cpu"))
     return said[0]
