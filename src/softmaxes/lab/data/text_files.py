@@ -254,26 +254,39 @@ def _fasttext(path: Path, heard: Heard) -> Iterator[Row]:
         yield _row(number, tuple(labels), " ".join(word for word in words if not word.startswith(LABEL)))
 
 
-def _table(path: Path, heard: Heard, *, delimiter: str) -> Iterator[Row]:
+def table_rows(path: Path, heard: Heard, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table that are not empty, with the lines that they begin in; first its head, empty of no table.
+
+    Raises:
+        InputError: it is no table.
+    """
     csv.field_size_limit(MOST_LINE)  # of this process, which reads nothing else
     table = csv.reader(lines(path, heard), delimiter=delimiter, strict=True)
     line = 1
     try:
-        header = [name.strip() for name in next(filter(None, table), [])]
-        if not header:
-            raise InputError(f"{path}: expected columns {' and '.join(COLUMNS)}, got an empty file.")
-        check_columns(path, header, COLUMNS)
-        text, label = map(header.index, COLUMNS)
+        yield line, [name.strip() for name in next(filter(None, table), [])]
         line = table.line_num + 1
         for row in table:
-            if len(row) == len(header):
-                yield _row(line, (row[label].strip(),), row[text])
-            elif row:
-                yield Row(line, problem=plural(len(row), "field"))
+            if row:
+                yield line, row
             line = table.line_num + 1
     except csv.Error as error:
         got = str(error).replace("\t", "a tab")
         raise InputError(f"{path}: expected a table as Python's csv writes it, got {got}, line {line:,}.") from None
+
+
+def _table(path: Path, heard: Heard, *, delimiter: str) -> Iterator[Row]:
+    rows = table_rows(path, heard, delimiter)
+    _, header = next(rows)
+    if not header:
+        raise InputError(f"{path}: expected columns {' and '.join(COLUMNS)}, got an empty file.")
+    check_columns(path, header, COLUMNS)
+    text, label = map(header.index, COLUMNS)
+    for line, row in rows:
+        if len(row) == len(header):
+            yield _row(line, (row[label].strip(),), row[text])
+        else:
+            yield Row(line, problem=plural(len(row), "field"))
 
 
 def _parquet(path: Path, heard: Heard) -> Iterator[Row]:

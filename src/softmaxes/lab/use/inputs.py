@@ -3,7 +3,6 @@
 Nothing in these files is run.
 """
 
-import csv
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,8 +18,8 @@ from softmaxes.lab.data.features import mapped, read_vectors, role
 from softmaxes.lab.data.folder import decoded_images, files_below
 from softmaxes.lab.data.npy import check_unfolded, npz
 from softmaxes.lab.data.ragged import Texts
-from softmaxes.lab.data.row_files import MOST_LINE, lines
-from softmaxes.lab.data.text_files import COLUMNS, MOST_TEXT, normal
+from softmaxes.lab.data.row_files import lines
+from softmaxes.lab.data.text_files import COLUMNS, MOST_TEXT, normal, table_rows
 from softmaxes.lab.records import DataCard
 from softmaxes.names import printable
 
@@ -186,27 +185,18 @@ def _texts_of(place: Path) -> Iterator[tuple[int, str]]:
     if str(place) == STDIN:
         yield from enumerate(sys.stdin, 1)
         return
-    source = lines(place, lambda size: None)
     delimiter = DELIMITERS.get(place.suffix.lower())
     if delimiter is None:
-        yield from enumerate(source, 1)
+        yield from enumerate(lines(place, lambda size: None), 1)
         return
-    csv.field_size_limit(MOST_LINE)
-    table = csv.reader(source, delimiter=delimiter, strict=True)
-    line = 1
-    try:
-        header = [name.strip() for name in next(filter(None, table), [])]
-        if COLUMNS[0] not in header:
-            got = ", ".join(printable(name, 40) for name in header[:10]) or "an empty file"
-            raise InputError(f"{place}: expected a table with the column {COLUMNS[0]}, got {got}.")
-        column = header.index(COLUMNS[0])
-        line = table.line_num + 1
-        for row in table:
-            if row:
-                yield line, row[column] if column < len(row) else ""
-            line = table.line_num + 1
-    except csv.Error as error:
-        raise InputError(f"{place}: expected a table as Python's csv writes it, got {error}, line {line:,}.") from None
+    rows = table_rows(place, lambda size: None, delimiter)
+    _, header = next(rows)
+    if COLUMNS[0] not in header:
+        got = ", ".join(printable(name, 40) for name in header[:10]) or "an empty file"
+        raise InputError(f"{place}: expected a table with the column {COLUMNS[0]}, got {got}.")
+    column = header.index(COLUMNS[0])
+    for line, row in rows:
+        yield line, row[column] if column < len(row) else ""
 
 
 def as_trained(text: str) -> str:
