@@ -1,7 +1,7 @@
 """`softmaxes scale` and `softmaxes advise`: what a head costs against the number of classes, measured and foretold."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from rich.table import Table as Grid
@@ -11,6 +11,7 @@ from softmaxes.files import InputError
 from softmaxes.lab.bounds import check_between
 from softmaxes.lab.cli.options import Whole
 from softmaxes.lab.console import plain
+from softmaxes.lab.cost.forecast import MARGIN, Forecast
 from softmaxes.lab.cost.records import Optimizer
 from softmaxes.lab.cost.scale import CLASSES, FOLDER, SCALE_HEADS
 from softmaxes.lab.cost.scale import advise as look_up
@@ -18,9 +19,6 @@ from softmaxes.lab.cost.scale import scale as measure
 from softmaxes.lab.devices import MOST_DEVICES
 from softmaxes.lab.recipe import OPTIMIZERS
 from softmaxes.names import printable
-
-if TYPE_CHECKING:
-    from softmaxes.lab.cost.forecast import Forecast
 
 Features = Annotated[tuple[Whole, ...], Parameter(consume_multiple=1, negative=(), help="Sizes of a feature vector.")]
 Memory = Annotated[str | None, Parameter(help="Memory that may be taken, e.g. *16GB*; what is free if not given.")]
@@ -157,18 +155,17 @@ def advise(
         grid.add_column("read off", no_wrap=True)
     studies = set()
     for one, told in best_first(advice.forecasts, classes, None if within is None else within / 1e3):
-        total = 4 * one.parameters / 2**20 + one.memory
-        fits = "yes" if total < 0.8 * limit else "just" if total <= limit else "no"
-        if within is not None and 1e3 * one.seconds > within:
-            fits = "slow" if fits != "no" else "no"
-        sure = one.basis if one.basis == "measured" or one.error is None else f"{one.basis}, ×{one.error:.2g}"
         accuracy = "reference" if one.head == REFERENCE else "not known"
         if told is not None:
             mark = "" if told.classes == nearest_study(classes) else "* "
             accuracy = mark + f"{told.points:+.1f} ± {told.half:.1f}".replace("-", "−")
             studies.add(f"{mark}{told.classes:,} classes of {told.data}, {told.seeds} seeds")
         if devices == 1:
-            cells = (f"{ms(one.seconds)} ms", f"{total / 2**10:.2f} GiB", fits, sure)
+            fits = "yes" if one.total < MARGIN * limit else "just" if one.total <= limit else "no"
+            if within is not None and 1e3 * one.seconds > within:
+                fits = "slow" if fits != "no" else "no"
+            sure = one.basis if one.basis == "measured" or one.error is None else f"{one.basis}, ×{one.error:.2g}"
+            cells = (f"{ms(one.seconds)} ms", f"{one.total / 2**10:.2f} GiB", fits, sure)
         else:
             cells = _shared_in_words(one, classes, features, advice.batch_size, devices, limit)
         grid.add_row(*map(Text, (one.head, accuracy, *cells)))
@@ -198,7 +195,7 @@ def advise(
 
 
 def _shared_in_words(
-    one: "Forecast", classes: int, features: int, batch_size: int, devices: int, limit: float
+    one: Forecast, classes: int, features: int, batch_size: int, devices: int, limit: float
 ) -> tuple[str, str, str, str]:
     """Memory of a copy and of a part, what is sent, and what fits."""
     from softmaxes.lab.cost.devices import in_bytes, shared, that_fits  # which import torch

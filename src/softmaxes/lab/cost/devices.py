@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from softmaxes import Head, HierarchicalSoftmax
-from softmaxes.lab.cost.forecast import Forecast
+from softmaxes.lab.cost.forecast import MARGIN, Forecast
 from softmaxes.lab.cost.measure import EXAMPLES, Known
 from softmaxes.lab.heads import registry
 from softmaxes.lab.heads.entry import Entry
@@ -17,7 +17,6 @@ from softmaxes.sharded.shard import KINDS
 BYTES = 4  # of a number
 TOP = PIECES - 1  # decisions of a binary tree that all devices have
 CLASSES, FEATURES = 100, 4  # of a head that is built to see what it is
-MARGIN = 0.8  # of the memory: what takes more may or may not fit
 
 Way = Literal["ddp", "sharded-head"]
 
@@ -66,18 +65,17 @@ def shared(one: Forecast, classes: int, features: int, batch_size: int, devices:
     Returns:
         A copy on each; and a part of the classes on each, if the head can be split.
     """
-    total = BYTES * one.parameters / 2**20 + one.memory
     entry = registry.entry_of_ours(one.head)
     sparse = entry is not None and entry.sparse is not None
-    ways = [Shared("ddp", total, sent_by_copies(one.parameters, devices), sparse)]
+    ways = [Shared("ddp", one.total, sent_by_copies(one.parameters, devices), sparse)]
     kind = None if entry is None or not entry.alone else _kind(entry)
     if kind is not None and kind in KINDS:
         each = math.ceil(batch_size / devices)
         by_subtree = issubclass(kind, HierarchicalSoftmax)
-        sent = (
-            sent_by_subtrees(each, features, classes, devices) if by_subtree else sent_by_rows(each, features, devices)
-        )
-        ways.append(Shared("sharded-head", total / devices, sent))
+        sent = sent_by_rows(each, features, devices)
+        if by_subtree:
+            sent = sent_by_subtrees(each, features, classes, devices)
+        ways.append(Shared("sharded-head", one.total / devices, sent))
     return ways
 
 

@@ -110,7 +110,13 @@ class Forecast(NamedTuple):
     error: float | None  # a factor: the worst when measured points are told from the others; none if that cannot be
     basis: Literal["measured", "between", "beyond"]  # of the sizes that were measured
 
+    @property
+    def total(self) -> float:
+        """MiB of the parameters, in float32, and of what training takes above them."""
+        return 4 * self.parameters / 2**20 + self.memory
 
+
+MARGIN = 0.8  # of the memory: what takes more may or may not fit
 Size = tuple[int, int, int]  # classes, features, examples of a step
 
 
