@@ -56,11 +56,11 @@ def shared(one: Forecast, classes: int, features: int, batch_size: int, devices:
     """How several devices can share a head that was foretold for one.
 
     Args:
-        one: what it takes on one device.
-        classes: how many there are.
+        one: the head's forecast for one device.
+        classes: number of classes.
         features: size of a feature vector.
-        batch_size: examples of a step on all devices together.
-        devices: how many there are.
+        batch_size: examples of a step, of all devices together.
+        devices: number of devices.
 
     Returns:
         A copy on each; and a part of the classes on each, if the head can be split.
