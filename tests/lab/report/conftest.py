@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from reports import hostile, many_study, whole_study, write_report
 
@@ -37,11 +38,8 @@ def visits(browser):
             page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
             page.route("**/*", decide)
             page.goto(path.as_uri())
-            page.wait_for_function(
-                "[...document.querySelectorAll('.plot')].every("
-                "plot => plot.offsetParent === null || plot.querySelector('.main-svg'))",
-                timeout=20_000,
-            )
+            # `expect` and not `wait_for_function`, which the page's content security policy forbids to look again
+            expect(page.locator(".plot:visible:not(:has(.main-svg))")).to_have_count(0, timeout=20_000)
             page.locator("details").evaluate_all("found => found.forEach(one => one.open = true)")
         return pages[visit]
 

@@ -1,6 +1,8 @@
+import re
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from browsing import cells
 from reports import ALERT, hostile, make_card, make_result, make_run, make_study, picture, strangers, whole_study
@@ -94,9 +96,7 @@ def test_hovering_over_a_matrix_gives_names_and_counts(report: Path, open_page) 
         page.mouse.move(x, y)
         said = f"true: {names[target]}predicted: {names[predicted]}{matrix.counts[target, predicted]} images, "
         said += f"{100 * matrix.shares[target, predicted]:.1f} % of the true class"
-        page.wait_for_function(
-            "said => document.querySelector('#confusion-0 .hoverlayer').textContent === said", arg=said, timeout=20_000
-        )
+        expect(page.locator("#confusion-0 .hoverlayer")).to_have_text(said, timeout=20_000)
 
 
 def test_strangers_names_stay_text(report: Path, open_page) -> None:
@@ -121,7 +121,7 @@ def test_the_contents_lead_to_every_section(report: Path, open_page) -> None:
     assert page.locator(".more .sample").count() == 9
     page.locator(".contents a").nth(4).focus()
     page.keyboard.press("Enter")
-    page.wait_for_function(f"document.querySelector('.contents a[aria-current]')?.hash === '{links[4]}'")
+    expect(page.locator(".contents a[aria-current]")).to_have_attribute("href", links[4])
     bar, head = page.locator(".contents").bounding_box(), page.locator(links[4]).bounding_box()
     assert bar["y"] == 0  # it stays
     assert head["y"] >= bar["height"]  # and hides nothing
@@ -209,4 +209,4 @@ def test_a_name_is_no_place_for_a_number_in_a_figure_of_the_page(tmp_path: Path,
     box = page.locator("#time .scatterlayer .trace:nth-child(1) .points path").first.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2 - 1, box["y"] + box["height"] / 2)
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_function("document.querySelector('#time .hoverlayer').textContent.startsWith('%{y} <b>&')")
+    expect(page.locator("#time .hoverlayer")).to_have_text(re.compile(r"^%\{y\} <b>&"))
