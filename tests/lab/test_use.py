@@ -125,6 +125,26 @@ def test_vectors_and_texts_of_another_shape_are_refused(kind, said: str, tmp_pat
     assert str(error.value) == said
 
 
+def test_texts_are_taken_as_strings(tmp_path: Path) -> None:
+    data = texts(toy_data())
+    trained(data, tmp_path / "run", toy_run(data, channels=10, dim=8, buckets=128))
+    classifier = load(tmp_path / "run")
+    inputs = data.test_inputs
+    assert isinstance(inputs, Texts)
+    strings = [f"  {inputs.text(row)}\n" for row in range(5)]  # as training takes them: spaces at the ends go
+    torch.testing.assert_close(classifier(strings), classifier(inputs.batch(torch.arange(5))))
+    assert torch.equal(classifier.predict(tuple(strings)), classifier(strings).argmax(1))
+    assert classifier.topk(strings, 2)[1].shape == (5, 2)
+    assert classifier.paths(strings, classifier.predict(strings)) == [[]] * 5
+    for wrong, said in (
+        ("Köln", r"a list of strings or a tensor, got str; of one text take \[text\]\."),
+        (["Köln", 3], r"a list of strings or a tensor, got list\."),
+        (["Köln", " "], r"got one without a word: number 1 from 0\."),
+    ):
+        with pytest.raises(InputError, match=f"^expected texts.*{said}$"):
+            classifier.predict(wrong)
+
+
 def test_a_run_is_named_by_its_file_or_by_head_and_seed(kept: Path) -> None:
     images = toy_data().test_inputs
     (run,) = load(kept, "hierarchical-groups").runs

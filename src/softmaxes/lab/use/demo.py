@@ -18,10 +18,9 @@ import torch
 
 from softmaxes.files import InputError
 from softmaxes.lab.data.folder import decoded
-from softmaxes.lab.data.ragged import Texts
 from softmaxes.lab.extras import not_installed
 from softmaxes.lab.use.answers import Answer, answers_of, as_record
-from softmaxes.lab.use.inputs import as_trained
+from softmaxes.lab.use.inputs import as_bytes, as_trained
 from softmaxes.lab.use.loading import Trained
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def answer(classifiers: Mapping[str, Trained], body: bytes) -> list[dict[str, An
         name = as_trained(body.decode(errors="replace"))
         if not name:
             raise InputError("There are no words to ask about.")
-        input = Texts.of([name]).batch(torch.arange(1))
+        input = as_bytes([name])
     said: list[dict[str, Any]] = []
     for head, classifier in classifiers.items():
         (one,) = answers_of(classifier, [name], input, CLASSES)

@@ -152,10 +152,9 @@ class Inputs:
     def _of_texts(self) -> Iterator[Batch]:
         for some in _parts(self._lines(), self._size or 1024):
             whole = [text for _, text in some if text]
-            texts = Texts.of(whole)
             yield Batch(
                 [printable(text) for text in whole],
-                texts.batch(torch.arange(len(texts))),
+                as_bytes(whole),
                 [(place, "no words") for place, text in some if not text],
             )
 
@@ -204,6 +203,11 @@ def as_trained(text: str) -> str:
     text = normal(text)
     encoded = text.encode()
     return text if len(encoded) <= MOST_TEXT else encoded[:MOST_TEXT].decode(errors="ignore").rstrip()
+
+
+def as_bytes(texts: Sequence[str]) -> Tensor:
+    """Texts as a classifier takes them, (N, L), uint8."""
+    return Texts.of(texts).batch(torch.arange(len(texts)))
 
 
 def _image_files(place: Path) -> list[Path]:

@@ -21,6 +21,7 @@ from softmaxes.lab.resolve import is_own
 from softmaxes.lab.store import KEY, Store, read_record
 from softmaxes.lab.training.backbones import BACKBONES
 from softmaxes.lab.training.classifier import Classifier, rebuild
+from softmaxes.lab.use.inputs import as_bytes, as_trained
 from softmaxes.layers import highest
 
 LISTED = 10  # heads, or seeds, that an error names
@@ -45,7 +46,7 @@ class Trained(nn.Module):
     Shape:
         - images: (N, 3, height, width), uint8, 0 to 255, of ``card.image_shape``
         - vectors: (N, D), floating point
-        - texts: (N, L), uint8, as `softmaxes.lab.use.inputs.Reader` gives them
+        - texts: N strings; or their bytes in UTF-8, (N, L), uint8, with zeros behind each
 
     Attributes:
         runs: what was trained, and how.
@@ -65,13 +66,13 @@ class Trained(nn.Module):
         """One a class."""
         return self.card.class_names
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor | Sequence[str]) -> Tensor:
         """Log-probability of every class, in nats: inputs -> (N, C)."""
-        self._check(input)
+        input = self._taken(input)
         members = [member.log_prob(input) for member in self._classifiers]
         return members[0] if len(members) == 1 else torch.stack(members).logsumexp(0) - math.log(len(members))
 
-    def topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def topk(self, input: Tensor | Sequence[str], k: int) -> tuple[Tensor, Tensor]:
         """The k most probable classes, most probable first; of equally probable ones the lower first.
 
         Args:
@@ -81,25 +82,25 @@ class Trained(nn.Module):
         Returns:
             Their log-probabilities, (N, k), and the classes, (N, k), int64.
         """
-        self._check(input)
+        input = self._taken(input)
         if len(self._classifiers) > 1:
             return highest(self(input), k)
         (member,) = self._classifiers
         return member.head.topk(member.features(input), k)
 
-    def predict(self, input: Tensor) -> Tensor:
+    def predict(self, input: Tensor | Sequence[str]) -> Tensor:
         """The most probable class: inputs -> (N,), int64."""
         return self.topk(input, 1)[1].squeeze(1)
 
     @torch.no_grad()
-    def paths(self, input: Tensor, classes: Tensor) -> list[list[Step]]:
+    def paths(self, input: Tensor | Sequence[str], classes: Tensor) -> list[list[Step]]:
         """The decisions from the root to a class, for each input; empty where there is not one tree that decides.
 
         Args:
             input: images, vectors or texts, N of them.
             classes: (N,), int64.
         """
-        self._check(input)
+        input = self._taken(input)
         member, *others = self._classifiers
         head = member.head
         if others or not isinstance(head, HierarchicalSoftmax):
@@ -111,11 +112,22 @@ class Trained(nn.Module):
             for pair in zip(nodes.tolist(), turns.exp().tolist(), strict=True)
         ]
 
-    def _check(self, input: Tensor) -> None:
-        """Refuse inputs of another type or shape than those of the training, which would be said as nonsense."""
+    def _taken(self, input: Tensor | Sequence[str]) -> Tensor:
+        """Inputs as a tensor. Those of another type or shape than in training are refused: answers would be nonsense."""
         card = self.card
+        if (
+            card.text_size is not None
+            and isinstance(input, list | tuple)
+            and all(isinstance(one, str) for one in input)
+        ):
+            texts = [as_trained(str(one)) for one in input]
+            if "" in texts:
+                raise InputError(f"expected texts, got one without a word: number {texts.index('')} from 0.")
+            input = as_bytes(texts)
         if not isinstance(input, Tensor):
-            raise InputError(f"expected {card.kind}s as a tensor, got {type(input).__name__}.")
+            allowed = "a list of strings or a tensor" if card.text_size is not None else "a tensor"
+            advice = "; of one text take [text]" if card.text_size is not None and isinstance(input, str) else ""
+            raise InputError(f"expected {card.kind}s as {allowed}, got {type(input).__name__}{advice}.")
         got = f"{input.dtype} {tuple(input.shape)}"
         if card.image_shape is not None:
             if input.dtype != torch.uint8 or input.dim() != 4 or input.shape[1:] != card.image_shape:
@@ -131,6 +143,7 @@ class Trained(nn.Module):
             raise InputError(f"expected vectors (N, {card.vector_size}), got {got}{advice}.")
         elif card.text_size is not None and (input.dtype != torch.uint8 or input.dim() != 2):
             raise InputError(f"expected texts as torch.uint8 (N, L), got {got}.")
+        return input
 
     @property
     def _classifiers(self) -> list[Classifier]:
