@@ -569,6 +569,12 @@ def test_for_model_makes_the_gradients_of_large_heads_sparse() -> None:
     assert for_model(small, optimizer=torch.optim.SGD, lr=0.2).param_groups[0]["lr"] == 0.2
 
 
+def test_for_model_wants_modules() -> None:
+    for given, got in (((nn.Linear(8, 8).parameters(),), "generator"), ((), "nothing")):
+        with pytest.raises(TypeError, match=rf"^for_model: expected modules, .*, got {got}\.$"):
+            for_model(*given, lr=0.1)
+
+
 def test_for_model_steps_what_torch_s_own_would_step() -> None:
     """A model without a large head trains as with torch's optimiser, bit for bit."""
     torch.manual_seed(0)

@@ -197,6 +197,7 @@ def test_a_sampler_draws_the_new_classes_too() -> None:
     own = add_classes(head, 1, sampler=Sampler.unigram([1, 2, 3, 6, 8]))
     assert own.sampler.probability[4] == 0.4
     smaller = remove_classes(head, [3, 0])
+    torch.testing.assert_close(remove_classes(remove_classes(head, 3), 0).state_dict(), smaller.state_dict())
     torch.testing.assert_close(smaller.sampler.probability, torch.tensor([0.4, 0.6], dtype=torch.float64))
     assert head.sampler.num_classes == 4
 

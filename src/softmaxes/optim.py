@@ -253,6 +253,7 @@ def for_model(
         options: those of that optimiser, such as ``lr`` and ``weight_decay``.
 
     Raises:
+        TypeError: what is given are no modules, or none.
         ValueError: the optimiser is one that `LazyRows` does not take, or an option is out of its range.
 
     Cost:
@@ -270,6 +271,10 @@ def for_model(
         >>> head.weight.grad.is_sparse, body.weight.grad.is_sparse
         (True, False)
     """
+    wrong = [type(one).__name__ for one in models if not isinstance(one, nn.Module)]
+    if wrong or not models:
+        got = wrong[0] if wrong else "nothing"
+        raise TypeError(f"for_model: expected modules, as in for_model(body, head, lr=0.001), got {got}.")
     model = nn.ModuleList(models)
     optimiser = LazyRows(model.parameters(), optimizer, **options)
     for head in model.modules():

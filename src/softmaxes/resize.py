@@ -108,7 +108,7 @@ def add_classes(
 
 
 @torch.no_grad()
-def remove_classes(head: AnyHead, classes: Classes) -> AnyHead:
+def remove_classes(head: AnyHead, classes: Classes | int) -> AnyHead:
     r"""A head without some classes. The others stay in their order, numbered anew from 0, with all that was learned.
 
     In a flat softmax the odds of any two of them stay as they are. In a tree the odds of the children that stay below a
@@ -116,7 +116,7 @@ def remove_classes(head: AnyHead, classes: Classes) -> AnyHead:
 
     Args:
         head: the head; it stays as it is.
-        classes: those that go, each once; two at least must stay.
+        classes: those that go, each once, or a single one; two at least must stay.
 
     Returns:
         A new head with parameters of its own: give them to a new optimiser.
@@ -137,7 +137,7 @@ def remove_classes(head: AnyHead, classes: Classes) -> AnyHead:
     """
     who = f"remove_classes: {type(head).__name__}"
     _check_able(who, head)
-    gone = _whole_numbers(who, "classes", classes)
+    gone = _whole_numbers(who, "classes", classes).flatten()
     if len(gone) and not 0 <= int(gone.min()) <= int(gone.max()) < head.num_classes:
         wrong = int(gone.min()) if int(gone.min()) < 0 else int(gone.max())
         raise ValueError(f"{who}: expected classes in 0..{head.num_classes - 1}, got {wrong}.")

@@ -126,9 +126,29 @@ def test_what_was_measured_is_told_as_it_was(tmp_path: Path) -> None:
     assert found.error == pytest.approx(between / 0.1)
 
 
+def test_what_is_done_before_an_epoch_lies_on_its_own_line(tmp_path: Path) -> None:
+    costs = [
+        one.model_copy(update={"refresh": 1e-6 * one.cell.classes**1.5})
+        for one in power_law("a", 0.5, (1000, 10_000, 10**6))
+    ]
+    rows = table(tmp_path, [*costs, *power_law("b", 1.0, (1000, 10**6))])
+    a, b = forecast(rows, 100_000, 128, 1024)  # the examples of a step change nothing of it
+    assert (a.head, a.refresh) == ("a", pytest.approx(1e-6 * 100_000**1.5))
+    assert (b.head, b.refresh) == ("b", 0.0)
+    old = tmp_path / "old.csv"  # a table from before
+    with (tmp_path / "table.csv").open(newline="") as file, old.open("w", newline="") as copy:
+        lines = [
+            {name: cell for name, cell in row.items() if name != "refresh_seconds"} for row in csv.DictReader(file)
+        ]
+        writer = csv.DictWriter(copy, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+    assert {one.refresh for one in forecast(read_csv(old), 100_000, 128, 256)} == {0.0}
+
+
 def test_one_size_gives_no_error_and_grows_with_nothing(tmp_path: Path) -> None:
     (found,) = forecast(table(tmp_path, [cost("a", 1000, 0.5)]), 2000, 128, 256)
-    assert found == Forecast("a", 0.5, 128_000, 1.0, None, "beyond")
+    assert found == Forecast("a", 0.5, 0.0, 128_000, 1.0, None, "beyond")
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,13 @@ def advise(
             f"nearest number of classes that was studied ({told_by}). All heads were tuned alike. "
             "Other data may rank them otherwise."
         )
+    if refreshed := [one for one in advice.forecasts if one.refresh > 0]:
+        console.print()
+    for one in refreshed:
+        console.print(
+            f"{one.head}: before each epoch {one.refresh:.2g} s more, to look for the nearest classes of each class.",
+            highlight=False,
+        )
     if devices > 1:
         console.print(
             f"\nThe {devices:,} devices share each step. Copy: memory of a device that holds the whole head "

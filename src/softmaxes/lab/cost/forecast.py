@@ -33,6 +33,7 @@ class Measured(NamedTuple):
     device: str
     parameters: float | None
     step_seconds: float | None
+    refresh_seconds: float | None
     step_memory: float | None  # MiB
     reason: str  # why there is no step
     machine: str
@@ -59,6 +60,7 @@ def read_csv(path: Path) -> list[Measured]:
                     device=sizes.device,
                     parameters=_positive(row["parameters"]),
                     step_seconds=_positive(row["step_seconds"]),
+                    refresh_seconds=_positive(row.get("refresh_seconds") or ""),  # older tables have none
                     step_memory=_positive(row["step_memory_mib"]),
                     reason=row["failures"].partition("; ")[0].partition(": ")[2],
                     machine=printable(from_cell(row["machine"]), MACHINE_LIMIT),
@@ -105,6 +107,7 @@ class Forecast(NamedTuple):
 
     head: str
     seconds: float  # of a training step
+    refresh: float  # seconds of what the head does before an epoch
     parameters: float
     memory: float  # MiB above the parameters while training
     error: float | None  # a factor: the worst when measured points are told from the others; none if that cannot be
@@ -138,6 +141,7 @@ def forecast(rows: Sequence[Measured], classes: int, features: int, batch_size: 
             continue
         seconds = {at: row.step_seconds or 0.0 for at, row in known.items()}
         parameters = {at: row.parameters or 0.0 for at, row in known.items()}
+        refresh = {at: row.refresh_seconds or 0.0 for at, row in known.items()}
         memory = {at: row.step_memory or 0.0 for at, row in known.items()}
         within = all(min(one) <= at <= max(one) for one, at in zip(zip(*known, strict=True), size, strict=True))
         basis: Literal["measured", "between", "beyond"] = "between" if within else "beyond"
@@ -147,6 +151,7 @@ def forecast(rows: Sequence[Measured], classes: int, features: int, batch_size: 
             Forecast(
                 head,
                 _read_off(seconds, size),
+                _read_off(refresh, size, of_batch=0.0),
                 _read_off(parameters, size, of_batch=0.0),
                 _read_off(memory, size),
                 _worst(seconds),

@@ -37,6 +37,7 @@ LEAST_ROUNDS, MOST_ROUNDS = 3, 200
 SURE = (
     30.0  # features are multiplied by this, so that random weights are as confident as trained ones; searches need it
 )
+CLOCK = 1e-9  # seconds: a clock may stand still
 WARM_CLASSES = 100  # of the small head that makes the libraries take what they take once
 NEEDED = re.compile(r"allocate (\d+) bytes|allocate ([\d.]+) ([KMG]iB)")
 
@@ -98,6 +99,11 @@ def measure(cell: Cell) -> Iterator[tuple[Phase, dict[str, Any]]]:
     known = labels(cell)
     head = build(cell, known.known)
     yield "build", {"parameters": sum(parameter.numel() for parameter in head.parameters())}
+    if (refresh := entry_of(cell.head).refresh) is not None:
+        yield "refresh", {}
+        begin = now(torch.device(cell.device))
+        refresh(head)
+        yield "refresh", {"refresh": max(now(torch.device(cell.device)) - begin, CLOCK)}
     yield "step", {}
     yield from (("step", found) for found in _training(head, cell, known))
     head.eval()
@@ -169,7 +175,7 @@ def _rounds(one: Callable[[], Found]) -> list[Found]:
 
 
 def _timing(seconds: Sequence[float]) -> Timing:
-    seconds = [max(one, 1e-9) for one in seconds]  # a clock may stand still
+    seconds = [max(one, CLOCK) for one in seconds]
     fifths = statistics.quantiles(seconds, n=5, method="inclusive")
     return Timing(median=statistics.median(seconds), low=fifths[0], high=fifths[-1], rounds=len(seconds))
 

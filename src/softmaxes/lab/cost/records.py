@@ -24,7 +24,7 @@ FIT_POINTS = 3
 Mebibytes = Annotated[float, Field(ge=0, le=10**9)]
 Measure = Annotated[float, Field(ge=1e-9, le=10**9)]  # seconds that a clock can tell
 Optimizer = Literal["sgd", "adagrad", "adam", "adamw"]
-Phase = Literal["build", "step", "log_prob", "topk"]
+Phase = Literal["build", "refresh", "step", "log_prob", "topk"]
 
 
 class Cell(Record):
@@ -85,6 +85,7 @@ class Cost(Record):
 
     cell: Cell
     parameters: NonNegativeInt | None = None
+    refresh: Measure | None = None  # seconds of what a head does before an epoch, if it does something
     forward: Timing | None = None  # of a training step, as the next two
     backward: Timing | None = None
     update: Timing | None = None
@@ -100,7 +101,7 @@ class Cost(Record):
     @property
     def unfit(self) -> str:
         """Why there is no step, or nothing."""
-        return next((failure.reason for failure in self.failures if failure.phase in ("build", "step")), "")
+        return next((failure.reason for failure in self.failures if failure.phase in ("build", "refresh", "step")), "")
 
 
 class Table(Record):
@@ -131,6 +132,7 @@ def _slope(points: Sequence[tuple[float, float]]) -> float:
 def _flat(cost: Cost) -> dict[str, object]:
     cells: dict[str, object] = dict(cost.cell)
     cells["parameters"] = cost.parameters
+    cells["refresh_seconds"] = cost.refresh
     for name in TIMES:
         timing: Timing | None = getattr(cost, name)
         cells[f"{name}_seconds"] = timing and timing.median

@@ -113,7 +113,7 @@ class Trained(nn.Module):
         ]
 
     def _taken(self, input: Tensor | Sequence[str]) -> Tensor:
-        """Inputs as a tensor. Those of another type or shape than in training are refused: answers would be nonsense."""
+        """Inputs as a tensor. Those of another type or shape than in training are refused."""
         card = self.card
         if (
             card.text_size is not None
