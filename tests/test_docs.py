@@ -100,6 +100,7 @@ def test_the_pages_tables_are_those_of_the_stored_results() -> None:
         ("scale.md", "table", "results/budget-glyphs"),
         ("scale.md", "table", "results/budget-tuned-glyphs"),
         ("scale.md", "table", "results/scale"),
+        ("scale.md", "table", "results/scale-adamw"),
     }
 
 

@@ -331,6 +331,9 @@ def test_advice_without_a_table_of_ones_own(
     assert "1 GiB of memory; read off the table that comes with softmaxes." in said
     assert re.search(r"^softmax .* no ", said, re.MULTILINE)
     assert re.search(r"^hierarchical ", said, re.MULTILINE)
+    assert re.search(r"^neighbor-sampled: before each epoch [\d,]+ s more, to look for", said, re.MULTILINE)
+    assert main(["advise", "--classes", "1000000", "--features", "64", "--optimizer", "adamw"]) == 0
+    assert re.search(r"^hierarchical .* 0\.\d+ ms .* measured", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_the_table_that_comes_with_softmaxes_is_both_stored_ones() -> None:

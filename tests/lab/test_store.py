@@ -18,6 +18,7 @@ from toy import toy_data, toy_run
 DATA = toy_data()
 RESULTS = Path(__file__).parents[2] / "results"
 OTHERS = (
+    "bounds",
     "gap",
     "gap-cifar100",
     "many-61117",

@@ -180,8 +180,9 @@ def advise(
     if refreshed := [one for one in advice.forecasts if one.refresh > 0]:
         console.print()
     for one in refreshed:
+        seconds = f"{one.refresh:,.{0 if one.refresh >= 9.5 else 1}f}"
         console.print(
-            f"{one.head}: before each epoch {one.refresh:.2g} s more, to look for the nearest classes of each class.",
+            f"{one.head}: before each epoch {seconds} s more, to look for the nearest classes of each class.",
             highlight=False,
         )
     if devices > 1:
