@@ -22,6 +22,7 @@ OTHERS = (
     "gap",
     "gap-cifar100",
     "many-61117",
+    "many-81694",
     "many-fasttext",
     "peers",
     "scaling_out",
