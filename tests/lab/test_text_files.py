@@ -8,6 +8,7 @@ import signal
 import sys
 import tracemalloc
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -97,6 +98,18 @@ def rows_of(data: Data, part: str) -> list[tuple[str, str]]:
 
 
 # What is read
+
+
+@pytest.mark.parametrize("content", ["text,label\nred,a\n", 'text,label\n"red,a\n'])
+def test_the_process_reads_other_tables_as_before(content: str, tmp_path: Path) -> None:
+    """Wide fields are for texts alone, also after a table that is broken or that is not read to its end."""
+    path = tmp_path / "table.csv"
+    path.write_text(content)
+    limit = csv.field_size_limit()
+    with suppress(InputError):
+        list(source.table_rows(path, lambda size: None, ","))
+    next(source.table_rows(path, lambda size: None, ","))
+    assert csv.field_size_limit() == limit
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -260,7 +260,7 @@ def table_rows(path: Path, heard: Heard, delimiter: str) -> Iterator[tuple[int, 
     Raises:
         InputError: it is no table.
     """
-    csv.field_size_limit(MOST_LINE)  # of this process, which reads nothing else
+    before = csv.field_size_limit(MOST_LINE)  # of the whole process, until the table is read
     table = csv.reader(lines(path, heard), delimiter=delimiter, strict=True)
     line = 1
     try:
@@ -273,6 +273,8 @@ def table_rows(path: Path, heard: Heard, delimiter: str) -> Iterator[tuple[int, 
     except csv.Error as error:
         got = str(error).replace("\t", "a tab")
         raise InputError(f"{path}: expected a table as Python's csv writes it, got {got}, line {line:,}.") from None
+    finally:
+        csv.field_size_limit(before)
 
 
 def _table(path: Path, heard: Heard, *, delimiter: str) -> Iterator[Row]:
