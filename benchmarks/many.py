@@ -112,8 +112,9 @@ def main() -> None:
         write(part, data.train_inputs, labels, mixed[cut:])
         for loss in given.losses:
             one, three = (trained(part, loss, number, 0.1, **size).seconds for number in (1, 3))
-            once, set_up = (three - one) / 2, max(0.0, one - (three - one) / 2)
-            epochs, lr = max(1, int((given.seconds - set_up) / once * (len(mixed) - cut) / len(mixed))), given.lr
+            once = (three - one) / 2
+            fit = (given.seconds - max(0.0, one - once)) / once * (len(mixed) - cut) / len(mixed)
+            epochs, lr = max(1, int(fit)), given.lr
             if lr is None:
                 tried = {rate: attempted(part, loss, epochs, rate, held_out, **size) for rate in RATES}
                 lr = max(tried, key=lambda rate: tried[rate])

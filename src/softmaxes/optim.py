@@ -253,7 +253,7 @@ def for_model(
         options: those of that optimiser, such as ``lr`` and ``weight_decay``.
 
     Raises:
-        TypeError: what is given are no modules, or none.
+        TypeError: a model is not a `torch.nn.Module`, or none is given.
         ValueError: the optimiser is one that `LazyRows` does not take, or an option is out of its range.
 
     Cost:

@@ -7,6 +7,8 @@ from playwright.sync_api import expect
 
 from reports import hostile, many_study, whole_study, write_report
 
+expect.set_options(timeout=20_000)  # milliseconds: a busy machine draws slowly
+
 
 @pytest.fixture(scope="session")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -39,7 +41,7 @@ def visits(browser):
             page.route("**/*", decide)
             page.goto(path.as_uri())
             # `expect` and not `wait_for_function`, which the page's content security policy forbids to look again
-            expect(page.locator(".plot:visible:not(:has(.main-svg))")).to_have_count(0, timeout=20_000)
+            expect(page.locator(".plot:visible:not(:has(.main-svg))")).to_have_count(0)
             page.locator("details").evaluate_all("found => found.forEach(one => one.open = true)")
         return pages[visit]
 

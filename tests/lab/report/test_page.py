@@ -96,7 +96,7 @@ def test_hovering_over_a_matrix_gives_names_and_counts(report: Path, open_page) 
         page.mouse.move(x, y)
         said = f"true: {names[target]}predicted: {names[predicted]}{matrix.counts[target, predicted]} images, "
         said += f"{100 * matrix.shares[target, predicted]:.1f} % of the true class"
-        expect(page.locator("#confusion-0 .hoverlayer")).to_have_text(said, timeout=20_000)
+        expect(page.locator("#confusion-0 .hoverlayer")).to_have_text(said)
 
 
 def test_strangers_names_stay_text(report: Path, open_page) -> None:

@@ -54,7 +54,7 @@ def test_of_many_heads_one_confusion_matrix_is_shown(many_report: Path, open_pag
         row = summary.rows[position]
         page.locator("#confused").select_option(label=row.label)
         assert shown(page, ".confusion h3") == [row.label]
-        expect(page.locator(f"#confusion-{position} .heatmaplayer image")).to_have_count(1, timeout=20_000)
+        expect(page.locator(f"#confusion-{position} .heatmaplayer image")).to_have_count(1)
         box = page.locator(f"#confusion-{position} .heatmaplayer image").bounding_box()
         assert box["width"] > 250
     page.locator("#confused").select_option(label=summary.ranked[0].label)

@@ -21,7 +21,7 @@ from torch import Tensor
 from softmaxes import Head
 from softmaxes.files import InputError
 from softmaxes.lab.comparison.processes import fresh_processes
-from softmaxes.lab.cost.records import TOPK, Cell, Cost, Failure, Limits, Phase, Table, Timing
+from softmaxes.lab.cost.records import CLOCK, TOPK, Cell, Cost, Failure, Limits, Phase, Table, Timing
 from softmaxes.lab.heads.registry import entry_of
 from softmaxes.lab.machine import limit_memory, machine, now, of_process, too_little
 from softmaxes.lab.recipe import Recipe, make_optimizer
@@ -37,7 +37,6 @@ LEAST_ROUNDS, MOST_ROUNDS = 3, 200
 SURE = (
     30.0  # features are multiplied by this, so that random weights are as confident as trained ones; searches need it
 )
-CLOCK = 1e-9  # seconds: a clock may stand still
 WARM_CLASSES = 100  # of the small head that makes the libraries take what they take once
 NEEDED = re.compile(r"allocate (\d+) bytes|allocate ([\d.]+) ([KMG]iB)")
 

@@ -22,7 +22,8 @@ FIT_FROM = 1000  # classes; below, a step is mostly the cost of calling function
 FIT_POINTS = 3
 
 Mebibytes = Annotated[float, Field(ge=0, le=10**9)]
-Measure = Annotated[float, Field(ge=1e-9, le=10**9)]  # seconds that a clock can tell
+CLOCK = 1e-9  # the fewest seconds that count: a clock may stand still
+Measure = Annotated[float, Field(ge=CLOCK, le=10**9)]
 Optimizer = Literal["sgd", "adagrad", "adam", "adamw"]
 Phase = Literal["build", "refresh", "step", "log_prob", "topk"]
 

@@ -115,18 +115,15 @@ class Trained(nn.Module):
     def _taken(self, input: Tensor | Sequence[str]) -> Tensor:
         """Inputs as a tensor. Those of another type or shape than in training are refused."""
         card = self.card
-        if (
-            card.text_size is not None
-            and isinstance(input, list | tuple)
-            and all(isinstance(one, str) for one in input)
-        ):
+        of_texts = card.text_size is not None
+        if of_texts and isinstance(input, list | tuple) and all(isinstance(one, str) for one in input):
             texts = [as_trained(str(one)) for one in input]
             if "" in texts:
                 raise InputError(f"expected texts, got one without a word: number {texts.index('')} from 0.")
             input = as_bytes(texts)
         if not isinstance(input, Tensor):
-            allowed = "a list of strings or a tensor" if card.text_size is not None else "a tensor"
-            advice = "; of one text take [text]" if card.text_size is not None and isinstance(input, str) else ""
+            allowed = "a list of strings or a tensor" if of_texts else "a tensor"
+            advice = "; of one text take [text]" if of_texts and isinstance(input, str) else ""
             raise InputError(f"expected {card.kind}s as {allowed}, got {type(input).__name__}{advice}.")
         got = f"{input.dtype} {tuple(input.shape)}"
         if card.image_shape is not None:
@@ -141,7 +138,7 @@ class Trained(nn.Module):
         elif card.vector_size is not None and (input.dim() != 2 or input.shape[1] != card.vector_size):
             advice = "; of one vector take vector.unsqueeze(0)" if input.shape == (card.vector_size,) else ""
             raise InputError(f"expected vectors (N, {card.vector_size}), got {got}{advice}.")
-        elif card.text_size is not None and (input.dtype != torch.uint8 or input.dim() != 2):
+        elif of_texts and (input.dtype != torch.uint8 or input.dim() != 2):
             raise InputError(f"expected texts as torch.uint8 (N, L), got {got}.")
         return input
 
