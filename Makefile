@@ -22,7 +22,7 @@ install: $(INSTALLED)
 
 # The lab alone, which is all that `make compare` needs.
 $(LAB): pyproject.toml setup.py src/softmaxes/heads/hierarchical/compiled.cpp src/softmaxes/rows.cpp \
-		src/softmaxes/native.h pins.txt constraints.txt
+		src/softmaxes/rounded.cpp src/softmaxes/native.h pins.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "softmaxes: expected Python 3.11 or newer, got " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)

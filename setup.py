@@ -36,6 +36,13 @@ setup(
             depends=["src/softmaxes/native.h"],
             optional=True,
         ),
+        Extension(
+            "softmaxes._rounded",
+            ["src/softmaxes/rounded.cpp"],
+            language="c++",
+            depends=["src/softmaxes/native.h"],
+            optional=True,
+        ),
     ],
     cmdclass={"build_ext": BuildLibrary},
 )

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from leaving import leave
 from softmaxes import (
     NCE,
     AdaptiveSoftmax,
@@ -513,4 +514,4 @@ def process(rank: int, size: int, shared: str, names: list[str]) -> None:
             told[f"{name}: seconds"] = time.perf_counter() - begin
     Path(shared, f"said-{size}-{rank}.json").write_text(json.dumps({"failed": failed, "told": told}))
     if not failed:
-        dist.destroy_process_group()
+        leave()

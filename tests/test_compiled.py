@@ -296,17 +296,18 @@ def test_it_is_left_out_where_there_is_no_compiler(tmp_path: Path) -> None:
         "src/softmaxes/heads/hierarchical/compiled.cpp",
         "src/softmaxes/native.h",
         "src/softmaxes/rows.cpp",
+        "src/softmaxes/rounded.cpp",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     command = [sys.executable, "setup.py", "build_ext", "--inplace"]
     none = os.environ | {"CC": "no-such-compiler", "CXX": "no-such-compiler"}
     subprocess.run(command, check=True, capture_output=True, cwd=tmp_path, env=none)
-    built = ("src/softmaxes/heads/hierarchical/_compiled*", "src/softmaxes/_rows*")
-    assert [list(tmp_path.glob(one)) for one in built] == [[], []]
+    built = ("src/softmaxes/heads/hierarchical/_compiled*", "src/softmaxes/_rows*", "src/softmaxes/_rounded*")
+    assert [list(tmp_path.glob(one)) for one in built] == [[], [], []]
     if COMPILER:
         subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
-        assert [len(list(tmp_path.glob(one))) for one in built] == [1, 1]
+        assert [len(list(tmp_path.glob(one))) for one in built] == [1, 1, 1]
 
 
 def test_a_call_numbers_as_many_logits_as_int32_can() -> None:

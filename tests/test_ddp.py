@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
+from leaving import leave
 from softmaxes import (
     NCE,
     AdaptiveSoftmax,
@@ -62,7 +63,7 @@ def in_a_process(process: int, address: str) -> None:
                 assert gradient.is_sparse is sparse, (name, parameter)
                 expected = sum(one[parameter.removeprefix("module.")].to_dense() for one in each) / PROCESSES
                 torch.testing.assert_close(gradient.to_dense(), expected, msg=f"{name} {parameter}")
-    dist.destroy_process_group()
+    leave()
 
 
 @pytest.mark.slow

@@ -91,12 +91,14 @@ def test_wheel_and_source_hold_what_they_need(built: tuple[Path, Path]) -> None:
     libraries = {name for name in there if name.endswith((".so", ".pyd"))}
     sources = {name for name in there if name.endswith(".cpp")}
     named = {name.partition(".")[0] for name in libraries}
-    assert named == ({"_rows", "heads/hierarchical/_compiled"} if COMPILER else set())
+    assert named == ({"_rows", "_rounded", "heads/hierarchical/_compiled"} if COMPILER else set())
     others = {name for name in there - expected - libraries - sources if ".dist-info/" not in name}
     assert others == set()
     with tarfile.open(source) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}
-    assert inside >= {f"src/softmaxes/{name}" for name in (*DATA, "rows.cpp", "heads/hierarchical/compiled.cpp")}
+    assert inside >= {
+        f"src/softmaxes/{name}" for name in (*DATA, "rows.cpp", "rounded.cpp", "heads/hierarchical/compiled.cpp")
+    }
     assert inside >= {"LICENSE", "CHANGELOG.md", "CITATION.cff", "docs/index.md", "tests/test_install.py"}
     assert not any(name.endswith((".so", ".pyd", ".pyc")) for name in inside)
 

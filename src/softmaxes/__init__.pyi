@@ -1,3 +1,4 @@
+from .exact_search import ExactSearch as ExactSearch
 from .head import Head as Head
 from .heads.adaptive import AdaptiveSoftmax as AdaptiveSoftmax
 from .heads.cosine import CosineSoftmax as CosineSoftmax

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
 
+from leaving import leave
 from softmaxes.lab.data.batches import lay_out
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.devices import Devices, Strategy
@@ -146,4 +147,4 @@ def process(rank: int, size: int, folder: str, meeting: str) -> None:
             except CutError:
                 dist.barrier()
         assert (train(case.run(), card, store, devices) is None) == (rank > 0)
-    dist.destroy_process_group()
+    leave()

@@ -109,7 +109,7 @@ class CosineSoftmax(Head):
 
     def _cosine(self, input: Tensor, weight: Tensor) -> Tensor:
         """The cosine between each feature vector and each row: (N, D), (R, D) -> (N, R)."""
-        return widen(F.linear(_direction(input), _direction(weight)))
+        return widen(F.linear(direction(input), direction(weight)))
 
     def _scaled(self, cosine: Tensor, log_scale: Tensor | None) -> Tensor:
         return cosine * (self.scale if log_scale is None else widen(log_scale).exp())
@@ -129,7 +129,7 @@ class CosineSoftmax(Head):
         return torch.where(rising, cosine - margin * math.sin(margin), added) - self.cosine_margin
 
 
-def _direction(vectors: Tensor) -> Tensor:
+def direction(vectors: Tensor) -> Tensor:
     """Vectors scaled to length one, of zeros zeros: (N, D) -> (N, D)."""
     vectors = widen(vectors)
     largest = vectors.detach().abs().amax(1, keepdim=True)
