@@ -152,6 +152,35 @@ def test_rounding_hides_nothing(close: float, by_rounding: int) -> None:
     agree(search, head.weight.detach()[100] + 0.01 * torch.randn(64, 48), 5)
 
 
+@torch.no_grad()
+def test_the_worst_rounding_hides_nothing(by_rounding: int) -> None:
+    """The best row is rounded away from the example, another towards it; or the example is."""
+    head = Softmax(32, 700)
+    rows = {name: head.weight[number] for name, number in (("best", 500), ("other", 100))}
+    half, little = 1 + 2.0**-8, 2.0**-20  # between two numbers of bfloat16
+    for number in (16, 40):
+        head.weight.zero_()
+        head.bias.zero_()
+        head.bias[500] = 0.01
+        rows["other"].fill_(half + little)
+        rows["best"].fill_(half - little)
+        agree(ExactSearch(head), torch.ones(number, 32), 1)
+        rows["other"][:16], rows["other"][16:] = 0, 1
+        rows["best"][:16], rows["best"][16:] = 1, 0
+        example = torch.full((number, 32), half - little)
+        example[:, 16:] = half + little
+        agree(ExactSearch(head), example, 1)
+
+
+@torch.no_grad()
+def test_numbers_that_become_zero_hide_nothing(way: int) -> None:
+    head = Softmax(32, 700)
+    head.weight.zero_()
+    head.bias.zero_()
+    head.weight[100, :29], head.weight[500] = 1.2e-38, 1.1e-38  # the second is below the smallest normal number
+    assert ExactSearch(head).predict(torch.ones(20, 32)).eq(500).all()
+
+
 @pytest.mark.parametrize("scale", [1e-15, 1e-5, 1.0, 1e12])
 def test_the_error_is_bounded(scale: float) -> None:
     torch.manual_seed(3)

@@ -57,7 +57,7 @@ __attribute__((noinline)) void add(const Search &s, unsigned lanes, const float 
         const int lane = __builtin_ctz(lanes);
         const int64_t query = first + lane;
         int64_t &number = s.number[query];
-        if (scores[lane] < s.least[query]) continue; // which rose since `lanes` was made
+        if (number < 0 || scores[lane] < s.least[query]) continue; // which rose since `lanes` was made
         if (number == s.room) {
             drop(s, query);
             if (number > s.room / 4 * 3) {

@@ -23,7 +23,7 @@ GROUP, DEPTH = 16, 32  # rows and queries come in groups, features in steps
 QUERIES = 512  # at a time, so that they and their candidates stay in a core's cache
 PART = 2**25  # bytes of rounded rows that are worth a thread: to start one may take as long as a part of 2**24
 ROWS = 2**14  # that are rounded at a time
-LARGEST = 1e30  # a longer row or query could overflow
+LARGEST = 1e30  # error up to which a logit cannot overflow
 
 LIBRARY, MISSING = load(
     "softmaxes._rounded",
@@ -86,7 +86,6 @@ class RoundedRows:
         self.change, self.length = float(torch.stack(change).max()), float(torch.stack(length).max())
         possible = self.column[self.column != -torch.inf]
         self.offset = float(possible.abs().max()) if len(possible) else 0.0
-        self.sound = max(self.change, self.length, self.offset) < LARGEST and not possible.isnan().any()
 
     def best(self, queries: Tensor, k: int, how: int = TILES) -> Best:
         """The k largest logits of each query.
@@ -99,7 +98,7 @@ class RoundedRows:
         number, threads = len(queries), max(1, min(torch.get_num_threads(), self.rows.nbytes // PART))
         how = min(how, way())
         fewest = 1 if how == TILES else GROUP  # queries: registers are filled with zeros
-        if not self.sound or k > MOST_BEST or number < fewest or (ROOM + 4 * k) * threads > len(self.weight):
+        if k > MOST_BEST or number < fewest or (ROOM + 4 * k) * threads > len(self.weight):
             nothing = queries.new_empty(number, k)
             return Best(nothing, nothing.long(), torch.zeros(number, dtype=torch.bool))
         size = -(-len(self.rows) // (threads * GROUP)) * GROUP
