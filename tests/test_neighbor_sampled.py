@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from softmaxes import NeighborSampledSoftmax, SampledSoftmax, Sampler
+from softmaxes import NeighborSampledSoftmax, SampledSoftmax, Sampler, rounded
 from softmaxes.heads import neighbor_sampled
 from softmaxes.heads.neighbor_sampled import among, clustered, neighbors
 
@@ -64,6 +64,7 @@ def test_of_many_classes_most_neighbors_are_found(probes: int, monkeypatch: pyte
     """In cells: all of them where every cell is looked into; never the class itself, and none twice."""
     torch.manual_seed(0)
     rows = torch.cat([torch.randn(60, 8).repeat_interleave(5, 0) + 0.1 * torch.randn(300, 8), torch.zeros(300, 1)], 1)
+    monkeypatch.setattr(neighbor_sampled, "way", lambda: 0)
     exact = neighbors(rows, 4)
     monkeypatch.setattr(neighbor_sampled, "EXACT", 10)
     monkeypatch.setattr(neighbor_sampled, "PROBES", 99)
@@ -79,11 +80,45 @@ def test_of_many_classes_most_neighbors_are_found(probes: int, monkeypatch: pyte
 
 def test_where_cells_have_too_few_all_classes_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = torch.cat([100 * torch.eye(20), torch.zeros(20, 1)], 1)  # each in a cell of its own
+    monkeypatch.setattr(neighbor_sampled, "way", lambda: 0)
     monkeypatch.setattr(neighbor_sampled, "EXACT", 10)
     monkeypatch.setattr(neighbor_sampled, "PROBES", 1)
     found = neighbors(rows, 7)
     assert bool((found != torch.arange(20).unsqueeze(1)).all())
     assert all(len(set(row)) == 7 for row in found.tolist())
+
+
+@pytest.mark.skipif(rounded.way() < rounded.TILES, reason="this processor has no AMX")
+def test_by_rounded_rows_all_neighbors_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    rows = torch.randn(3000, 9)
+    rows[:20] = rows[0]  # equal rows: their neighbours are each other, none its own
+    rows[20:30, :8] = 0.0  # and rows that are near to nothing, whose search stays open
+    rows[20:30, 8] = -9.0
+    by_rounding = neighbors(rows, 5)
+    assert by_rounding.dtype == torch.int32
+    monkeypatch.setattr(neighbor_sampled, "way", lambda: 0)
+    exact = neighbors(rows, 5)
+    every = torch.arange(3000).unsqueeze(1)
+    assert bool((by_rounding != every).all())
+    logits = rows[:, :8] @ rows[:, :8].t() + rows[:, 8]
+    torch.testing.assert_close(logits.gather(1, by_rounding.long()), logits.gather(1, exact.long()))
+    assert bool((by_rounding.sort(1).values.diff(dim=1) > 0).all())
+
+
+@pytest.mark.skipif(rounded.way() < rounded.TILES, reason="this processor has no AMX")
+def test_rounded_rows_are_left_alone_where_they_tell_nothing_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    best = rounded.RoundedRows.best
+
+    def counted(self: rounded.RoundedRows, queries: Tensor, k: int) -> rounded.Best:
+        asked.append(len(queries))
+        return best(self, queries, k)
+
+    monkeypatch.setattr(neighbor_sampled, "ASKED", 100)
+    monkeypatch.setattr(rounded.RoundedRows, "best", counted)
+    assert neighbors(torch.zeros(3000, 9), 5).shape == (3000, 5)
+    assert asked == [100]
 
 
 @pytest.mark.parametrize("samples", [1, 5, 12, 13, 40])

@@ -15,6 +15,7 @@ from torch import Tensor
 from softmaxes.large_pages import in_large_pages
 from softmaxes.layers import transformed
 from softmaxes.native import ADDRESS, DTYPES, SIZE, load
+from softmaxes.on_cpu import on_cpu
 
 TILES = 2  # how it may search: by AMX; 1 is by AVX-512
 ROOM = 256  # candidates of a query, and some more for each of the best: 7 are left in the middle for the best 5
@@ -69,6 +70,7 @@ class RoundedRows:
         bias: (C,), or none.
     """
 
+    @on_cpu
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.weight, self.bias = weight.detach().contiguous(), None if bias is None else bias.detach().contiguous()
         classes, features = weight.shape
@@ -87,6 +89,7 @@ class RoundedRows:
         possible = self.column[self.column != -torch.inf]
         self.offset = float(possible.abs().max()) if len(possible) else 0.0
 
+    @on_cpu
     def best(self, queries: Tensor, k: int, how: int = TILES) -> Best:
         """The k largest logits of each query.
 
