@@ -65,7 +65,7 @@ class ExactSearch:
         Memory of the copy 2CD bytes, 4CD more for a `CosineSoftmax`, whose rows are scaled to length one. A search
         O(NCD) time, of which nearly all is spent on bfloat16; no logit is stored. On one core with AMX, for 256
         examples of 256 features and 81,694 classes, the best five take a tenth of the time of scoring all
-        (``benchmarks/search.py``).
+        (``benchmarks/exact_search.py``).
 
     Raises:
         TypeError: the head is of another kind.

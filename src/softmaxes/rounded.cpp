@@ -112,7 +112,8 @@ TILES void by_tiles(const Search &s) {
     alignas(64) float logits[4][WIDTH * WIDTH];
     const int64_t stride = s.features * 2, step = WIDTH * DEPTH, half = WIDTH * s.features;
     const int64_t blocks = (s.asked + 2 * WIDTH - 1) / (2 * WIDTH);
-    const int64_t ahead = (2 * WIDTH * stride / CACHE_LINE + blocks - 1) / blocks * CACHE_LINE;
+    const int64_t lines = 2 * WIDTH * stride / CACHE_LINE, steps = blocks * s.features / DEPTH;
+    const int64_t ahead = (lines + steps - 1) / steps * CACHE_LINE; // bytes of the next rows, asked for in each step
     int64_t row = -1, query = -1; // of the logits before
     const auto sift_all = [&]() __attribute__((always_inline, target("avx512f,avx512bw,avx512bf16,amx-tile,amx-bf16"))) {
         const bool below = row + WIDTH < s.count, right = query + WIDTH < s.asked;
@@ -131,6 +132,7 @@ TILES void by_tiles(const Search &s) {
             _tile_zero(2);
             _tile_zero(3);
             for (int64_t k = 0, at = 0; k < s.features; k += DEPTH, at += step) {
+                for (const char *const end = next + ahead; next < end; next += CACHE_LINE) _mm_prefetch(next, _MM_HINT_T1);
                 _tile_loadd(4, upper + k, stride);
                 _tile_loadd(6, one + at, CACHE_LINE);
                 _tile_loadd(5, lower + k, stride);
@@ -140,7 +142,6 @@ TILES void by_tiles(const Search &s) {
                 _tile_dpbf16ps(2, 5, 6);
                 _tile_dpbf16ps(3, 5, 7);
             }
-            for (const char *const end = next + ahead; next < end; next += CACHE_LINE) _mm_prefetch(next, _MM_HINT_T1);
             if (row >= 0) sift_all();
             _tile_stored(0, logits[0], CACHE_LINE);
             _tile_stored(1, logits[1], CACHE_LINE);
