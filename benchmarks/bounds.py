@@ -11,15 +11,10 @@ quantiles. The k-th best logit is taken as known, which no search knows so early
 - cells: q·c + |q| r, for k-means cells with centre c and radius r, as many as the square root of the classes, and more.
 - svd: the dot product in the first directions of the rows' singular value decomposition, and |q| |w| of the rest.
 - bfloat16: the logit with both sides rounded to bfloat16, and the largest error of that rounding.
-
-At the end: time of all logits and their best k, in float32, over that of the bfloat16 search, batches of 1 and 256, in
-turn, one thread, median with 20 % and 80 % quantiles. It takes the best 32 by bfloat16, scores them in float32, and
-checks that no other class can be among the best k; else it scores all.
 """
 
 import argparse
 import math
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +26,6 @@ from softmaxes.lab import load, load_data
 from softmaxes.lab.data.ragged import Texts
 from timing import write_csv
 
-CANDIDATES = 32
 DIRECTIONS = (16, 32, 64)
 
 
@@ -74,39 +68,6 @@ def rounded(rows: Tensor, of_rows: tuple[float, float], asked: Tensor) -> tuple[
     return logits.float(), error + logits.abs().amax(1).float() * 2**-8
 
 
-def best_of_all(rows: Tensor, asked: Tensor, k: int) -> Tensor:
-    return (asked @ rows.t()).topk(k).indices
-
-
-def best_by_rounding(rows: Tensor, small: Tensor, of_rows: tuple[float, float], asked: Tensor, k: int) -> Tensor:
-    logits, error = rounded(small, of_rows, asked)
-    values, found = logits.topk(CANDIDATES)
-    exact = torch.bmm(rows[found], asked.unsqueeze(2)).squeeze(2)
-    best, place = exact.topk(k)
-    classes = found.gather(1, place)
-    doubtful = (values[:, -1] + error >= best[:, -1]).nonzero().squeeze(1)
-    if len(doubtful):
-        classes[doubtful] = best_of_all(rows, asked[doubtful], k)
-    return classes
-
-
-def timed(rows: Tensor, asked: Tensor, k: int, rounds: int) -> Iterator[tuple[str, list[float]]]:
-    """Of a batch of 256 and of one query the ratio of the times of both searches, in each round."""
-    small, of_rows = rows.bfloat16(), error_of_rows(rows)
-    for size in (256, 1):
-        ratios = []
-        for turn in range(rounds + 1):  # one to warm up
-            some = asked[torch.randint(len(asked), (size,))]
-            start = time.perf_counter()
-            expected = best_of_all(rows, some, k)
-            between = time.perf_counter()
-            found = best_by_rounding(rows, small, of_rows, some, k)
-            ratios += [(between - start) / (time.perf_counter() - between)] if turn else []
-            logits = some @ rows.t()
-            torch.testing.assert_close(logits.gather(1, found), logits.gather(1, expected))
-        yield f"time-of-{size}", ratios
-
-
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -115,7 +76,6 @@ def main() -> None:
     parser.add_argument("--head", required=True, help="a flat head of it, with weight and bias")
     parser.add_argument("--examples", type=int, default=512)
     parser.add_argument("--k", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--out", type=Path, help="file for the table, as CSV")
     given = parser.parse_args()
 
@@ -133,22 +93,16 @@ def main() -> None:
     least = (asked @ rows.t()).topk(given.k).values[:, -1:]
 
     about = (given.data, given.head, len(rows), rows.shape[1] - 1, given.k)
-    lines = [
-        (*about, *said(name, "left", (upper >= least).double().mean(1), (0.1, 0.9)))
-        for name, upper in bounds(rows, asked)
-    ]
-    for name, ratios in timed(rows, asked, given.k, given.rounds):
-        lines.append((*about, *said(name, "times as fast", torch.tensor(ratios).double(), (0.2, 0.8))))
+    lines = [(*about, *said(name, (upper >= least).double().mean(1))) for name, upper in bounds(rows, asked)]
     if given.out is not None:
         write_csv(given.out, "data head classes features k what value low high", lines)
 
 
-def said(name: str, what: str, found: Tensor, ends: tuple[float, float]) -> tuple[str, float, float, float]:
-    """Prints a line: the mean of shares, or the median of ratios, with two quantiles."""
-    value = (found.mean() if what == "left" else found.median()).item()
-    low, high = found.quantile(torch.tensor(ends).double()).tolist()
-    print(f"{name:12} {value:10.4g} {what}, {low:.4g} to {high:.4g}", flush=True)
-    return name, value, low, high
+def said(name: str, left: Tensor) -> tuple[str, float, float, float]:
+    """Prints a line: the mean of shares, with 10 % and 90 % quantiles."""
+    mean, (low, high) = left.mean().item(), left.quantile(torch.tensor([0.1, 0.9]).double()).tolist()
+    print(f"{name:12} {mean:10.4g} left, {low:.4g} to {high:.4g}", flush=True)
+    return name, mean, low, high
 
 
 if __name__ == "__main__":

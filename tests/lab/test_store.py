@@ -19,6 +19,7 @@ DATA = toy_data()
 RESULTS = Path(__file__).parents[2] / "results"
 OTHERS = (
     "bounds",
+    "exact_search",
     "gap",
     "gap-cifar100",
     "many-61117",

@@ -13,6 +13,7 @@ from softmaxes.on_cpu import on_cpu
 from softmaxes.rounded import TILES, RoundedRows, usable, way
 
 EXACT = 2**15  # classes up to which all pairs of rows are compared; more lie in cells
+EXACT_BY_TILES = 2**20  # the same where a processor has AMX: a million classes take as long as by cells
 PROBES = 16  # cells in which the neighbours of a class are looked for
 PASSES = 6  # of k-means
 POINTS = 128  # rows for each mean that k-means looks at: more hardly move it
@@ -65,8 +66,8 @@ class NeighborSampledSoftmax(Head):
     Cost:
         Parameters CD + C; the neighbours take 4CK bytes. Training loss O(N(K + U)D) time, O(N(KD + U)) memory; with
         ``sparse`` its gradient too, else that is dense, O(CD). `refresh` finds all neighbours in O(C^2 D) time for up
-        to 32,768 classes; of more, most in O(C^1.5 D). On a processor with AMX it finds all, however many classes, in
-        O(C^2 D): 3 seconds for 81,694 classes and 128 features on one core. In evaluation loss, log_prob and top-k
+        to 32,768 classes; of more, most in O(C^1.5 D). On a processor with AMX it finds all for up to 1,048,576
+        classes: 3 seconds for 81,694 classes and 128 features on one core. In evaluation loss, log_prob and top-k
         O(NCD) time, O(NC) memory.
 
     Example:
@@ -116,7 +117,7 @@ class NeighborSampledSoftmax(Head):
         """Look for the neighbours of each class anew, among the rows as they are now.
 
         Cost:
-            O(C^2 D) time for C classes up to 32,768 or on a processor with AMX; else O(C^1.5 D).
+            O(C^2 D) time for C classes up to 32,768, on a processor with AMX up to 1,048,576; of more O(C^1.5 D).
 
         Example:
             >>> import torch
@@ -228,7 +229,7 @@ def _asked(rows: Tensor) -> Tensor:
 def _by_rounding(rows: Tensor, number: int) -> Tensor | None:
     """All neighbours as they are, or none where this would not be the quickest way."""
     weight, bias = rows[:, :-1].contiguous(), rows[:, -1].contiguous()
-    if way() < TILES or not usable(weight, bias):
+    if len(rows) > EXACT_BY_TILES or way() < TILES or not usable(weight, bias):
         return None
     table, every = RoundedRows(weight, bias), torch.arange(len(rows))
     found, open_ = torch.empty(len(rows), number, dtype=torch.int32), []
