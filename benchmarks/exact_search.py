@@ -32,6 +32,7 @@ from softmaxes import (
     Sampler,
     Softmax,
 )
+from softmaxes.exact_search import _layer
 from softmaxes.heads.cosine import direction
 from softmaxes.lab import load_data
 from softmaxes.lab.training.ngrams import BagOfNgrams
@@ -68,7 +69,7 @@ def learn(trunk: BagOfNgrams, head: Head, data: Any, seconds: float) -> float:
 
 def searches(head: Head, search: ExactSearch, k: int) -> dict[str, Callable[[Tensor], Tensor]]:
     """Each gives the logits of the best k."""
-    weight, bias = search._layer()
+    weight, bias = _layer(search.head)
     look = direction if isinstance(head, CosineSoftmax) else lambda vectors: vectors
     scale = head.scale if isinstance(head, CosineSoftmax) else 1.0
 

@@ -1,6 +1,7 @@
 """Exact search finds what scoring all classes finds, in each of its ways; the rounded rows never hide a class."""
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -65,7 +66,7 @@ def by_rounding(way: int, monkeypatch: pytest.MonkeyPatch) -> int:
         raise AssertionError("all classes were scored")
 
     if way > 0:
-        monkeypatch.setattr(ExactSearch, "_of_all", never)
+        monkeypatch.setattr(exact_search, "_of_all", never)
     return way
 
 
@@ -204,7 +205,7 @@ def test_where_too_many_are_close_all_are_scored(way: int) -> None:
         head.bias.zero_()
     agree(ExactSearch(head), torch.randn(40, 24), 5)
     if way > 0:
-        assert not ExactSearch(head)._rows.best(torch.randn(40, 24), 5).decided.any()  # type: ignore[union-attr]
+        assert not ExactSearch(head)._copy.rows.best(torch.randn(40, 24), 5).decided.any()  # type: ignore[union-attr]
 
 
 ODD: dict[str, Callable[[Softmax, Tensor], object]] = {
@@ -329,3 +330,116 @@ def test_other_kinds_are_refused(head: Any) -> None:
 def test_all_its_kinds_are_tried() -> None:
     made = {type(make(4, 40)) for make in KINDS.values()}
     assert made == set(exact_search.KINDS)
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_whatever_the_default_dtype_is(default: torch.dtype, dtype: torch.dtype, way: int) -> None:
+    torch.manual_seed(5)
+    head, input = Softmax(64, 1500, dtype=dtype), torch.randn(64, 64, dtype=dtype)
+    expected = (input @ head.weight.t() + head.bias).topk(3).indices
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(default)
+        found = ExactSearch(head).topk(input, 3)[1]
+    finally:
+        torch.set_default_dtype(before)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("scale", [1e-10, 1e-20, 1e-24, 1e-30])
+def test_tiny_rows_are_told_apart(scale: float, way: int) -> None:
+    """Their squares are no numbers of float32."""
+    torch.manual_seed(0)
+    head, input = Softmax(64, 3000, bias=False), torch.randn(64, 64)
+    with torch.no_grad():
+        rows = torch.randn(30, 64)[torch.randint(30, (3000,))] + 1e-4 * torch.randn(3000, 64)
+        head.weight.copy_(scale * rows)
+    logits = input.double() @ head.weight.double().t()
+    found = logits.gather(1, ExactSearch(head).predict(input).unsqueeze(1)).squeeze(1)
+    largest = logits.amax(1)
+    assert bool((found >= largest - 1e-6 * largest.abs()).all())
+
+
+@pytest.mark.parametrize("rule", [torch.optim.SGD, torch.optim.Adagrad, torch.optim.AdamW])
+def test_the_steps_of_a_fused_optimiser_are_seen(rule: Any, way: int) -> None:
+    """PyTorch counts no change of what they step."""
+    head, input = Softmax(32, 2000), torch.randn(64, 32)
+    search = ExactSearch(head)
+    search.topk(input, 5)
+    optimiser = rule(head.parameters(), lr=0.5, fused=True)
+    head(input, torch.randint(2000, (64,))).sum().backward()
+    optimiser.step()
+    assert torch.equal(search.predict(input), (input @ head.weight.t() + head.bias).argmax(1))
+
+
+def test_what_is_loaded_in_inference_mode_is_seen(way: int) -> None:
+    input = torch.randn(64, 32)
+    with torch.inference_mode():
+        head = Softmax(32, 2000)
+        search = ExactSearch(head)
+        head.load_state_dict(Softmax(32, 2000).state_dict())
+        assert torch.equal(search.predict(input), (input @ head.weight.t() + head.bias).argmax(1))
+
+
+def test_a_parameter_that_a_linear_layer_gets_later_is_seen(way: int) -> None:
+    layer, input = nn.Linear(32, 2000), torch.randn(64, 32)
+    search = ExactSearch(layer)
+    layer.weight = nn.Embedding(2000, 32).weight
+    assert torch.equal(search.predict(input), layer(input).argmax(1))
+    layer.load_state_dict(nn.Linear(32, 2000).state_dict(), assign=True)
+    assert torch.equal(search.predict(input), layer(input).argmax(1))
+    nn.utils.parametrizations.weight_norm(layer)
+    with pytest.raises(TypeError, match=r"^ExactSearch: expected linear to be a torch\.nn\.Linear with parameters"):
+        search.predict(input)
+
+
+class Negated(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:
+        return -super().forward(input)
+
+
+@pytest.mark.parametrize(("layer", "error"), [(Negated(4, 9), TypeError), (nn.Linear(4, 1), ValueError)])
+def test_other_layers_are_refused(layer: nn.Linear, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"^ExactSearch: expected "):
+        ExactSearch(layer)
+
+
+def test_memory_that_was_exchanged_is_seen(way: int) -> None:
+    """`Module.to` may bring a parameter back to an address and a version that it had."""
+    input = torch.randn(64, 16)
+    for _ in range(100):
+        head = CosineSoftmax(16, 1500)
+        search = ExactSearch(head)
+        search.topk(input, 3)
+        head.bfloat16().float()
+        assert torch.equal(search.topk(input, 5)[0], ExactSearch(head).topk(input, 5)[0])
+
+
+def test_a_sign_that_is_kept_apart_counts(way: int) -> None:
+    head, input = Softmax(32, 2000, bias=False), torch._neg_view(torch.randn(64, 32))
+    assert torch.equal(ExactSearch(head).predict(input), (input.resolve_neg() @ head.weight.t()).argmax(1))
+
+
+def test_threads_may_search_while_another_refreshes(way: int) -> None:
+    head, input = Softmax(16, 3000), torch.randn(32, 16)
+    search, expected = ExactSearch(head), (input @ head.weight.t() + head.bias).argmax(1)
+    going, failed = threading.Event(), list[object]()
+
+    def ask() -> None:
+        while not going.is_set():
+            try:
+                if not torch.equal(search.predict(input), expected):
+                    failed.append("another answer")
+            except Exception as error:
+                failed.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(200):
+        search.refresh()
+    going.set()
+    for thread in threads:
+        thread.join()
+    assert not failed

@@ -1,9 +1,11 @@
 """The k classes of the largest logits of a flat head, exact, sooner than by scoring all classes."""
 
-from typing import Any, final
+from itertools import count
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from softmaxes.head import Head
 from softmaxes.heads.cosine import CosineSoftmax, direction
@@ -56,10 +58,8 @@ class ExactSearch:
         head: a head whose classes are ranked by logits or cosines (`Softmax`, `CosineSoftmax`, `SampledSoftmax`,
             `NeighborSampledSoftmax`, `TreeSampledSoftmax`, `NCE`, `NegativeSampling`, `OneVsRest`, `Sigsoftmax`,
             `GumbelSoftmax`), or a `torch.nn.Linear`. It may go on learning: after an optimiser's step the next search
-            copies the rows anew. Changes made through ``.data`` are not seen; call `refresh` after them.
-
-    Attributes:
-        head: the head; of a linear layer the `Softmax` that shares its parameters.
+            copies the rows anew. Changes that PyTorch does not count are not seen: through ``.data``, a numpy view,
+            `torch.distributed` or another process. Call `refresh` after them.
 
     Cost:
         Memory of the copy 2CD bytes, 4CD more for a `CosineSoftmax`, whose rows are scaled to length one. A search
@@ -86,34 +86,48 @@ class ExactSearch:
     """
 
     def __init__(self, head: Head | nn.Linear) -> None:
-        self.head: Any = Softmax.from_linear(head) if isinstance(head, nn.Linear) else head
+        self._linear = head if isinstance(head, nn.Linear) and type(head).forward is nn.Linear.forward else None
+        self._head: Any = None if self._linear is not None else head
         if type(self.head) not in KINDS:
             able = ", ".join(kind.__name__ for kind in KINDS)
             raise TypeError(f"ExactSearch: expected one of {able} or a torch.nn.Linear, got {type(head).__name__}.")
-        self._rows: RoundedRows | None = None
+        _watch_fused()
         self.refresh()
+
+    @property
+    def head(self) -> Any:
+        """The head; of a linear layer the `Softmax` that shares its parameters."""
+        linear, head = self._linear, self._head
+        if linear is None or (head is not None and head.weight is linear.weight and head.bias is linear.bias):
+            return head
+        try:
+            self._head = Softmax.from_linear(linear)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"ExactSearch: {str(error).removeprefix('Softmax: ')}") from None
+        return self._head
 
     def refresh(self) -> None:
         """Copy the rows anew."""
-        self._parameters = self.head.weight, getattr(self.head, "bias", None)  # held: an address is not used again
-        self._versions, self._rows = self._seen(), None
+        head = self.head
+        seen = _seen(head)  # first: if another thread changes the rows meanwhile, the next search copies them again
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
-            weight, bias = self._layer()
-            if usable(weight, bias):
-                self._rows = RoundedRows(weight, bias)
+            weight, bias = _layer(head)
+            rows = RoundedRows(weight, bias) if usable(weight, bias) else None
+        self._copy = _Copy(seen, rows, (head.weight.detach(), head.weight))
 
     @property
     def compiled(self) -> bool:
         """Whether the rounded logits are used here; else the search scores all classes with PyTorch."""
-        return self._rows is not None
+        return self._copy.rows is not None
 
     @uncompiled
     @torch.no_grad()
     def topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k classes of the largest logits, largest first; of equal ones the lower class first.
 
-        A logit is summed in float64 and rounded once, so classes may change places with those of `Head.topk` where
-        their logits are nearer than its rounding. There is no gradient.
+        Logits may differ from those of `Head.topk` in their last digits, so classes whose logits are nearer than that
+        may change places. Where the search is compiled, logits are summed in float64 and rounded once; where it scores
+        all classes, in the head's dtype. There is no gradient.
 
         Args:
             input: features, (*, D).
@@ -127,47 +141,81 @@ class ExactSearch:
             TypeError: the dtype is not the one expected, or k is not an int.
             ValueError: the shape or device is not one expected, or k is out of range.
         """
-        self.head._check_input(input)
-        k = self.head._check_k(k)
-        if self._seen() != self._versions:
-            self.refresh()
-        values, classes = self._topk(input.reshape(-1, self.head.in_features), k)
-        if isinstance(self.head, CosineSoftmax):
-            values = self.head._scaled(values, self.head.log_scale)
+        head = self.head
+        head._check_input(input)
+        k = head._check_k(k)
+        queries = input.reshape(-1, head.in_features)
+        queries = direction(queries) if isinstance(head, CosineSoftmax) else queries
+        if autocasts(input.device.type) or transformed(input, head.weight, getattr(head, "bias", None)):
+            values, classes = _of_all(queries, *_layer(head), k)
+        else:
+            if self._copy.seen != _seen(head):
+                self.refresh()
+            values, classes = _best(self._copy.rows, head, queries, k)
+        if isinstance(head, CosineSoftmax):
+            values = head._scaled(values, head.log_scale)
         return values.view(*input.shape[:-1], k), classes.view(*input.shape[:-1], k)
 
     def predict(self, input: Tensor) -> Tensor:
         """The class of the largest logit: (*, D) -> (*)."""
         return self.topk(input, 1)[1].squeeze(-1)
 
-    def _topk(self, input: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        queries = direction(input) if isinstance(self.head, CosineSoftmax) else input
-        if self._rows is None or autocasts(input.device.type) or transformed(input):
-            return self._of_all(queries, k)
-        found = self._rows.best(queries, k)
-        open_ = (~found.decided).nonzero().squeeze(1)
-        if len(open_) > 0:
-            values, classes = self._of_all(queries[open_], k)
-            found.values[open_], found.classes[open_] = values.to(found.values.dtype), classes
-        return found.values, found.classes
 
-    def _of_all(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """By all logits."""
-        weight, bias = (self._rows.weight, self._rows.bias) if self._rows is not None else self._layer()
-        parts = torch.split(queries, max(1, MOST_LOGITS // self.head.num_classes))
-        found = [highest(linear_logits(part, weight, bias), k) for part in parts]
-        return torch.cat([values for values, _ in found]), torch.cat([classes for _, classes in found])
+class _Copy(NamedTuple):
+    """A copy of the rows, in one piece, so that a search in another thread has the one or the next."""
 
-    def _layer(self) -> tuple[Tensor, Tensor | None]:
-        """The linear layer whose logits rank the classes."""
-        if isinstance(self.head, CosineSoftmax):
-            return direction(self.head.weight.detach()), None
-        return self.head.weight.detach(), None if self.head.bias is None else self.head.bias.detach()
+    seen: tuple[object, ...]  # what `_seen` said
+    rows: RoundedRows | None
+    held: tuple[Tensor, ...]  # parameter and memory: as long as they are, no other has their identity and address
 
-    def _seen(self) -> tuple[object, ...]:
-        """What changes when the rows do."""
-        tensors = [self.head.weight, getattr(self.head, "bias", None)]
-        return tuple(
-            None if one is None else (id(one), one.data_ptr(), one.dtype, 0 if one.is_inference() else one._version)
-            for one in tensors
-        )
+
+def _best(rows: RoundedRows | None, head: Any, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest logits and their classes, by the copy as far as it decides."""
+    if rows is None:
+        return _of_all(queries, *_layer(head), k)
+    found = rows.best(queries, k)
+    open_ = (~found.decided).nonzero().squeeze(1)
+    if len(open_) > 0:
+        values, classes = _of_all(queries[open_], rows.weight, rows.bias, k)
+        found.values[open_], found.classes[open_] = values.to(found.values.dtype), classes
+    return found.values, found.classes
+
+
+def _of_all(queries: Tensor, weight: Tensor, bias: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
+    """The same by all logits."""
+    parts = torch.split(queries, max(1, MOST_LOGITS // len(weight)))
+    found = [highest(linear_logits(part, weight, bias), k) for part in parts]
+    return torch.cat([values for values, _ in found]), torch.cat([classes for _, classes in found])
+
+
+def _layer(head: Any) -> tuple[Tensor, Tensor | None]:
+    """The linear layer whose logits rank the classes."""
+    if isinstance(head, CosineSoftmax):
+        return direction(head.weight.detach()), None
+    return head.weight.detach(), None if head.bias is None else head.bias.detach()
+
+
+def _seen(head: Any) -> tuple[object, ...]:
+    """What changes when the rows do."""
+    tensors = [head.weight, getattr(head, "bias", None)]
+    if any(one is not None and one.is_inference() for one in tensors):
+        return (object(),)  # PyTorch counts no changes of these
+    parts = (None if one is None else (id(one), one.data_ptr(), one.dtype, one._version) for one in tensors)
+    return _fused_steps, *parts
+
+
+# A fused optimiser does not count its changes, so its steps are counted here.
+_fused_steps = 0
+_watchers = count()
+
+
+def _watch_fused() -> None:
+    """Count the steps of fused optimisers from the first search on."""
+    if next(_watchers) == 0:
+        register_optimizer_step_post_hook(_stepped)
+
+
+def _stepped(optimizer: Optimizer, *_: object) -> None:
+    global _fused_steps
+    if any(group.get("fused") for group in optimizer.param_groups):
+        _fused_steps += 1

@@ -72,7 +72,7 @@ class RoundedRows:
 
     @on_cpu
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self.weight, self.bias = weight.detach().contiguous(), None if bias is None else bias.detach().contiguous()
+        self.weight, self.bias = _plain(weight), None if bias is None else _plain(bias)
         classes, features = weight.shape
         padded = -(-classes // GROUP) * GROUP, -(-features // DEPTH) * DEPTH
         self.rows = in_large_pages(torch.empty(padded, dtype=torch.bfloat16))
@@ -81,9 +81,9 @@ class RoundedRows:
         for start in range(0, classes, ROWS):
             part = self.weight[start : start + ROWS]
             kept = self.rows[start : start + ROWS, :features][: len(part)].copy_(part)
-            change.append(torch.linalg.vector_norm(part - kept.to(part.dtype), dim=1).max())
-            length.append(torch.linalg.vector_norm(part, dim=1).max())
-        self.column = torch.full(padded[:1], -torch.inf)  # no row is a class from C on
+            change.append(_lengths(part - kept.to(part.dtype)).max())
+            length.append(_lengths(part).max())
+        self.column = torch.full(padded[:1], -torch.inf, dtype=torch.float32)  # no row is a class from C on
         self.column[:classes] = 0 if self.bias is None else self.bias
         self.change, self.length = float(torch.stack(change).max()), float(torch.stack(length).max())
         possible = self.column[self.column != -torch.inf]
@@ -106,7 +106,7 @@ class RoundedRows:
             return Best(nothing, nothing.long(), torch.zeros(number, dtype=torch.bool))
         size = -(-len(self.rows) // (threads * GROUP)) * GROUP
         parts = [slice(start, min(start + size, len(self.weight))) for start in range(0, len(self.weight), size)]
-        found = [self._of_all(some, k, how, parts) for some in torch.split(queries.detach().contiguous(), QUERIES)]
+        found = [self._of_all(some, k, how, parts) for some in torch.split(_plain(queries), QUERIES)]
         return Best(*map(torch.cat, zip(*found, strict=True)))
 
     def _of_all(self, queries: Tensor, k: int, how: int, parts: list[slice]) -> Best:
@@ -129,7 +129,8 @@ class RoundedRows:
         """Queries in groups, the last filled with zeros, and how far their logits may be off, infinity of the zeros."""
         number, features = queries.shape
         padded, deep = -(-number // GROUP) * GROUP, self.rows.shape[1]
-        rounded, error = torch.zeros(padded, deep, dtype=torch.bfloat16), torch.full((padded,), torch.inf)
+        rounded = torch.zeros(padded, deep, dtype=torch.bfloat16)
+        error = torch.full((padded,), torch.inf, dtype=torch.float32)
         rounded[:number, :features] = queries
         error[:number] = self._error(queries, rounded[:number, :features].to(queries.dtype))
         return rounded.view(padded // GROUP, GROUP, deep // 2, 2).transpose(1, 2).contiguous(), error
@@ -148,9 +149,9 @@ class RoundedRows:
             rounded,
             error,
             torch.empty(len(error), room, dtype=torch.int32),
-            torch.empty(len(error), room),
-            torch.full((len(error), k), -torch.inf),
-            torch.where(sound, torch.finfo(torch.float32).min, torch.inf),
+            torch.empty(len(error), room, dtype=torch.float32),
+            torch.full((len(error), k), -torch.inf, dtype=torch.float32),
+            torch.where(sound, torch.finfo(torch.float32).min, torch.inf).float(),
             torch.where(sound, 0, -1),
         )
         as_they_are = self.weight[part], None if self.bias is None else self.bias[part], queries
@@ -175,13 +176,24 @@ class RoundedRows:
         of w, and the change of q times |w|. The sum in float32 is off by D 2^-24 of the product of the lengths, and the
         tiles take the smallest numbers for zero; both are counted twice.
         """
-        length, change = torch.linalg.vector_norm(queries, dim=1), torch.linalg.vector_norm(queries - rounded, dim=1)
+        length, change = _lengths(queries), _lengths(queries - rounded)
         longest, features = self.length + self.change, queries.shape[1]
         by_rounding = length * self.change + change * longest
         by_summing = (features + 8) * 2.0**-23 * (length + change) * longest + 2.0**-22 * self.offset
         by_flushing = features * 2.0**-124 * (1 + length + longest)
         error: Tensor = 1.001 * (by_rounding + by_summing + by_flushing)
         return error.float()
+
+
+def _lengths(rows: Tensor) -> Tensor:
+    """Of rows, (N, D) -> (N,) float64, in which no square of a float32 is too small."""
+    lengths: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
+    return lengths
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """As it lies in memory for compiled code: dense, and no sign is kept apart."""
+    return tensor.detach().resolve_neg().contiguous()
 
 
 def _addresses(tensors: Sequence[Tensor | None]) -> list[int | None]:
