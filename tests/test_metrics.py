@@ -409,6 +409,20 @@ def uniform(rows: int = 2, classes: int = 3, dtype: torch.dtype = torch.float32)
 ONE = metrics.judge(uniform(), torch.tensor([0, 2]))
 PAIRS = torch.tensor([[0, 0, 1], [1, 2, 3]])
 TARGETS = torch.tensor([0, 2])
+
+
+@pytest.mark.parametrize(("classes", "expected"), [(2, 2.0), (1000, 1000.0)])
+def test_the_perplexity_of_equal_probabilities_is_the_number_of_classes(classes: int, expected: float) -> None:
+    judged = metrics.judge(torch.zeros(3, classes, dtype=torch.float64).log_softmax(1), torch.tensor([0, 1, 1]))
+    assert metrics.perplexity(judged) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("least", "expected"), [(-80.0, math.exp(80)), (-1000.0, math.inf), (-math.inf, math.inf)])
+def test_a_perplexity_beyond_float32_is_infinite(least: float, expected: float) -> None:
+    judged = metrics.judge(torch.tensor([[0.0, least]]), torch.tensor([1]))
+    assert metrics.perplexity(judged) == pytest.approx(expected, rel=1e-4)
+
+
 OF_A_BATCH = {
     "judge": metrics.judge,
     "fit_temperature": metrics.fit_temperature,
@@ -419,6 +433,7 @@ OF_JUDGED: dict[str, Callable[..., object]] = {
     "topk_accuracy": lambda judged: metrics.topk_accuracy(judged, 2),
     "precision_at": lambda judged: metrics.precision_at(judged, 3),
     "nll": metrics.nll,
+    "perplexity": metrics.perplexity,
     "outside_support": metrics.outside_support,
     "calibration_error": metrics.calibration_error,
     "reliability": metrics.reliability,
@@ -501,6 +516,7 @@ READ = dict.fromkeys(OF_JUDGED, ("target", "prediction")) | {
     "topk_accuracy": ("rank",),
     "precision_at": ("relevant",),
     "nll": ("nll",),
+    "perplexity": ("nll",),
     "outside_support": ("nll",),
     "calibration_error": ("confidence", "rank"),
     "reliability": ("confidence", "rank"),

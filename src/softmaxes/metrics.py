@@ -183,6 +183,25 @@ def nll(judged: Judged) -> float:
     return loss.double().mean().item()
 
 
+MOST_NLL = 88.0  # of whose exponential float32 has no number beyond
+
+
+def perplexity(judged: Judged) -> float:
+    r"""The exponential of the mean negative log-likelihood; inf where that is infinite or more than 88.
+
+    .. math:: \exp\Big(-\frac{1}{N} \sum_i \log p(y_i \mid x_i)\Big)
+
+    A head that gives each of C classes the same probability has perplexity C.
+
+    Reference:
+        F. Jelinek, R. L. Mercer, L. R. Bahl, J. K. Baker. Perplexity: a measure of the difficulty of speech recognition
+        tasks. 1977.
+    """
+    (loss,) = _columns("perplexity", judged, "nll")
+    mean = loss.double().mean().item()
+    return math.inf if mean > MOST_NLL else math.exp(mean)
+
+
 def outside_support(judged: Judged) -> float:
     """Share of examples whose target has probability zero: a log-probability of -inf, not merely a small one."""
     (loss,) = _columns("outside_support", judged, "nll")

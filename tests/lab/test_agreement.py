@@ -89,6 +89,7 @@ CONTRADICTIONS: list[tuple[Sequence[Any], str]] = [
     ((*SCORES, lambda scores: scores | precisions(0.0, 0.5, 0.5)), "expected precision_at_1 of .* to 1 in epoch 10"),
     ((*SCORES, lambda scores: scores | precisions(0.9, 0.29, 0.5)), "expected precision_at_3 of 0.3 to 0.966667"),
     ((*SCORES, lambda scores: scores | precisions(0.9, 0.5, 0.71)), "expected precision_at_5 of 0.3 to 0.7 in"),
+    ((*SCORES, lambda scores: scores | {"perplexity": 1.5}), "expected perplexity in epoch 10 "),
     ((*SCORES, "outside_support", 0.5), "expected an infinite nll"),
     ((*SCORES, "calibration_error", 0.5), "expected calibration: calibration_error 0"),
     (("epochs", 2, "scores", None), "expected scores of every epoch but the last"),

@@ -373,7 +373,8 @@ BAD: list[tuple[list[str], str]] = [
     (["compare", "--seeds", "0"], "--seeds: expected 1 or more, got 0."),
     (
         ["compare", "--data", "glyfs"],
-        "--data: expected glyphs, glyphs:CLASSES, glyphs:all, geonames, cifar10, cifar100, features, text, a folder",
+        "--data: expected glyphs, glyphs:CLASSES, glyphs:all, geonames, cifar10, cifar100, features, text, next-word, "
+        "a folder",
     ),
     (
         ["compare", "--data", "./nowhere"],

@@ -411,7 +411,7 @@ def test_options_and_recipe_are_those_of_texts_but_for_ngrams(tmp_path: Path) ->
     assert isinstance(trunk, BagOfFeatures)
     assert (trunk.table.weight.shape, trunk.out_features) == ((60, 4), 9)
     for changes, message in (
-        ({"buckets": 9}, "mine: expected texts for buckets 9, got sparse vectors, which have none."),
+        ({"buckets": 9}, "mine: expected texts or next words for buckets 9, got sparse vectors, which have none."),
         ({"flips": True}, "mine: expected images for flips True, got sparse vectors, which have none."),
         ({"standardise": False}, "expected images or vectors for standardise False, got sparse vectors"),
         ({"backbone": "resnet"}, "expected images for backbone resnet, got sparse vectors, which have none."),

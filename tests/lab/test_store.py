@@ -25,6 +25,7 @@ OTHERS = (
     "many-61117",
     "many-81694",
     "many-fasttext",
+    "next-word",
     "peers",
     "scaling_out",
     "search",

@@ -225,7 +225,8 @@ def test_images_have_no_use_for_ngrams(capsys: pytest.CaptureFixture[str], tmp_p
     assert main(["compare", "--data", "glyphs:3", "--dim", "64", "--out", str(tmp_path / "out")]) == 2
     assert (
         capsys.readouterr().err
-        == "softmaxes: glyphs:3: expected texts or sparse vectors for dim 64, got images, which have none.\n"
+        == "softmaxes: glyphs:3: expected texts or next words or sparse vectors for dim 64, got images, which have "
+        "none.\n"
     )
 
 

@@ -135,6 +135,8 @@ def _check_scores(epoch: int, scores: "Scores") -> None:
                 f"expected precision_at_{k} of {least / k:.6g} to {most / k:.6g} in epoch {epoch}, got {share:.6g}"
             )
         least, most = k * share, k * share + 2
+    if scores.perplexity is not None and math.isfinite(scores.perplexity):
+        _agree(f"perplexity in epoch {epoch}", scores.perplexity, math.exp(scores.nll))
     if scores.outside_support > 0 and math.isfinite(scores.nll):
         raise ValueError(f"expected an infinite nll in epoch {epoch}, got {scores.nll:.6g}")
     if scores.tree is not None:

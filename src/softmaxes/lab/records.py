@@ -40,6 +40,8 @@ MOST_TRIALS = 1000  # settings of a head
 
 FOR_TEXTS = "ngrams"  # the name of the network for texts, which nobody needs to say
 FOR_SPARSE = "features"  # as well, for sparse vectors
+FOR_WORDS = "words"  # as well, for next words
+CONTEXT = 10  # words before the next one that its example has
 # Of texts and sparse vectors, where no optimizer is named.
 TEXT_RECIPE = {"optimizer": "adagrad", "lr": 0.5, "initial_accumulator": 1e-7}
 
@@ -107,14 +109,18 @@ class Training(Recipe):
         PositiveInt,
         Field(
             le=10**5,
-            description="Texts: size of an n-gram's vector; their mean is the text's. Sparse vectors: size of a "
-            "feature's vector, of which their numbers are the weights.",
+            description="Texts: size of an n-gram's vector; their mean is the text's. Next words: size of a word's "
+            "vector. Sparse vectors: size of a feature's vector, of which their numbers are the weights.",
         ),
         Of(FOR_TEXTS),
+        Of(FOR_WORDS),
         Of(FOR_SPARSE),
     ] = 128
     buckets: Annotated[
-        PositiveInt, Field(description="Texts: rows of the table into which n-grams are hashed."), Of(FOR_TEXTS)
+        PositiveInt,
+        Field(description="Texts and next words: rows of the table into which n-grams or words are hashed."),
+        Of(FOR_TEXTS),
+        Of(FOR_WORDS),
     ] = 2**18
     min_chars: Annotated[
         PositiveInt, Field(le=100, description="Texts: characters of the shortest n-gram."), Of(FOR_TEXTS)
@@ -129,6 +135,11 @@ class Training(Recipe):
         Field(le=100, description="Texts: words of the longest n-gram of words; 0 leaves them out."),
         Of(FOR_TEXTS),
     ] = 1
+    last_words: Annotated[
+        PositiveInt,
+        Field(le=CONTEXT, description="Next words: words before the next one that the network sees."),
+        Of(FOR_WORDS),
+    ] = 5
     standardise: Annotated[
         bool,
         Field(
@@ -210,8 +221,10 @@ class Source(Record):
             "18,557 cities' names; **geonames:5000**, **:1000** and **:500** have smaller cities too, up to 81,000; it "
             f"needs `pip install 'softmaxes[geonames]'`), {NAMED} "
             "(downloaded unless --data-dir says where it lies), **features** (vectors and labels of your "
-            "own, see --data-dir), **text** (texts, or sparse vectors, and their classes, see --data-dir), the path of "
-            "a folder of images with a folder for each class, or **module:function** of your own."
+            "own, see --data-dir), **text** (texts, or sparse vectors, and their classes, see --data-dir), "
+            "**next-word** (the next word of a text of your own, among its 10,000 most frequent words; "
+            "**next-word:50000**), the path of a folder of images with a folder for each class, or **module:function** "
+            "of your own."
         ),
     ] = None
     data_dir: Annotated[
@@ -222,7 +235,8 @@ class Source(Record):
             ".npy files, or with *train.parquet* and *test.parquet*. Of **text** a file .txt in fastText's format "
             "(`__label__NAME words`), .csv, .tsv or .parquet with the columns *text* and *label*, or .txt in the "
             "sparse format of the Extreme Classification Repository, of which a tenth is held out; or a folder with "
-            "*train* and *test* as such files."
+            "*train* and *test* as such files. Of **next-word** a file with a text, whose last tenth is held out; or "
+            "a folder with *train.txt* and *test.txt*."
         ),
     ] = None
     image_size: Annotated[
@@ -346,6 +360,7 @@ class Scores(Record):
     recall: Annotated[Share, Shown("Macro recall", "%", True)]
     f1: Annotated[Share, Shown("Macro F1", "%", True, "F1 %")]
     nll: Annotated[Nats, Shown("NLL", "nats", False, "NLL")]  # inf when a head gave some target probability zero
+    perplexity: Annotated[Nats | None, Shown("Perplexity", "", False, "PPL")] = None  # exp(NLL), of next words
     outside_support: Annotated[Share, Shown("Targets outside the support", "%", False)] = 0.0  # those of probability 0
     # expected calibration error, 15 bins of equal width
     calibration_error: Annotated[Share, Shown("Calibration error", "%", False, "ECE %")]
@@ -555,6 +570,7 @@ class DataCard(Record):
     vector_size: PositiveInt | None = None  # how many numbers a vector has
     text_size: PositiveInt | None = None  # how many bytes the longest text has
     sparse_size: PositiveInt | None = None  # how many numbers a sparse vector has
+    next_word: bool = False  # whether the class of a text is the word after it
     train_counts: tuple[Count, ...]  # examples a class
     test_counts: tuple[Count, ...]
     validation_counts: tuple[Count, ...] | None = None  # of a validation part that the data bring, not in train_counts
@@ -593,6 +609,11 @@ class DataCard(Record):
     def example(self) -> str:
         """What an input is called."""
         return self.kind if self.kind in ("image", "text") else "example"
+
+    @property
+    def task(self) -> Literal["image", "vector", "text", "sparse vector", "next word"]:
+        """What an input is, next words apart: what network there is for it."""
+        return "next word" if self.next_word else self.kind
 
     @property
     def kind(self) -> Literal["image", "vector", "text", "sparse vector"]:

@@ -65,6 +65,7 @@ class Data:
         train_examples: the example that each row of the training set is of, (N,) int64, ascending from 0, where some
             examples have several labels and are as many rows, the first label's first.
         class_pictures: of each class the character that its name begins with, as a PNG file whose opacity draws it.
+        next_word: whether the class of a text is the word after it.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Data:
     class_pictures: Sequence[bytes] = ()
     validation: Tensor | None = None
     train_examples: Tensor | None = None
+    next_word: bool = False
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -357,6 +359,7 @@ class Data:
             vector_size=vector_size,
             text_size=text_size,
             sparse_size=sparse_size,
+            next_word=self.next_word,
             train_counts=tuple(self.counts(self.train_labels if own is None else self.train_labels[~own]).tolist()),
             validation_counts=None if own is None else tuple(self.counts(self.train_labels[own]).tolist()),
             example_counts=None if of is None else tuple(self.counts(self.train_labels[first_rows(of)]).tolist()),

@@ -139,6 +139,31 @@ def save_whole(path: Path, array: Array) -> None:
     write_whole(path, write)
 
 
+class Growing:
+    """An array in a file .npy of our own that grows at its end; its header is right once `finish` was called.
+
+    Attributes:
+        length: how many items there are.
+    """
+
+    def __init__(self, file: BinaryIO, items: Items) -> None:
+        self.length = 0
+        self._file, self._items = file, items
+        self.finish()
+
+    def write(self, content: bytes) -> None:
+        """Add items, as they lie in memory."""
+        self._file.write(content)
+        self.length += len(content) // self._items.size
+
+    def finish(self) -> None:
+        """Say at the beginning of the file how many items there are; numpy leaves room for any number."""
+        self._file.seek(0)
+        shape = (self.length, *self._items.columns)
+        header = {"descr": self._items.dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+
 def map_in(path: Path, stored: Stored) -> Tensor:
     """The array of a file .npy where it lies: what is read of it is in memory only as long as there is room.
 

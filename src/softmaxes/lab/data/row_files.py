@@ -21,7 +21,7 @@ from torch import Tensor
 from softmaxes.files import BEGINNING, InputError, open_regular, write_whole
 from softmaxes.lab.data.converted import Conversion, converted
 from softmaxes.lab.data.features import MOST_CLASSES
-from softmaxes.lab.data.npy import Items, npy, save_whole
+from softmaxes.lab.data.npy import Growing, Items, npy, save_whole
 from softmaxes.lab.data.ragged import LabelSets
 from softmaxes.names import plural
 
@@ -177,7 +177,7 @@ def _convert(path: Path, folder: Path, console: Console, *, form: Form, parts: S
     write_whole(folder / "names.json", lambda place: place.write_text(text, encoding="utf-8"))
 
 
-def _write_together(
+def write_together(
     paths: Sequence[Path], write: Callable[[tuple[BinaryIO, ...]], None], files: tuple[BinaryIO, ...] = ()
 ) -> None:
     """As `write_whole`, for files that grow side by side."""
@@ -187,7 +187,7 @@ def _write_together(
 
     def begin(place: Path) -> None:
         with place.open("wb") as file:
-            _write_together(paths, write, (*files, file))
+            write_together(paths, write, (*files, file))
 
     write_whole(paths[len(files)], begin)
 
@@ -199,33 +199,27 @@ class _Taken:
         ends: where each row ends among the items.
         labels: the classes of each, by their numbers.
         label_ends: where those of each row end.
-        end: where the last row ends.
         cut: how many were cut.
         several: how many have several classes.
     """
 
     def __init__(self, file: BinaryIO, items: Items) -> None:
         self.ends, self.labels, self.label_ends = array("q"), array("q"), array("q")
-        self.cut = self.several = self.end = 0
-        self._file, self._items, self._size = file, items, items.size
-        self.write_header()
+        self.cut = self.several = 0
+        self._content = Growing(file, items)
 
     def add(self, row: Row, labels: Sequence[int]) -> None:
         """Take a row, with the numbers of its labels."""
         self.cut += row.cut
         self.several += len(labels) > 1
-        self._file.write(row.content)
-        self.end += len(row.content) // self._size
-        self.ends.append(self.end)
+        self._content.write(row.content)
+        self.ends.append(self._content.length)
         self.labels.extend(labels)
         self.label_ends.append(len(self.labels))
 
-    def write_header(self) -> None:
-        """Say at the beginning of the file how many items there are; numpy leaves room for any number."""
-        self._file.seek(0)
-        shape = (self.end, *self._items.columns)
-        header = {"descr": self._items.dtype.str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self._file, header)
+    def finish(self) -> None:
+        """Say in the file how many items there are."""
+        self._content.finish()
 
 
 class _Reading:
@@ -252,9 +246,9 @@ class _Reading:
                 taken[part] = _Taken(file, self._form.items)
             self._sort(taken, below)
             for one in taken.values():
-                one.write_header()
+                one.finish()
 
-        _write_together([folder / f"{part}_{self._form.items.name}.npy" for part in parts], write)
+        write_together([folder / f"{part}_{self._form.items.name}.npy" for part in parts], write)
         return taken
 
     def _sort(self, taken: dict[str, _Taken], below: int) -> None:

@@ -51,7 +51,9 @@ def load_source(source: Source) -> Data:
 
 def is_own_function(name: str) -> bool:
     """Whether a name is that of a function of the user's own, and not of a data set or a path."""
-    return is_own(name) and name.partition(":")[0] not in ("glyphs", "geonames") and not Path(name).exists()
+    return (
+        is_own(name) and name.partition(":")[0] not in ("glyphs", "geonames", "next-word") and not Path(name).exists()
+    )
 
 
 def _load(name: str, source: Source) -> Data:
@@ -63,6 +65,8 @@ def _load(name: str, source: Source) -> Data:
         raise InputError(f"--{option}: expected none with --data {name}, which is not drawn from fonts, got {value}.")
     if kind == "geonames":
         return _geonames(name, classes, source)
+    if kind == "next-word":
+        return _next_words(name, classes, source)
     if name in OFFICIAL:
         from softmaxes.lab.data.cifar import load_cifar
 
@@ -96,8 +100,8 @@ def _load(name: str, source: Source) -> Data:
     if name and ("/" in name or name.startswith((".", "~"))):
         raise InputError(f"--data: expected a folder or file that exists, got {clip(name)}, which does not.")
     raise InputError(
-        f"--data: expected glyphs, glyphs:CLASSES, glyphs:all, geonames, {', '.join(OFFICIAL)}, features, text, a "
-        f"folder with images, or module:function, got {clip(name)}."
+        f"--data: expected glyphs, glyphs:CLASSES, glyphs:all, geonames, {', '.join(OFFICIAL)}, features, text, "
+        f"next-word, a folder with images, or module:function, got {clip(name)}."
     )
 
 
@@ -125,6 +129,21 @@ def _geonames(name: str, population: str, source: Source) -> Data:
         known = ", ".join(f"geonames:{number}" for number in POPULATIONS[1:])
         raise InputError(f"--data: expected geonames or {known}, got {clip(name)}.")
     return load_geonames(int(population or POPULATIONS[0]))
+
+
+def _next_words(name: str, vocabulary: str, source: Source) -> Data:
+    from softmaxes.lab.data.features import MOST_CLASSES
+    from softmaxes.lab.data.next_words import VOCABULARY, load_next_words
+
+    number = int(vocabulary or VOCABULARY) if re.fullmatch("[0-9]{0,9}", vocabulary) else 0
+    if not 2 <= number <= MOST_CLASSES:
+        raise InputError(
+            f"--data: expected next-word or next-word:CLASSES, e.g. next-word:50000, of 2 to {MOST_CLASSES:,} classes, "
+            f"got {clip(name)}."
+        )
+    if source.data_dir is None:
+        raise InputError(f"--data {name}: expected --data-dir with the text, got none.")
+    return load_next_words(source.data_dir, number)
 
 
 def own_data(name: str) -> Data:

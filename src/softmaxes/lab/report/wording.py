@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import isnan
 
 from softmaxes.lab.recipe import OPTIMIZERS, SCHEDULES
-from softmaxes.lab.records import FOR_SPARSE, FOR_TEXTS, DataCard, Guess, Machine, Of, Run, Study, Training
+from softmaxes.lab.records import FOR_SPARSE, FOR_TEXTS, FOR_WORDS, DataCard, Guess, Machine, Of, Run, Study, Training
 from softmaxes.lab.report.significance import Paired
 from softmaxes.lab.report.summary import (
     ACCURACY,
@@ -38,17 +38,23 @@ TOLD = {
     "precision",
     "validation",
 }
-BAGS = {"text": (FOR_TEXTS, "bag of n-grams"), "sparse vector": (FOR_SPARSE, "bag of features")}
+BAGS = {
+    "text": (FOR_TEXTS, "bag of n-grams"),
+    "next word": (FOR_WORDS, "window of words"),
+    "sparse vector": (FOR_SPARSE, "bag of features"),
+}
 MINUS = "\N{MINUS SIGN}"
 LOSS_CAUTION = "Training losses of different heads are not comparable: each head trains on a loss of its own."
 
 
 def number(value: float, measure: Measure) -> str:
-    """A score: percent with one decimal, or nats with three."""
+    """A score: percent with one decimal, others with three where they are below 100."""
     if value == float("inf"):
         return "∞"
     if measure is OUTSIDE and value < 0.0005:
         return "<0.1" if value else "0"  # one image in ten thousand is not none
+    if value >= 100 and not measure.unit:  # a perplexity
+        return f"{value:,.1f}"
     return f"{100 * value:.1f}" if measure.percent else f"{value:.3f}"
 
 
@@ -284,11 +290,11 @@ def training_in_words(runs: Sequence[Run], card: DataCard) -> str:
     for backbone in backbones:
         having = [run for run in runs if run.backbone == backbone]
         nobodys = card.kind != "image" and backbone == Training.model_fields["backbone"].default
-        name, called = BAGS.get(card.kind, (backbone, "the vectors themselves")) if nobodys else (backbone, "")
+        name, called = BAGS.get(card.task, (backbone, "the vectors themselves")) if nobodys else (backbone, "")
         options = Training.options_of(name)
         of_it = ", ".join(f"{name.replace('_', ' ')} {chosen(name, having)}" for name in options)
         if nobodys:
-            networks.append(f"{called} ({of_it})" if card.kind in BAGS else called)
+            networks.append(f"{called} ({of_it})" if card.task in BAGS else called)
         else:
             inside = layers if card.kind == "image" and backbone == backbones[-1] else ""
             networks.append(f"{chosen('network', having)} ({of_it or IS_OWN}{inside})")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softmaxes.files import InputError
-from softmaxes.lab.records import FOR_SPARSE, FOR_TEXTS, DataCard, Of, Training
+from softmaxes.lab.records import FOR_SPARSE, FOR_TEXTS, FOR_WORDS, DataCard, Of, Training
 from softmaxes.lab.resolve import callable_part, is_own, made_by, unknown
 from softmaxes.lab.training.ngrams import BagOfNgrams, hidden_layer
 
@@ -241,7 +241,11 @@ BACKBONES: dict[str, Callable[[Training, tuple[int, int, int]], nn.Module]] = {
     "tinyvgg": lambda t, shape: TinyVGG(shape, t.channels, t.padding, t.hidden_units),
     "resnet": lambda t, shape: ResNet(shape, t.width, t.blocks, t.hidden_units),
 }
-FOR_OTHERS = {FOR_TEXTS: "text", FOR_SPARSE: "sparse vector"}  # names of networks that nobody needs to say
+FOR_OTHERS = {
+    FOR_TEXTS: "text",
+    FOR_WORDS: "next word",
+    FOR_SPARSE: "sparse vector",
+}  # names of networks that nobody needs to say
 FOR_IMAGES = ("flips", "crops")  # options that others have no use for
 
 
@@ -279,7 +283,8 @@ class OwnBackbone(nn.Module):
 def trunk_for(training: Training, card: DataCard) -> nn.Module:
     """The network for the data: of a name, or of the user's own.
 
-    Of vectors it is an `MLP`, of sparse vectors a `BagOfFeatures` and of texts a `BagOfNgrams`, if not the user's own.
+    Of vectors it is an `MLP`, of sparse vectors a `BagOfFeatures`, and of texts and next words a `BagOfNgrams`, if not
+    the user's own.
 
     Raises:
         ValueError: it does not fit the data, or an option does not fit it.
@@ -291,6 +296,9 @@ def trunk_for(training: Training, card: DataCard) -> nn.Module:
     _check_options(training, card, changed)
     if is_own(name):
         return _own_backbone(training, card)
+    if card.next_word:
+        t = training
+        return BagOfNgrams(t.dim, t.buckets, 1, 0, 0, t.hidden_units, last_words=t.last_words)
     if card.kind == "text":
         t = training
         return BagOfNgrams(t.dim, t.buckets, t.min_chars, t.max_chars, t.max_words, t.hidden_units)
@@ -312,9 +320,9 @@ def _check_options(training: Training, card: DataCard, changed: Sequence[str]) -
             kinds = ["image"]
         elif option == "standardise":
             kinds = ["image", "vector"]
-        if kinds and card.kind not in kinds:
+        if kinds and card.task not in kinds:
             wanted = " or ".join(f"{kind}s" for kind in kinds)
-            raise ValueError(f"{card.name}: expected {wanted} for {option} {value}, got {card.kind}s, which have none.")
+            raise ValueError(f"{card.name}: expected {wanted} for {option} {value}, got {card.task}s, which have none.")
         if of and (own or "image" in kinds) and training.backbone not in of:
             others = "" if own else f", whose options are {' and '.join(Training.options_of(training.backbone))}"
             raise ValueError(f"{option} {value}: expected backbone {' or '.join(of)}, got {training.backbone}{others}.")

@@ -52,6 +52,7 @@ class Judge:
         self._fabric = fabric
         self._examples = examples
         self._classes = len(card.class_names)
+        self._next_word = card.next_word
         self._tree = (
             None if card.group_of_class is None else Tree.from_groups(card.group_of_class, *card.coarser_groups)
         )
@@ -144,6 +145,7 @@ class Judge:
             recall=recall,
             f1=f1,
             nll=metrics.nll(judged),
+            perplexity=metrics.perplexity(judged) if self._next_word else None,
             calibration_error=metrics.calibration_error(judged),
             outside_support=metrics.outside_support(judged),
             tree=None if self._tree is None else _tree_scores(judged, self._tree),

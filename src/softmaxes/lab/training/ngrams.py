@@ -8,6 +8,7 @@ SPACE = 32  # its code
 BASE = 0x5851F42D4C957F2D  # odd, so that it has an inverse modulo 2^64
 INVERSE = pow(BASE, -1, 2**64)
 MIX = 0x2545F4914F6CDD1D
+PLACE = 0x9E3779B97F4A7C15  # tells words apart by their distance from the end
 SHIFT = 29
 CELLS = 2**19  # bytes of texts, with the zeros after them, whose n-grams are looked for together: 4 MiB for each size
 
@@ -22,8 +23,10 @@ class BagOfNgrams(nn.Module):
 
     .. math:: f(t) = \frac{1}{|G(t)|} \sum_{g \in G(t)} E_{h(g)}
 
-    :math:`G(t)` has all n-grams of `min_chars` to `max_chars` characters, spaces among them, one at each end too; and
-    all sequences of 1 to `max_words` words. :math:`h` hashes an n-gram to one of the `buckets` rows of E, which several
+    :math:`G(t)` has all n-grams of `min_chars` to `max_chars` characters, spaces among them, one at each end too; all
+    sequences of 1 to `max_words` words; and the `last_words` words at the end, each with its distance from there, so
+    that a word at another place has another vector. These last ones alone are the fixed window of a log-bilinear
+    language model. :math:`h` hashes an n-gram to one of the `buckets` rows of E, which several
     may share. The gradient of E is sparse: it has the rows that the batch has met.
 
     Args:
@@ -33,6 +36,7 @@ class BagOfNgrams(nn.Module):
         max_chars: characters of the longest one; 0 leaves out n-grams of characters.
         max_words: words of the longest sequence; 0 leaves sequences of words out.
         hidden_units: width of a linear layer with ReLU after the mean; none by default.
+        last_words: words at the end that are told apart by their places.
 
     Shape:
         - text: (N, L), uint8: UTF-8 bytes of words with one space between them, with zeros after each text
@@ -58,6 +62,7 @@ class BagOfNgrams(nn.Module):
     Reference:
         P. Bojanowski, E. Grave, A. Joulin, T. Mikolov. Enriching word vectors with subword information. 2017.
         A. Joulin, E. Grave, P. Bojanowski, T. Mikolov. Bag of tricks for efficient text classification. 2017.
+        A. Mnih, G. Hinton. Three new graphical models for statistical language modelling. 2007.
     """
 
     def __init__(
@@ -68,15 +73,17 @@ class BagOfNgrams(nn.Module):
         max_chars: int = 4,
         max_words: int = 1,
         hidden_units: int | None = None,
+        last_words: int = 0,
     ) -> None:
         super().__init__()
-        if max_chars == 0 and max_words == 0:
+        if max_chars == 0 and max_words == 0 and last_words == 0:
             raise ValueError("BagOfNgrams: expected n-grams of characters or of words, got neither.")
         if max_chars and min_chars > max_chars:
             raise ValueError(f"BagOfNgrams: expected min_chars of at most max_chars, {max_chars}, got {min_chars}.")
         self.buckets = buckets
         self.chars = range(min_chars, max_chars + 1) if max_chars else range(0)
         self.words = range(1, max_words + 1)
+        self.last_words = last_words
         self.table = nn.EmbeddingBag(buckets, dim, mode="mean", sparse=True)
         nn.init.normal_(self.table.weight, std=1 / dim)
         self.hidden = hidden_layer(dim, hidden_units)
@@ -108,10 +115,10 @@ class BagOfNgrams(nn.Module):
         power, inverse = (_powers(base, codes.shape[1] + 1, codes) for base in (BASE, INVERSE))
         prefix = functional.pad((codes * power[:-1]).cumsum(1), (1, 0))
 
-        def hashes(marks: Tensor, after: int, more: int = 0) -> Tensor:
+        def hashes(marks: Tensor, after: int, more: int = 0, salt: Tensor | int = 0) -> Tensor:
             """Of what begins at a mark and ends `more` bytes behind one `after` places on: (N, P) -> (N, P - after)."""
             first, last = marks[:, :-after].clamp(min=0), marks[:, after:]
-            value = (prefix.gather(1, last.clamp(min=0) + more) - prefix.gather(1, first)) * inverse[first]
+            value = (prefix.gather(1, last.clamp(min=0) + more) - prefix.gather(1, first)) * inverse[first] + salt
             value = (value ^ (value >> SHIFT)) * _signed(MIX)
             return ((value >> SHIFT) % self.buckets).where(last >= 0, -1)
 
@@ -125,6 +132,12 @@ class BagOfNgrams(nn.Module):
             for size in self.words:
                 if size < marks.shape[1]:
                     found.append(hashes(marks, size, more=1))  # the spaces at both ends are a part of it
+        if self.last_words:
+            marks = _marks(codes == SPACE, None)
+            words = (marks >= 0).sum(1, keepdim=True) - 1
+            distance = words - torch.arange(marks.shape[1] - 1, device=text.device)  # 1 for the last word
+            seen = hashes(marks, 1, more=1, salt=distance * _signed(PLACE))
+            found.append(seen.where(distance <= self.last_words, -1))
         return torch.cat(found, dim=1) if found else codes.new_full((len(text), 1), -1)
 
 
