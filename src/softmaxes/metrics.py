@@ -189,7 +189,7 @@ MOST_NLL = 88.0  # of whose exponential float32 has no number beyond
 def perplexity(judged: Judged) -> float:
     r"""The exponential of the mean negative log-likelihood; inf where that is infinite or more than 88.
 
-    .. math:: \exp\Big(-\frac{1}{N} \sum_i \log p(y_i \mid x_i)\Big)
+    .. math:: \exp \left(-\frac{1}{N} \sum_i \log p(y_i \mid x_i)\right)
 
     A head that gives each of C classes the same probability has perplexity C.
 
