@@ -293,7 +293,7 @@ BAD: dict[str, tuple[str, str]] = {
     "broken": ("--heads parts:broken", "to give something, got RuntimeError: oh no (parts.py, line 7)."),
     "against a law": ("--heads parts:Liar", "parts:Liar: expected a head that keeps the laws of softmaxes.testing"),
     "raises at import": ("--heads raising:make", "(ValueError: at import)"),
-    "exits at import": ("--heads leaving:make", "(SystemExit: 3)"),
+    "exits at import": ("--heads exiting:make", "(SystemExit: 3)"),
     "no syntax": ("--heads unreadable:make", "(SyntaxError: "),
     "backbone without size": ("--backbone parts:sizeless", "expected a network of parts:sizeless with out_features"),
     "backbone of another size": ("--backbone parts:wrong", "expected features of shape (2, 5), as the network's out_f"),
@@ -361,11 +361,11 @@ def test_a_part_that_cannot_be_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder])  # the command finds what is beside it
-    for name in ("parts", "raising", "leaving", "unreadable"):
+    for name in ("parts", "raising", "exiting", "unreadable"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     Path("parts.py").write_text(PARTS)
     Path("raising.py").write_text("raise ValueError('at import')\n")
-    Path("leaving.py").write_text("raise SystemExit(3)\n")
+    Path("exiting.py").write_text("raise SystemExit(3)\n")
     Path("unreadable.py").write_text("def make(:\n")
     data = toy_data()
     wide = (
