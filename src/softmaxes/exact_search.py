@@ -1,6 +1,6 @@
 """The k classes of the largest logits of a flat head, exact, sooner than by scoring all classes."""
 
-from itertools import count
+from functools import cache
 from typing import Any, NamedTuple, final
 
 import torch
@@ -113,7 +113,8 @@ class ExactSearch:
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             weight, bias = _layer(head)
             rows = RoundedRows(weight, bias) if usable(weight, bias) else None
-        self._copy = _Copy(seen, rows, (head.weight.detach(), head.weight))
+        parameters = [one for one in _parameters(head) if one is not None]
+        self._copy = _Copy(seen, rows, [*parameters, *(one.detach() for one in parameters)])
 
     @property
     def compiled(self) -> bool:
@@ -146,7 +147,7 @@ class ExactSearch:
         k = head._check_k(k)
         queries = input.reshape(-1, head.in_features)
         queries = direction(queries) if isinstance(head, CosineSoftmax) else queries
-        if autocasts(input.device.type) or transformed(input, head.weight, getattr(head, "bias", None)):
+        if autocasts(input.device.type) or transformed(input, *_parameters(head)):
             values, classes = _of_all(queries, *_layer(head), k)
         else:
             if self._copy.seen != _seen(head):
@@ -166,7 +167,7 @@ class _Copy(NamedTuple):
 
     seen: tuple[object, ...]  # what `_seen` said
     rows: RoundedRows | None
-    held: tuple[Tensor, ...]  # parameter and memory: as long as they are, no other has their identity and address
+    held: list[Tensor]  # parameters and their memory: as long as they are, no others have identity and address
 
 
 def _best(rows: RoundedRows | None, head: Any, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -195,9 +196,14 @@ def _layer(head: Any) -> tuple[Tensor, Tensor | None]:
     return head.weight.detach(), None if head.bias is None else head.bias.detach()
 
 
+def _parameters(head: Any) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias, where the head has one."""
+    return head.weight, getattr(head, "bias", None)
+
+
 def _seen(head: Any) -> tuple[object, ...]:
     """What changes when the rows do."""
-    tensors = [head.weight, getattr(head, "bias", None)]
+    tensors = _parameters(head)
     if any(one is not None and one.is_inference() for one in tensors):
         return (object(),)  # PyTorch counts no changes of these
     parts = (None if one is None else (id(one), one.data_ptr(), one.dtype, one._version) for one in tensors)
@@ -206,13 +212,12 @@ def _seen(head: Any) -> tuple[object, ...]:
 
 # A fused optimiser does not count its changes, so its steps are counted here.
 _fused_steps = 0
-_watchers = count()
 
 
+@cache
 def _watch_fused() -> None:
     """Count the steps of fused optimisers from the first search on."""
-    if next(_watchers) == 0:
-        register_optimizer_step_post_hook(_stepped)
+    register_optimizer_step_post_hook(_stepped)
 
 
 def _stepped(optimizer: Optimizer, *_: object) -> None:

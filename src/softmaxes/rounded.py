@@ -151,7 +151,7 @@ class RoundedRows:
             torch.empty(len(error), room, dtype=torch.int32),
             torch.empty(len(error), room, dtype=torch.float32),
             torch.full((len(error), k), -torch.inf, dtype=torch.float32),
-            torch.where(sound, torch.finfo(torch.float32).min, torch.inf).float(),
+            torch.full_like(error, torch.finfo(torch.float32).min).where(sound, torch.inf),
             torch.where(sound, 0, -1),
         )
         as_they_are = self.weight[part], None if self.bias is None else self.bias[part], queries

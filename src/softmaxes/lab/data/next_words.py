@@ -17,13 +17,14 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from softmaxes.files import BEGINNING, InputError, open_regular, write_whole
+from softmaxes.files import InputError, open_regular, write_whole
 from softmaxes.lab.data.converted import Conversion, converted
 from softmaxes.lab.data.dataset import Data
 from softmaxes.lab.data.features import MOST_NAME, PARTS
 from softmaxes.lab.data.npy import Growing, Items, mapped_items, npy
 from softmaxes.lab.data.ragged import Texts
-from softmaxes.lab.data.row_files import LISTED, Heard, write_together
+from softmaxes.lab.data.row_files import Heard, files_of_parts, no_utf8, past_mark, write_together
+from softmaxes.lab.data.text_files import normal
 from softmaxes.lab.records import CONTEXT
 from softmaxes.names import plural
 
@@ -58,7 +59,9 @@ def load_next_words(path: Path, vocabulary: int = VOCABULARY) -> Data:
     if not path.exists():
         raise InputError(f"{path}: expected a file or a folder with a text, got none of that name.")
     if path.is_dir():
-        kept = {part: _kept(file, (part,))[part] for part, file in zip(PARTS, _of_folder(path), strict=True)}
+        kept = {
+            part: _kept(file, (part,))[part] for part, file in zip(PARTS, files_of_parts(path, "a text"), strict=True)
+        }
     else:
         kept = _kept(path, PARTS)
     names = kept["train"].names
@@ -117,22 +120,11 @@ class _Kept(NamedTuple):
 
 def _classes(part: _Kept, train: _Kept, of_word: Tensor) -> Tensor:
     """The class of each word of a part, from the classes of the words in training."""
-    if part.names is not train.names and part.names != train.names:
+    if part.names is not train.names:  # they are of another file
         place = {name: number for number, name in enumerate(train.names)}
         own = torch.tensor([place.get(name, -1) for name in part.names])
         of_word = of_word[own.clamp(min=0)].where(own >= 0, 0)
     return of_word[part.words]
-
-
-def _of_folder(folder: Path) -> list[Path]:
-    found = []
-    for part in PARTS:
-        files = sorted(folder.glob(f"{part}.*"))
-        if len(files) != 1:
-            got = ", ".join(file.name for file in files[:LISTED]) or "none"
-            raise InputError(f"{folder}: expected one file {part}.* with a text, got {got}.")
-        found += files
-    return found
 
 
 # Conversion
@@ -220,10 +212,7 @@ def _words(path: Path, heard: Heard) -> Iterator[tuple[float, list[str]]]:
         InputError: it is not in UTF-8, or a word is too long.
     """
     with open_regular(path) as file:
-        beginning = file.read(BEGINNING)
-        if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise InputError(f"{path}: expected text in UTF-8, got UTF-16.")
-        file.seek(len(codecs.BOM_UTF8) if beginning.startswith(codecs.BOM_UTF8) else 0)
+        beginning = past_mark(path, file)
         size = max(1, path.stat().st_size)
         at_once = min(PIECE, max(1, size // PIECES))
         decoder = codecs.getincrementaldecoder("utf-8")()
@@ -233,9 +222,7 @@ def _words(path: Path, heard: Heard) -> Iterator[tuple[float, list[str]]]:
             try:
                 return decoder.decode(piece, final)
             except UnicodeDecodeError as error:
-                place = line + error.object[: error.start].count(b"\n")
-                got = "a binary file" if b"\0" in beginning else f"other bytes in line {place:,}"
-                raise InputError(f"{path}: expected text in UTF-8, got {got}.") from None
+                raise no_utf8(path, beginning, line + error.object[: error.start].count(b"\n")) from None
 
         while True:
             piece = file.read(at_once)
@@ -250,12 +237,8 @@ def _words(path: Path, heard: Heard) -> Iterator[tuple[float, list[str]]]:
                         f"{place:,}."
                     )
             line += text.count("\n")
-            yield done / size, list(filter(None, map(_printable, words)))
+            yield done / size, list(filter(None, map(normal, words)))
             if not piece:
                 return
             done += len(piece)
             heard(len(piece))
-
-
-def _printable(word: str) -> str:
-    return word if word.isprintable() else "".join(filter(str.isprintable, word))

@@ -7,7 +7,7 @@ import codecs
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from softmaxes.files import BEGINNING, InputError, open_regular, write_whole
 from softmaxes.lab.data.converted import Conversion, converted
-from softmaxes.lab.data.features import MOST_CLASSES
+from softmaxes.lab.data.features import MOST_CLASSES, PARTS
 from softmaxes.lab.data.npy import Growing, Items, npy, save_whole
 from softmaxes.lab.data.ragged import LabelSets
 from softmaxes.names import plural
@@ -124,6 +124,33 @@ def check_classes(number: int, path: Path) -> None:
         raise InputError(f"{path}: expected at most {MOST_CLASSES:,} classes, got more.")
 
 
+def files_of_parts(folder: Path, what: str, suffixes: Container[str] | None = None) -> list[Path]:
+    """The file to train on and the one to test on, of a folder that has one of each; `what` is the error's word."""
+    found = []
+    for part in PARTS:
+        files = sorted(file for file in folder.glob(f"{part}.*") if suffixes is None or file.suffix.lower() in suffixes)
+        if len(files) != 1:
+            got = ", ".join(file.name for file in files[:LISTED]) or "none"
+            raise InputError(f"{folder}: expected one file {part}.* with {what}, got {got}.")
+        found += files
+    return found
+
+
+def past_mark(path: Path, file: BinaryIO) -> bytes:
+    """Go to the first character of a text; gives the file's first bytes. UTF-16 is refused."""
+    beginning = file.read(BEGINNING)
+    if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{path}: expected text in UTF-8, got UTF-16.")
+    file.seek(len(codecs.BOM_UTF8) if beginning.startswith(codecs.BOM_UTF8) else 0)
+    return beginning
+
+
+def no_utf8(path: Path, beginning: bytes, line: int) -> InputError:
+    """The error of bytes in a line that are no UTF-8."""
+    got = "a binary file" if b"\0" in beginning else f"other bytes in line {line:,}"
+    return InputError(f"{path}: expected text in UTF-8, got {got}.")
+
+
 def lines(path: Path, heard: Heard) -> Iterator[str]:
     """The lines of a file, with their ends.
 
@@ -131,12 +158,7 @@ def lines(path: Path, heard: Heard) -> Iterator[str]:
         InputError: it is not in UTF-8, or a line is too long.
     """
     with open_regular(path) as file:
-        beginning = file.read(BEGINNING)
-        file.seek(0)
-        if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise InputError(f"{path}: expected text in UTF-8, got UTF-16.")
-        if beginning.startswith(codecs.BOM_UTF8):
-            file.seek(len(codecs.BOM_UTF8))
+        beginning = past_mark(path, file)
         number = since = 0
         while line := file.readline(MOST_LINE + 1):
             number += 1
@@ -149,8 +171,7 @@ def lines(path: Path, heard: Heard) -> Iterator[str]:
             try:
                 text = line.decode()
             except UnicodeDecodeError:
-                got = "a binary file" if b"\0" in beginning else f"other bytes in line {number:,}"
-                raise InputError(f"{path}: expected text in UTF-8, got {got}.") from None
+                raise no_utf8(path, beginning, number) from None
             yield text
 
 

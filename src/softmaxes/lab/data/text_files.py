@@ -21,13 +21,13 @@ from softmaxes.lab.data.features import MOST_NAME, PARTS
 from softmaxes.lab.data.npy import check_unfolded, mapped_items
 from softmaxes.lab.data.ragged import LabelSets, SparseVectors, Texts
 from softmaxes.lab.data.row_files import (
-    LISTED,
     MOST_LINE,
     Form,
     Heard,
     Kept,
     Row,
     check_classes,
+    files_of_parts,
     kept_rows,
     lines,
 )
@@ -124,15 +124,7 @@ def holds_texts(path: Path) -> bool:
 
 def _of_folder(folder: Path) -> list[Path]:
     """The files to train on and to test on, of one format."""
-    found = []
-    known = ", ".join(FORMS)
-    for part in PARTS:
-        files = sorted(file for file in folder.glob(f"{part}.*") if file.suffix.lower() in FORMS)
-        if len(files) != 1:
-            got = ", ".join(file.name for file in files[:LISTED]) or "none"
-            raise InputError(f"{folder}: expected one file {part}.* with texts ({known}), got {got}.")
-        found += files
-    train, test = found
+    train, test = found = files_of_parts(folder, f"texts ({', '.join(FORMS)})", FORMS)
     if train.suffix.lower() != test.suffix.lower():
         raise InputError(f"{folder}: expected two files of one format, got {train.name} and {test.name}.")
     return found

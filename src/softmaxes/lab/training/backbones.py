@@ -241,11 +241,8 @@ BACKBONES: dict[str, Callable[[Training, tuple[int, int, int]], nn.Module]] = {
     "tinyvgg": lambda t, shape: TinyVGG(shape, t.channels, t.padding, t.hidden_units),
     "resnet": lambda t, shape: ResNet(shape, t.width, t.blocks, t.hidden_units),
 }
-FOR_OTHERS = {
-    FOR_TEXTS: "text",
-    FOR_WORDS: "next word",
-    FOR_SPARSE: "sparse vector",
-}  # names of networks that nobody needs to say
+# Names of networks that nobody needs to say.
+FOR_OTHERS = {FOR_TEXTS: "text", FOR_WORDS: "next word", FOR_SPARSE: "sparse vector"}
 FOR_IMAGES = ("flips", "crops")  # options that others have no use for
 
 
@@ -296,11 +293,12 @@ def trunk_for(training: Training, card: DataCard) -> nn.Module:
     _check_options(training, card, changed)
     if is_own(name):
         return _own_backbone(training, card)
+    t = training
     if card.next_word:
-        t = training
-        return BagOfNgrams(t.dim, t.buckets, 1, 0, 0, t.hidden_units, last_words=t.last_words)
+        return BagOfNgrams(
+            t.dim, t.buckets, max_chars=0, max_words=0, hidden_units=t.hidden_units, last_words=t.last_words
+        )
     if card.kind == "text":
-        t = training
         return BagOfNgrams(t.dim, t.buckets, t.min_chars, t.max_chars, t.max_words, t.hidden_units)
     if card.sparse_size is not None:
         return BagOfFeatures(card.sparse_size, training.dim, training.hidden_units)
